@@ -1,0 +1,101 @@
+"""Files that are whole or absent: atomic writes, hashes, and readable failures of the file system."""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from dllm2rec.core.errors import UserError
+
+
+def explain_os_error(error: OSError, path: Path) -> UserError:
+    """Turn a failure of the file system into one line that says what to do."""
+    match error.errno:
+        case errno.ENOSPC | errno.EDQUOT:
+            return UserError(f"{path}: no space left on the device; free some space and start again")
+        case errno.EACCES | errno.EPERM | errno.EROFS:
+            return UserError(f"{path}: no permission to write here; choose another --out or change the permissions")
+        case errno.ENOTDIR | errno.EEXIST:
+            return UserError(f"{path}: a file stands where a directory is needed; choose another --out")
+        case _:
+            return UserError(f"{path}: {error.strerror or error}")
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path`` that takes its place when the block ends well, and vanishes otherwise.
+
+    Works for a file or a directory that the block creates. An existing file is replaced; an existing directory is not.
+
+    Raises:
+        UserError: the file system refuses (no space, no permission, a file in the way).
+    """
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+        target = temporary / path.name
+        yield target
+        if target.is_file():
+            with target.open("rb") as handle:
+                os.fsync(handle.fileno())
+        target.replace(path)
+    except OSError as error:
+        raise explain_os_error(error, path) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON, atomically. NaN is refused: it is not JSON."""
+    with atomic_path(path) as target:
+        target.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        UserError: the file is missing or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not a JSON file ({error}); restore it or make it again") from None
+    except OSError as error:
+        raise explain_os_error(error, path) from error
+
+
+def hash_json(value: Any) -> str:
+    """Return the first 16 hexadecimal digits of the SHA-256 of ``value`` as canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def hash_file(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def require_fresh_directory(path: Path, *, marker: str) -> None:
+    """Check that ``path`` can take our output: absent, empty, or already ours because it holds ``marker``.
+
+    Raises:
+        UserError: something else is there; it is left as it is.
+    """
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise UserError(f"{path}: a file stands where a directory is needed; choose another --out")
+    if not (path / marker).exists() and any(path.iterdir()):
+        raise UserError(f"{path}: holds something else (no {marker} in it); choose another --out or empty it")

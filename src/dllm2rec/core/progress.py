@@ -1,0 +1,82 @@
+"""Progress bars with an estimate, on standard error."""
+
+import time
+from collections.abc import Iterable, Iterator, Sized
+from contextlib import contextmanager
+from typing import Protocol, TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+T = TypeVar("T")
+
+SECONDS_BETWEEN_LINES = 30.0
+
+
+class Advance(Protocol):
+    """Report that ``steps`` more units are done; ``note`` is shown beside the bar."""
+
+    def __call__(self, steps: int = 1, *, note: str = "") -> None:
+        """Move the bar by ``steps``."""
+
+
+@contextmanager
+def progress_bar(description: str, total: int, *, completed: int = 0) -> Iterator[Advance]:
+    """Show a bar with elapsed and remaining time; where there is no terminal, a line at most every 30 seconds.
+
+    Args:
+        description: what is being done.
+        total: units of work in all.
+        completed: units that an earlier, interrupted run has done.
+
+    Yields:
+        A function to call when units are done.
+    """
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _line_reporter(console, description, total, completed)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(description, total=total, completed=completed, note="")
+
+        def advance(steps: int = 1, *, note: str = "") -> None:
+            bar.update(task, advance=steps, note=note)
+
+        yield advance
+
+
+def track(items: Iterable[T], description: str, *, total: int | None = None) -> Iterator[T]:
+    """Iterate over ``items`` under a progress bar. ``total`` is needed where ``items`` has no length."""
+    if total is None:
+        assert isinstance(items, Sized), "total is needed for an iterable without a length"  # noqa: S101
+        total = len(items)
+    with progress_bar(description, total) as advance:
+        for item in items:
+            yield item
+            advance()
+
+
+def _line_reporter(console: Console, description: str, total: int, completed: int) -> Advance:
+    start = last = time.monotonic()
+    done = completed
+
+    def advance(steps: int = 1, *, note: str = "") -> None:
+        nonlocal done, last
+        done += steps
+        now = time.monotonic()
+        if now - last < SECONDS_BETWEEN_LINES:
+            return
+        last = now
+        left = (now - start) / max(done - completed, 1) * (total - done)
+        console.print(f"{description}: {done}/{total}, about {left:.0f} s left {note}".rstrip(), highlight=False)
+
+    return advance
