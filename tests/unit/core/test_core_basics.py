@@ -1,0 +1,55 @@
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from dllm2rec.core.errors import suggest
+from dllm2rec.core.progress import progress_bar, track
+from dllm2rec.core.seeding import derive_seed, numpy_generator, torch_generator
+
+
+def test_a_near_name_is_suggested_and_a_far_one_lists_what_is_known() -> None:
+    assert suggest("sasrce", ["sasrec", "gru4rec"]) == " (did you mean 'sasrec'?)"
+    assert suggest("xyz", ["sasrec", "gru4rec"]) == " (known: gru4rec, sasrec)"
+
+
+def test_generators_of_one_purpose_agree_and_of_two_differ() -> None:
+    assert derive_seed(1, "a") == derive_seed(1, "a")
+    assert len({derive_seed(1, "a"), derive_seed(2, "a"), derive_seed(1, "b"), derive_seed(1, "a", 0)}) == 4
+    assert derive_seed(1, "ab") != derive_seed(1, "a", "b")
+    assert numpy_generator(3, "x").integers(1 << 40) == numpy_generator(3, "x").integers(1 << 40)
+    assert torch.equal(
+        torch.rand(3, generator=torch_generator(3, "x")), torch.rand(3, generator=torch_generator(3, "x"))
+    )
+
+
+def test_passed_generators_leave_the_global_one_alone() -> None:
+    before = torch.random.get_rng_state()
+    torch.rand(3, generator=torch_generator(3, "x"))
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_core_imports_without_torch() -> None:
+    code = (
+        "import sys, dllm2rec, dllm2rec.core.errors, dllm2rec.core.ids, dllm2rec.core.seeding, dllm2rec.core.files;"
+        "import dllm2rec.core.progress; sys.exit('torch' in sys.modules or 'polars' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_track_yields_everything_and_stays_off_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
+    assert list(track([1, 2, 3], "counting")) == [1, 2, 3]
+    assert list(track(iter("ab"), "letters", total=2)) == ["a", "b"]
+    assert capsys.readouterr().out == ""
+
+
+def test_without_a_terminal_a_long_run_prints_lines_with_an_estimate(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dllm2rec.core.progress.SECONDS_BETWEEN_LINES", 0.0)
+    with progress_bar("labelling", 10, completed=4) as advance:
+        advance(3, note="fast")
+    line = capsys.readouterr().err
+    assert "labelling: 7/10" in line
+    assert "s left fast" in line
