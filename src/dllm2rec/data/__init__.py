@@ -1,0 +1,24 @@
+"""A validated interaction log becomes time-split examples in a dataset directory."""
+
+from dllm2rec.data.dataset import Dataset, DatasetManifest, prepare
+from dllm2rec.data.examples import Examples, Sequences
+from dllm2rec.data.log import Columns, Log, read_log
+from dllm2rec.data.sources import ml_100k
+from dllm2rec.data.splits import GlobalTimeSplit, LeaveOneOutSplit, PaperSplit, Split, SplitSettings
+
+__all__ = [
+    "Columns",
+    "Dataset",
+    "DatasetManifest",
+    "Examples",
+    "GlobalTimeSplit",
+    "LeaveOneOutSplit",
+    "Log",
+    "PaperSplit",
+    "Sequences",
+    "Split",
+    "SplitSettings",
+    "ml_100k",
+    "prepare",
+    "read_log",
+]

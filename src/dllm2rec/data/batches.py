@@ -1,0 +1,46 @@
+"""Batches of tensors from examples."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dllm2rec.data.examples import Examples
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of one split, as int64 tensors.
+
+    Attributes:
+        history: `[B, L]`, padded on the left with V.
+        target: `[B]`.
+        row: `[B]`, where each row stands in the examples that it came from.
+    """
+
+    history: Tensor
+    target: Tensor
+    row: Tensor
+
+
+def batches(examples: Examples, *, batch_size: int, generator: torch.Generator | None = None) -> Iterator[Batch]:
+    """Go once through ``examples``, shuffled if and only if a generator is given; the last batch may be short.
+
+    Raises:
+        ValueError: ``batch_size`` is not positive.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+    return _iterate(examples, batch_size, generator)
+
+
+def _iterate(examples: Examples, batch_size: int, generator: torch.Generator | None) -> Iterator[Batch]:
+    history = torch.tensor(examples.history, dtype=torch.long)
+    target = torch.tensor(examples.target, dtype=torch.long)
+    count = len(examples)
+    if count == 0:
+        return
+    order = torch.arange(count) if generator is None else torch.randperm(count, generator=generator)
+    for row in order.split(batch_size):
+        yield Batch(history=history[row], target=target[row], row=row)

@@ -1,0 +1,58 @@
+"""The items file becomes the catalogue: index, external id, clean title, any other text."""
+
+import html
+from pathlib import Path
+
+import polars as pl
+
+from dllm2rec.core.errors import UserError
+from dllm2rec.data.columns import Columns, find_column
+from dllm2rec.data.sources import read_table
+from dllm2rec.data.values import ids, require
+
+
+def read_catalogue(path: Path, columns: Columns) -> pl.DataFrame:
+    """Read the items, in the order of the file.
+
+    Titles lose their HTML entities, then stray white space; equal titles of different items stay. Other text and
+    number columns come along as text.
+
+    Returns:
+        `index` (Int32), `item_id` (as in the file), `title` and the other columns (String).
+
+    Raises:
+        UserError: an id is missing or occurs twice, an item has no title, or the file holds one item only.
+    """
+    table = read_table(path)
+    id_column = find_column(table, path, "item_id", columns.item_id)
+    title_column = find_column(table, path, "title", columns.title)
+    item_id = ids(table[id_column], path)
+    require(item_id.cast(pl.String).is_first_distinct(), item_id, path, "is a duplicate item id")
+    others = [
+        column for column in table.columns if column not in {id_column, title_column, "index", "item_id", "title"}
+    ]
+    plain = [column for column in others if table[column].dtype == pl.String or table[column].dtype.is_numeric()]
+    if table.height < 2:
+        raise UserError(f"{path}: holds one item only; there is nothing to choose from")
+    return pl.DataFrame(
+        [
+            pl.Series("index", range(table.height), dtype=pl.Int32),
+            item_id.alias("item_id"),
+            clean_titles(table[title_column], item_id, path),
+            *(table[column].cast(pl.String) for column in plain),
+        ]
+    )
+
+
+def clean_titles(titles: pl.Series, item_id: pl.Series, path: Path) -> pl.Series:
+    """Unescape HTML entities, collapse white space, and insist that every item has a title.
+
+    Raises:
+        UserError: the titles are not text, or an item has none.
+    """
+    if not (titles.dtype == pl.String or titles.dtype.is_integer()):
+        raise UserError(f"{path}: row 1: {titles.name} {titles[0]!r} is not text")
+    clean = pl.Series("title", [html.unescape(title or "") for title in titles.cast(pl.String)], dtype=pl.String)
+    clean = clean.str.replace_all(r"\s+", " ").str.strip_chars()
+    require(clean != "", item_id, path, f"has no title (column '{titles.name}')")
+    return clean

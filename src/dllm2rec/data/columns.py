@@ -1,0 +1,88 @@
+"""Which column of a file is the user, the item, the time, the title."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import polars as pl
+
+from dllm2rec.core.errors import UserError, suggest
+
+TimeUnit = Literal["s", "ms", "us", "ns"]
+Field = Literal["user", "item", "time", "item_id", "title"]
+
+# Compared without case, underscores, hyphens and spaces; the first that a file has is taken.
+_ITEM_NAMES = (
+    "itemid",
+    "item",
+    "parentasin",
+    "asin",
+    "movieid",
+    "productid",
+    "articleid",
+    "bookid",
+    "gameid",
+    "songid",
+)
+_KNOWN_NAMES: dict[Field, tuple[str, ...]] = {
+    "user": ("userid", "user", "uid", "reviewerid", "customerid", "visitorid", "sessionid"),
+    "item": _ITEM_NAMES,
+    "time": (
+        "timestamp",
+        "time",
+        "ratingtimestamp",
+        "unixreviewtime",
+        "datetime",
+        "date",
+        "createdat",
+        "eventtime",
+        "ts",
+    ),
+    "item_id": (*_ITEM_NAMES, "id"),
+    "title": ("title", "movietitle", "itemtitle", "producttitle", "name", "itemname", "productname", "text"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """Names of columns; None is found by well-known names such as user_id, movieId, parent_asin, timestamp, title.
+
+    Attributes:
+        user: user id, in the interactions.
+        item: item id, in the interactions.
+        time: time of the event, in the interactions.
+        item_id: item id, in the items file.
+        title: title, in the items file.
+        time_unit: unit of the times where they are numbers; dates and date-times need none.
+    """
+
+    user: str | None = None
+    item: str | None = None
+    time: str | None = None
+    item_id: str | None = None
+    title: str | None = None
+    time_unit: TimeUnit = "s"
+
+
+def find_column(table: pl.DataFrame, path: Path, field: Field, name: str | None) -> str:
+    """Return the column of ``table`` that holds ``field``: ``name`` if it is given, else the first well-known one.
+
+    Raises:
+        UserError: there is none; the message lists the columns that are there and the option that maps them.
+    """
+    option = f"--{field.replace('_', '-')}-column"
+    if name is not None:
+        if name in table.columns:
+            return name
+        raise UserError(f"{path}: no column '{name}' ({option}){suggest(name, table.columns)}")
+    by_key = {_key(column): column for column in reversed(table.columns)}
+    for known in _KNOWN_NAMES[field]:
+        if known in by_key:
+            return by_key[known]
+    there = ", ".join(table.columns[:20])
+    raise UserError(f"{path}: no column for the {field.replace('_', ' ')} among {there}; name it with {option}")
+
+
+def _key(column: str) -> str:
+    return re.sub(r"[_\-\s]", "", column).lower()

@@ -1,0 +1,170 @@
+"""The dataset: a directory with `dataset.json` and four Parquet tables, made once and then only read."""
+
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from dllm2rec.core.errors import UserError
+from dllm2rec.core.files import atomic_path, require_fresh_directory
+from dllm2rec.core.ids import padding_index
+from dllm2rec.data.directory import FORMAT_VERSION, MARKER, DatasetManifest, read_manifest, read_table_file, write_files
+from dllm2rec.data.examples import Examples, Sequences, pad_histories
+from dllm2rec.data.log import Log
+from dllm2rec.data.splits import SPLITS, Split, SplitSettings, sample_positions
+from dllm2rec.data.tables import Tables, build_examples, build_tables, content_hash, target_positions
+
+__all__ = ["Dataset", "DatasetManifest", "prepare"]
+
+
+class Dataset:
+    """A dataset directory, opened.
+
+    Attributes:
+        path: the directory.
+        manifest: what `dataset.json` says.
+        items: `index`, `item_id` (external), `title` and other text; row i is item i.
+    """
+
+    path: Path
+    manifest: DatasetManifest
+    items: pl.DataFrame
+
+    def __init__(self, *, path: Path, manifest: DatasetManifest, items: pl.DataFrame) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.items = items
+
+    @classmethod
+    def load(cls, path: Path, *, verify: bool = False) -> "Dataset":
+        """Open a dataset directory.
+
+        Args:
+            path: the directory.
+            verify: also compute the content hash and the examples again and compare.
+
+        Raises:
+            UserError: not a dataset, of another format version, or damaged.
+        """
+        dataset = cls(path=path, manifest=read_manifest(path), items=read_table_file(path, "items"))
+        if verify:
+            dataset._verify()
+        return dataset
+
+    @property
+    def num_items(self) -> int:
+        """Size V of the catalogue."""
+        return self.manifest.num_items
+
+    @property
+    def content_hash(self) -> str:
+        """The name of the content: knowledge of another dataset is refused by it."""
+        return self.manifest.content_hash
+
+    @cached_property
+    def titles(self) -> list[str]:
+        """The clean title of each item, by index."""
+        titles: list[str] = self.items["title"].to_list()
+        return titles
+
+    def examples(self, split: Split) -> Examples:
+        """Return the examples of one split, in time order."""
+        rows = self._examples.filter(pl.col("split") == split)
+        return Examples(
+            example_id=rows["example_id"].to_numpy(writable=True),
+            user=rows["user"].to_numpy(writable=True),
+            history=pad_histories(rows["history"], self.manifest.history, padding_index(self.num_items)),
+            target=rows["target"].to_numpy(writable=True),
+            time=rows["time"].to_numpy(writable=True),
+            num_items=self.num_items,
+        )
+
+    def training_sequences(self) -> Sequences:
+        """Return what may be learned without examples: each user's items up to and with his last training target.
+
+        The training targets are those before sampling; a user without one has an empty sequence. Nothing at or after a
+        user's first validation or test target is in it.
+        """
+        length = read_table_file(self.path, "users", "training_length").to_series().to_numpy()
+        events = read_table_file(self.path, "interactions", "user", "item", "ordinal")
+        kept = events["ordinal"].to_numpy() < length[events["user"].to_numpy()]
+        offsets = np.concatenate([[0], np.cumsum(length, dtype=np.int64)])
+        return Sequences(items=events["item"].to_numpy()[kept], offsets=offsets)
+
+    def train_counts(self) -> NDArray[np.int64]:
+        """Count each item in the training sequences, `[V]`; 0 means unseen in training."""
+        return np.bincount(self.training_sequences().items, minlength=self.num_items).astype(np.int64)
+
+    @cached_property
+    def _examples(self) -> pl.DataFrame:
+        return read_table_file(self.path, "examples")
+
+    def _verify(self) -> None:
+        users, interactions = read_table_file(self.path, "users"), read_table_file(self.path, "interactions")
+        split = self.manifest.split
+        found = content_hash(items=self.items, users=users, interactions=interactions, split=split)
+        if found != self.content_hash:
+            raise UserError(
+                f"{self.path}: content hash is {found}, {MARKER} says {self.content_hash}; prepare it again"
+            )
+        kept = sample_positions(target_positions(interactions, split), split)
+        examples = build_examples(
+            items=self.items, users=users, interactions=interactions, kept=kept, history=split.history
+        )
+        if not examples.equals(self._examples):
+            raise UserError(f"{self.path}: the examples do not follow from the interactions; prepare it again")
+
+
+def prepare(log: Log, split: SplitSettings, out: Path, *, name: str, overwrite: bool = False) -> Dataset:
+    """Split a log and write the dataset directory, whole or not at all.
+
+    An equal dataset that is already there is left as it is and returned.
+
+    Args:
+        log: from `read_log`.
+        split: how to cut it.
+        out: the directory.
+        name: for tables and reports.
+        overwrite: replace another dataset that is there.
+
+    Raises:
+        UserError: a part of the split is empty, or something else is at ``out``.
+    """
+    require_fresh_directory(out, marker=MARKER)
+    tables = build_tables(log, split)
+    manifest = _manifest(tables, split, name)
+    replace = (out / MARKER).exists()
+    if replace and not overwrite:
+        return _same_or_refuse(out, manifest)
+    with atomic_path(out) as target:
+        write_files(target, manifest, vars(tables))
+        if replace:
+            out.replace(target.with_name("replaced"))
+    return Dataset.load(out)
+
+
+def _manifest(tables: Tables, split: SplitSettings, name: str) -> DatasetManifest:
+    digest = content_hash(items=tables.items, users=tables.users, interactions=tables.interactions, split=split)
+    return DatasetManifest(
+        format_version=FORMAT_VERSION,
+        content_hash=digest,
+        name=name,
+        split=split,
+        history=split.history,
+        num_users=tables.users.height,
+        num_items=tables.items.height,
+        num_interactions=tables.interactions.height,
+        counts={part: int((tables.examples["split"] == part).sum()) for part in SPLITS},
+    )
+
+
+def _same_or_refuse(out: Path, manifest: DatasetManifest) -> Dataset:
+    there = Dataset.load(out)
+    if there.content_hash == manifest.content_hash:
+        return there
+    raise UserError(
+        f"{out}: holds another dataset (content hash {there.content_hash}, this one has {manifest.content_hash}); "
+        "choose another --out or remove it"
+    )

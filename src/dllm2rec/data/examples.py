@@ -1,0 +1,71 @@
+"""What a dataset hands out: examples of one split, and training sequences."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examples:
+    """Examples of one split, aligned by row, in time order.
+
+    Attributes:
+        example_id: `[N]` int64, stable over files, splits and runs.
+        user: `[N]` int32, row of the dataset's users.
+        history: `[N, L]` int32, padded on the left, the newest item in the last column.
+        target: `[N]` int32, the item that came next.
+        time: `[N]` int64 or float64, seconds, of the target.
+        num_items: V, which is also the padding index.
+    """
+
+    example_id: NDArray[np.int64]
+    user: NDArray[np.int32]
+    history: NDArray[np.int32]
+    target: NDArray[np.int32]
+    time: NDArray[np.int64] | NDArray[np.float64]
+    num_items: int
+
+    def __len__(self) -> int:
+        return len(self.example_id)
+
+    def take(self, rows: NDArray[np.integer] | NDArray[np.bool_]) -> "Examples":
+        """Return the examples at ``rows`` (indices or a mask), in that order."""
+        return Examples(
+            example_id=self.example_id[rows],
+            user=self.user[rows],
+            history=self.history[rows],
+            target=self.target[rows],
+            time=self.time[rows],
+            num_items=self.num_items,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sequences:
+    """One item sequence a user, back to back: user ``u`` has ``items[offsets[u] : offsets[u + 1]]``.
+
+    Attributes:
+        items: `[M]` int32.
+        offsets: `[U + 1]` int64, from 0 to M.
+    """
+
+    items: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, user: int) -> NDArray[np.int32]:
+        if not 0 <= user < len(self):
+            raise IndexError(f"no user {user} among {len(self)}")
+        return self.items[self.offsets[user] : self.offsets[user + 1]]
+
+
+def pad_histories(histories: pl.Series, width: int, padding: int) -> NDArray[np.int32]:
+    """Turn lists of 1 to ``width`` items, oldest first, into `[N, width]`, padded on the left."""
+    length = histories.list.len().to_numpy()
+    padded = np.full((len(histories), width), padding, dtype=np.int32)
+    padded[np.arange(width) >= width - length[:, None].astype(np.int64)] = histories.explode().to_numpy()
+    return padded

@@ -1,0 +1,95 @@
+"""The interaction log: read, checked, and put in order."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import polars as pl
+
+from dllm2rec.core.errors import UserError
+from dllm2rec.data.catalogue import read_catalogue
+from dllm2rec.data.columns import Columns, find_column
+from dllm2rec.data.sources import read_table
+from dllm2rec.data.values import ids, seconds
+
+__all__ = ["Columns", "Log", "read_log"]
+
+
+@dataclass(frozen=True)
+class Log:
+    """A validated log.
+
+    Attributes:
+        interactions: `user` (external id), `item` (Int32 index), `time` (seconds, Int64 or Float64). Users in the order
+            of their first row in the file; a user's rows in time order, equal times in the order of the file.
+        items: `index` (Int32), `item_id` (external id), `title`, other text columns; row i is item i.
+    """
+
+    interactions: pl.DataFrame
+    items: pl.DataFrame
+
+
+def read_log(
+    interactions: Path, items: Path, *, columns: Columns = Columns(), duplicates: Literal["keep", "drop"] = "keep"
+) -> Log:
+    """Read and check interactions and items; see `sources` for the formats.
+
+    Ids of the two files are compared as text, so that 12 in one is "12" in the other.
+
+    Args:
+        interactions: file with a user, an item and a time a row.
+        items: file with an item id and a title a row.
+        columns: names of columns that are not well known.
+        duplicates: what happens to rows that repeat user, item and time of an earlier row. The same item at another
+            time always stays.
+
+    Raises:
+        UserError: the input is wrong; the message names the file, the row (from 1, without the header) and the column.
+    """
+    table = read_table(interactions)
+    user = ids(table[find_column(table, interactions, "user", columns.user)], interactions)
+    item = ids(table[find_column(table, interactions, "item", columns.item)], interactions)
+    time = seconds(table[find_column(table, interactions, "time", columns.time)], interactions, columns.time_unit)
+    catalogue = read_catalogue(items, columns)
+    index = _item_index(item, catalogue, interactions, items)
+    events = pl.DataFrame([user.alias("user"), index, time.alias("time")])
+    if duplicates == "drop":
+        events = events.unique(maintain_order=True, keep="first")
+    _require_a_crowd(events, interactions)
+    return Log(interactions=order_events(events).drop("user_index"), items=catalogue)
+
+
+def order_events(events: pl.DataFrame, *, tie_breaker: pl.Series | None = None) -> pl.DataFrame:
+    """Put users in the order of their first row and a user's events in time order, ties by ``tie_breaker``, then by row.
+
+    Adds `user_index` (Int32).
+    """
+    users = events.select(pl.col("user").unique(maintain_order=True)).with_row_index("user_index")
+    indexed = events.join(users, on="user", how="left", maintain_order="left").cast({"user_index": pl.Int32})
+    if tie_breaker is None:
+        return indexed.sort("user_index", "time", maintain_order=True)
+    return indexed.sort(pl.col("user_index"), pl.col("time"), tie_breaker, maintain_order=True)
+
+
+def _item_index(item: pl.Series, catalogue: pl.DataFrame, interactions: Path, items: Path) -> pl.Series:
+    """Index of each row's item in the catalogue, Int32."""
+    known = catalogue.select(pl.col("item_id").cast(pl.String), pl.col("index"))
+    rows = pl.DataFrame({"item_id": item.cast(pl.String)}).join(known, on="item_id", how="left", maintain_order="left")
+    index = rows["index"]
+    unknown = index.is_null().arg_true()
+    if not len(unknown):
+        return index.alias("item")
+    row = int(unknown[0])
+    message = f"{interactions}: row {row + 1}: {item.name} {item[row]!r} is not in {items}"
+    if len(unknown) == len(item):
+        raise UserError(f"{message}, nor is any other ({items.name} has ids such as {catalogue['item_id'][0]!r})")
+    raise UserError(f"{message} ({len(unknown)} rows with {item.gather(unknown).n_unique()} unknown items in all)")
+
+
+def _require_a_crowd(events: pl.DataFrame, path: Path) -> None:
+    if events["user"].n_unique() < 2:
+        raise UserError(f"{path}: holds one user only; a recommender learns from at least two")
+    if events["item"].n_unique() < 2:
+        raise UserError(f"{path}: all interactions are with one item; there is nothing to choose from")
+    if events.height == events["user"].n_unique():
+        raise UserError(f"{path}: every user has one event only; an example needs an event and the one after it")

@@ -1,0 +1,111 @@
+"""Files of interactions or items become tables; the format follows from the suffix."""
+
+import importlib.util
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+from polars.exceptions import PanicException, PolarsError
+
+from dllm2rec.core.errors import UserError
+from dllm2rec.core.files import explain_os_error
+
+
+def read_table(path: Path) -> pl.DataFrame:
+    """Read a CSV, TSV, Parquet, JSONL or RecBole atomic file.
+
+    Columns of text formats come as text, exactly as written, so that an id such as ``007`` survives; Parquet and JSONL
+    keep their types. Names of RecBole columns lose their ``:type``.
+
+    Raises:
+        UserError: the file is missing, a directory, of an unknown format, empty, without rows, or does not parse.
+    """
+    read = _reader(path)
+    if path.is_dir():
+        raise UserError(f"{path}: is a directory; give the file inside it")
+    try:
+        if path.stat().st_size == 0:
+            raise UserError(f"{path}: the file is empty")
+        table = read(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except OSError as error:
+        raise explain_os_error(error, path) from error
+    if table.height == 0:
+        raise UserError(f"{path}: there is no row below the header")
+    return table
+
+
+def ml_100k() -> tuple[Path, Path]:
+    """Return the interactions and the items of MovieLens-100K, which the package ``recbole`` ships.
+
+    Raises:
+        UserError: the package is not installed.
+    """
+    spec = importlib.util.find_spec("recbole")
+    folders = list(spec.submodule_search_locations or ()) if spec else []
+    for folder in folders:
+        base = Path(folder) / "dataset_example" / "ml-100k"
+        if (base / "ml-100k.inter").is_file() and (base / "ml-100k.item").is_file():
+            return base / "ml-100k.inter", base / "ml-100k.item"
+    raise UserError("ml-100k: it comes with a package; run `pip install --no-deps recbole==1.2.1`")
+
+
+def _reader(path: Path) -> Callable[[Path], pl.DataFrame]:
+    match path.suffix.lower():
+        case ".csv":
+            return lambda path: _read_delimited(path, separator=",", quote='"')
+        case ".tsv":
+            return lambda path: _read_delimited(path, separator="\t", quote='"')
+        case ".inter" | ".item":
+            return _read_recbole
+        case ".parquet":
+            return _read_parquet
+        case ".jsonl" | ".ndjson":
+            return _read_json_lines
+        case suffix:
+            known = ".csv, .tsv, .parquet, .jsonl, .ndjson, .inter, .item"
+            raise UserError(f"{path}: unknown format '{suffix}' (known: {known})")
+
+
+def _read_delimited(path: Path, *, separator: str, quote: str | None) -> pl.DataFrame:
+    try:
+        return pl.read_csv(path, separator=separator, quote_char=quote, infer_schema=False)
+    except (PolarsError, PanicException) as error:
+        raise UserError(f"{path}: does not parse as delimited text: {_first_line(error)}") from None
+
+
+def _read_recbole(path: Path) -> pl.DataFrame:
+    table = _read_delimited(path, separator="\t", quote=None)
+    return table.rename({column: column.split(":")[0] for column in table.columns})
+
+
+def _read_parquet(path: Path) -> pl.DataFrame:
+    try:
+        return pl.read_parquet(path)
+    except (PolarsError, PanicException) as error:
+        raise UserError(f"{path}: not a Parquet file, or cut short: {_first_line(error)}") from None
+
+
+def _read_json_lines(path: Path) -> pl.DataFrame:
+    try:
+        return pl.read_ndjson(path, infer_schema_length=None)
+    except (PolarsError, PanicException) as error:
+        raise UserError(f"{path}: {_bad_json_line(path) or _first_line(error)}") from None
+
+
+def _bad_json_line(path: Path) -> str | None:
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                value = json.loads(line) if line.strip() else {}
+            except ValueError:
+                return f"line {number} is not JSON"
+            if not isinstance(value, dict):
+                return f"line {number} is not a JSON object"
+    return None
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
