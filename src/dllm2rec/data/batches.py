@@ -39,8 +39,7 @@ def _iterate(examples: Examples, batch_size: int, generator: torch.Generator | N
     history = torch.tensor(examples.history, dtype=torch.long)
     target = torch.tensor(examples.target, dtype=torch.long)
     count = len(examples)
-    if count == 0:
-        return
     order = torch.arange(count) if generator is None else torch.randperm(count, generator=generator)
-    for row in order.split(batch_size):
+    for start in range(0, count, batch_size):
+        row = order[start : start + batch_size]
         yield Batch(history=history[row], target=target[row], row=row)

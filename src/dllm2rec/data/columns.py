@@ -65,6 +65,9 @@ class Columns:
     time_unit: TimeUnit = "s"
 
 
+WELL_KNOWN = Columns()
+
+
 def find_column(table: pl.DataFrame, path: Path, field: Field, name: str | None) -> str:
     """Return the column of ``table`` that holds ``field``: ``name`` if it is given, else the first well-known one.
 
@@ -80,7 +83,7 @@ def find_column(table: pl.DataFrame, path: Path, field: Field, name: str | None)
     for known in _KNOWN_NAMES[field]:
         if known in by_key:
             return by_key[known]
-    there = ", ".join(table.columns[:20])
+    there = ", ".join(repr(column[:40]) for column in table.columns[:20])
     raise UserError(f"{path}: no column for the {field.replace('_', ' ')} among {there}; name it with {option}")
 
 

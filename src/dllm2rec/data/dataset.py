@@ -107,14 +107,16 @@ class Dataset:
         found = content_hash(items=self.items, users=users, interactions=interactions, split=split)
         if found != self.content_hash:
             raise UserError(
-                f"{self.path}: content hash is {found}, {MARKER} says {self.content_hash}; prepare it again"
+                f"{self.path}: content hash {found}, {MARKER} says {self.content_hash}; remove it and prepare it again"
             )
         kept = sample_positions(target_positions(interactions, split), split)
         examples = build_examples(
             items=self.items, users=users, interactions=interactions, kept=kept, history=split.history
         )
         if not examples.equals(self._examples):
-            raise UserError(f"{self.path}: the examples do not follow from the interactions; prepare it again")
+            raise UserError(
+                f"{self.path}: the examples do not follow from the interactions; remove it and prepare it again"
+            )
 
 
 def prepare(log: Log, split: SplitSettings, out: Path, *, name: str, overwrite: bool = False) -> Dataset:

@@ -63,12 +63,16 @@ def read_manifest(path: Path) -> DatasetManifest:
     value = read_json(path / MARKER)
     version = value.get("format_version") if isinstance(value, dict) else None
     if version != FORMAT_VERSION:
-        raise UserError(f"{path}: format version {version!r}, this program reads {FORMAT_VERSION}; prepare it again")
+        raise UserError(
+            f"{path}: format version {version!r}, not {FORMAT_VERSION}; remove it and prepare the dataset again"
+        )
     manifest = _validate(value, path / MARKER)
     for name, expected in manifest.rows().items():
         found = read_table_file(path, name, pl.len()).item()
         if found != expected:
-            raise UserError(f"{_file(path, name)}: has {found} rows, not {expected}; prepare the dataset again")
+            raise UserError(
+                f"{_file(path, name)}: has {found} rows, not {expected}; remove it and prepare the dataset again"
+            )
     return manifest
 
 
@@ -82,11 +86,11 @@ def read_table_file(path: Path, name: str, *columns: str | pl.Expr) -> pl.DataFr
     try:
         return pl.scan_parquet(file).select(*(columns or [pl.all()])).collect()
     except FileNotFoundError:
-        raise UserError(f"{file}: missing; prepare the dataset again") from None
+        raise UserError(f"{file}: missing; remove it and prepare the dataset again") from None
     except OSError as error:
         raise explain_os_error(error, file) from error
     except (PolarsError, PanicException):
-        raise UserError(f"{file}: damaged or cut short; prepare the dataset again") from None
+        raise UserError(f"{file}: damaged or cut short; remove it and prepare the dataset again") from None
 
 
 def write_files(path: Path, manifest: DatasetManifest, tables: dict[str, pl.DataFrame]) -> None:
@@ -109,4 +113,4 @@ def _validate(value: object, file: Path) -> DatasetManifest:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{file}: {field}: {first['msg']}; prepare the dataset again") from None
+        raise UserError(f"{file}: {field}: {first['msg']}; remove it and prepare the dataset again") from None

@@ -8,7 +8,7 @@ import polars as pl
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.data.catalogue import read_catalogue
-from dllm2rec.data.columns import Columns, find_column
+from dllm2rec.data.columns import WELL_KNOWN, Columns, find_column
 from dllm2rec.data.sources import read_table
 from dllm2rec.data.values import ids, seconds
 
@@ -30,7 +30,7 @@ class Log:
 
 
 def read_log(
-    interactions: Path, items: Path, *, columns: Columns = Columns(), duplicates: Literal["keep", "drop"] = "keep"
+    interactions: Path, items: Path, *, columns: Columns = WELL_KNOWN, duplicates: Literal["keep", "drop"] = "keep"
 ) -> Log:
     """Read and check interactions and items; see `sources` for the formats.
 
@@ -60,7 +60,7 @@ def read_log(
 
 
 def order_events(events: pl.DataFrame, *, tie_breaker: pl.Series | None = None) -> pl.DataFrame:
-    """Put users in the order of their first row and a user's events in time order, ties by ``tie_breaker``, then by row.
+    """Put users in the order of their first row, a user's events in time order, ties by ``tie_breaker``, then by row.
 
     Adds `user_index` (Int32).
     """

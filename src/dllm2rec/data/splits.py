@@ -102,12 +102,18 @@ def split_positions(
     """
     match settings:
         case PaperSplit():
+            _require_time(time, settings.kind)
             parts = _paper(ordinal, length, time, settings)
+            why = f"there are {sum(map(len, parts.values()))} examples in all, to be cut by {settings.ratios}"
         case GlobalTimeSplit():
+            _require_time(time, settings.kind)
             parts = _global_time(ordinal, time, settings)
+            why = f"{len(time)} events at {len(np.unique(time))} times, cut by {settings.ratios}"
         case LeaveOneOutSplit():
             parts = _leave_one_out(ordinal, length, time)
-    _require_examples(parts, settings, ordinal, time)
+            why = f"it takes a user with 4 events, and the longest has {length.max()}"
+    if empty := [part for part in SPLITS if not len(parts[part])]:
+        raise UserError(f"the {settings.kind} split leaves no {' and no '.join(empty)} example: {why}")
     return parts
 
 
@@ -164,10 +170,9 @@ def _cuts(count: int, ratios: tuple[float, float, float]) -> tuple[int, int]:
     return int(count * first), int(count * (first + second))
 
 
-def _require_examples(
-    parts: Positions, settings: SplitSettings, ordinal: NDArray[np.int64], time: NDArray[np.generic]
-) -> None:
-    empty = [part for part in SPLITS if not len(parts[part])]
-    if not empty:
-        return
-    raise UserError(f"the {settings.kind} split leaves no {' and no '.join(empty)} examples")
+def _require_time(time: NDArray[np.generic], kind: str) -> None:
+    if len(time) and time.min() == time.max():
+        raise UserError(
+            f"all events are at one time ({time[0]}), so the {kind} split has no order to cut; "
+            "leave-one-out takes the order of the file"
+        )

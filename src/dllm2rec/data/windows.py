@@ -52,7 +52,7 @@ def example_ids(*, user: NDArray[np.uint64], ordinal: NDArray[np.int64], item: N
 
 
 def _mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The finaliser of SplitMix64 (Steele et al. 2014): a bijection whose output bits each depend on every input bit."""
+    """The finaliser of SplitMix64 (Steele et al. 2014), a bijection: every output bit depends on every input bit."""
     value = value + np.uint64(0x9E3779B97F4A7C15)
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
