@@ -1,0 +1,80 @@
+"""How every verb ends: 0 done, 1 a defect of ours, 2 the user's input, 130 interrupted; one line, no traceback."""
+
+import errno
+import os
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from dllm2rec.core.errors import UserError
+from dllm2rec.core.files import explain_os_error
+
+_EXTRAS = {
+    "train": ("plotly", "polars", "scipy", "torch"),
+    "teach": ("accelerate", "datasets", "gguf", "peft", "sentencepiece", "transformers", "trl"),
+}
+_USERS_OS_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+class GuardedGroup(TyperGroup):
+    """Runs a verb and turns what it raises into one line on standard error and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the verb of ``ctx`` (a `typer.Context`)."""
+        with guarded(debug=bool(ctx.params.get("debug"))):
+            return super().invoke(ctx)
+
+
+@contextmanager
+def guarded(*, debug: bool = False) -> Iterator[None]:
+    """Turn exceptions into one line and an exit code.
+
+    Args:
+        debug: let a defect of ours show its traceback.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        _end("interrupted; nothing is half-written, and the same command again goes on from here", 130)
+    except UserError as error:
+        _end(str(error), 2)
+    except ModuleNotFoundError as error:
+        _end(_explain_import(error), 2) if _extra(error) else _defect(error, debug=debug)
+    except OSError as error:
+        if error.errno in _USERS_OS_ERRORS:
+            _end(str(explain_os_error(error, Path(os.fsdecode(error.filename or ".")))), 2)
+        _defect(error, debug=debug)
+    except (typer.Exit, typer.Abort):
+        raise
+    except Exception as error:
+        if hasattr(error, "exit_code"):  # a usage error: typer has its own words for it
+            raise
+        _defect(error, debug=debug)
+
+
+def _end(line: str, code: int) -> NoReturn:
+    typer.echo("error: " + " ".join(line.split("\n")) if code == 2 else line, err=True)
+    raise typer.Exit(code)
+
+
+def _defect(error: Exception, *, debug: bool) -> NoReturn:
+    if debug:
+        typer.echo(traceback.format_exc(), err=True)
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{Path(last.filename).name}:{last.lineno}"
+    what = " ".join(f"{type(error).__name__}: {error}".split())
+    _end(f"a defect of ours: {what} ({place}); please report it with the output of `dllm2rec --debug ...`", 1)
+
+
+def _extra(error: ModuleNotFoundError) -> str | None:
+    package = (error.name or "").partition(".")[0]
+    return next((extra for extra, packages in _EXTRAS.items() if package in packages), None)
+
+
+def _explain_import(error: ModuleNotFoundError) -> str:
+    return f"this needs {error.name}, which is not installed; run `pip install 'dllm2rec[{_extra(error)}]'`"

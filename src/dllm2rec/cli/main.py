@@ -1,0 +1,30 @@
+"""The program `dllm2rec`."""
+
+from typing import Annotated
+
+import typer
+
+from dllm2rec.cli.guard import GuardedGroup
+from dllm2rec.cli.prepare import prepare
+
+app = typer.Typer(
+    name="dllm2rec",
+    cls=GuardedGroup,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Let a large language model teach a small, fast sequential recommender, and see whether it helped.",
+)
+
+
+@app.callback()
+def _options(debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a defect.")] = False) -> None:
+    """Options that stand before the verb."""
+
+
+app.command()(prepare)
+
+
+def main() -> None:
+    """Run the program; never returns."""
+    app()

@@ -1,0 +1,39 @@
+"""Options that several verbs share, and how a verb speaks: results on standard output, words on standard error."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console, RenderableType
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for machines.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="NAME=VALUE", help="Any setting, such as training.epochs=5; give it as often as needed."
+    ),
+]
+DatasetPath = Annotated[Path, typer.Argument(metavar="DATASET", help="Directory made by `dllm2rec prepare`.")]
+KnowledgePath = Annotated[Path, typer.Argument(metavar="KNOWLEDGE", help="Directory made by `dllm2rec teach`.")]
+Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the result goes.")]
+
+
+@contextmanager
+def words_to_stderr() -> Iterator[None]:
+    """Send what libraries print to standard error, so that standard output holds the result alone."""
+    with redirect_stdout(sys.stderr):
+        yield
+
+
+def show(value: Any, *renderables: RenderableType, as_json: bool) -> None:
+    """Print a result: ``value`` as JSON for machines, or ``renderables`` for people."""
+    if as_json:
+        typer.echo(json.dumps(value, ensure_ascii=False, allow_nan=False))
+        return
+    console = Console()
+    for renderable in renderables:
+        console.print(renderable, highlight=False)

@@ -1,0 +1,65 @@
+"""`dllm2rec prepare`: a log becomes a dataset directory."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from dllm2rec.cli.options import Json, Out, Set, show, words_to_stderr
+
+Column = Annotated[str | None, typer.Option(metavar="NAME", help="Its column, where the name is not a well-known one.")]
+
+
+def prepare(
+    *,
+    out: Out,
+    interactions: Annotated[
+        Path | None, typer.Option(help="Users, items, times: .csv .tsv .parquet .jsonl .inter")
+    ] = None,
+    items: Annotated[Path | None, typer.Option(help="Item ids and titles, in the same formats.")] = None,
+    source: Annotated[
+        str | None, typer.Option(help="A dataset that a package ships, instead of files: ml-100k")
+    ] = None,
+    split: Annotated[Literal["paper", "global-time", "leave-one-out"], typer.Option(help="How to cut it.")] = "paper",
+    name: Annotated[str | None, typer.Option(help="For tables and reports; the file's name if not given.")] = None,
+    user_column: Column = None,
+    item_column: Column = None,
+    time_column: Column = None,
+    item_id_column: Column = None,
+    title_column: Column = None,
+    time_unit: Annotated[Literal["s", "ms", "us", "ns"], typer.Option(help="Unit of times that are numbers.")] = "s",
+    settings: Set = None,
+    json: Json = False,
+) -> None:
+    """Check a log, split it in time, and write the dataset directory.
+
+    Example: dllm2rec prepare --interactions log.csv --items items.csv --split paper --out work/dataset
+    """
+    from dllm2rec.experiments.dataset_settings import DatasetSettings
+    from dllm2rec.experiments.preparing import prepare as run
+    from dllm2rec.experiments.settings import override, validate
+
+    columns = {
+        "user": user_column,
+        "item": item_column,
+        "time": time_column,
+        "item_id": item_id_column,
+        "title": title_column,
+        "time_unit": time_unit,
+    }
+    files = {"source": source, "interactions": interactions, "items": items, "name": name}
+    values: dict[str, Any] = {key: value for key, value in files.items() if value is not None}
+    values |= {"columns": {key: value for key, value in columns.items() if value is not None}, "split": {"kind": split}}
+    chosen = validate(DatasetSettings, override(values, settings or []))
+    with words_to_stderr():
+        dataset = run(chosen, out=out)
+    manifest = dataset.manifest
+    counts = ", ".join(f"{count:,} {part}" for part, count in manifest.counts.items())
+    show(
+        {"dataset": str(out), **manifest.model_dump(mode="json")},
+        f"{manifest.name}: {manifest.num_users:,} users, {manifest.num_items:,} items, "
+        f"{manifest.num_interactions:,} interactions",
+        f"examples: {counts} ({manifest.split.kind} split, hash {manifest.content_hash})",
+        f"dataset written to {out}",
+        as_json=json,
+    )
