@@ -8,7 +8,7 @@ import polars as pl
 from dllm2rec.core.errors import UserError
 from dllm2rec.data.columns import Columns, find_column
 from dllm2rec.data.sources import read_table
-from dllm2rec.data.values import ids, require
+from dllm2rec.data.values import ids, require, wrong_type
 
 
 def read_catalogue(path: Path, columns: Columns) -> pl.DataFrame:
@@ -51,7 +51,7 @@ def clean_titles(titles: pl.Series, item_id: pl.Series, path: Path) -> pl.Series
         UserError: the titles are not text, or an item has none.
     """
     if not (titles.dtype == pl.String or titles.dtype.is_integer()):
-        raise UserError(f"{path}: row 1: {titles.name} {titles[0]!r} is not text")
+        raise wrong_type(titles, path, "is not text")
     clean = pl.Series("title", [html.unescape(title or "") for title in titles.cast(pl.String)], dtype=pl.String)
     clean = clean.str.replace_all(r"\s+", " ").str.strip_chars()
     require(clean != "", item_id, path, f"has no title (column '{titles.name}')")

@@ -166,8 +166,8 @@ def _in_time_order(positions: NDArray[np.int64], time: NDArray[np.generic]) -> N
 
 def _cuts(count: int, ratios: tuple[float, float, float]) -> tuple[int, int]:
     """Where the first and the second part end; exact, for 0.7 + 0.2 is less than 0.9 in floating point."""
-    first, second, _ = (Fraction(str(ratio)) for ratio in ratios)
-    return int(count * first), int(count * (first + second))
+    first, _, third = (Fraction(str(ratio)) for ratio in ratios)
+    return int(count * first), int(count * (1 - third))
 
 
 def _require_time(time: NDArray[np.generic], kind: str) -> None:

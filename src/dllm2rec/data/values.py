@@ -22,7 +22,12 @@ def require(valid: pl.Series, values: pl.Series, path: Path, problem: str) -> No
     if len(bad):
         row = int(bad[0])
         more = f" (and {len(bad) - 1} rows more)" if len(bad) > 1 else ""
-        raise UserError(f"{path}: row {row + 1}: {values.name} {values[row]!r} {problem}{more}")
+        raise UserError(f"{path}: row {row + 1}: {values.name} {_shown(values, row)} {problem}{more}")
+
+
+def wrong_type(values: pl.Series, path: Path, problem: str) -> UserError:
+    """Return the error of a column that is of a wrong type throughout; its first value stands for all."""
+    return UserError(f"{path}: row 1: {values.name} {_shown(values, 0)} {problem}")
 
 
 def ids(values: pl.Series, path: Path) -> pl.Series:
@@ -38,7 +43,7 @@ def ids(values: pl.Series, path: Path) -> pl.Series:
             require(values.is_finite() & (values == values.round()), values, path, "is not an id")
             values = values.cast(pl.Int64)
         case dtype if not (dtype.is_integer() or dtype == pl.String):
-            raise UserError(f"{path}: row 1: {values.name} {values[0]!r} is not an id; ids are text or whole numbers")
+            raise wrong_type(values, path, "is not an id; ids are text or whole numbers")
     present = values.str.strip_chars() != "" if values.dtype == pl.String else values.is_not_null()
     require(present, values, path, "is missing")
     return values
@@ -76,7 +81,7 @@ def _numbers(values: pl.Series, path: Path, unit: TimeUnit) -> tuple[pl.Series, 
             require(numbers.is_not_null(), values, path, "is missing or too large")
             return numbers, _PER_SECOND[unit]
         case _:
-            raise UserError(f"{path}: row 1: {values.name} {values[0]!r} is not a time")
+            raise wrong_type(values, path, "is not a time")
 
 
 def _parse(values: pl.Series, path: Path, unit: TimeUnit) -> tuple[pl.Series, int]:
@@ -99,3 +104,9 @@ def _likely_unit(numbers: pl.Series) -> str:
         return ""
     fitting = [unit for unit, divisor in _PER_SECOND.items() if middle / divisor < LATEST]
     return f"; the times look like {fitting[0]}: say --time-unit {fitting[0]}" if fitting else ""
+
+
+def _shown(values: pl.Series, row: int) -> str:
+    """One value on one line, cut where it is long."""
+    text = repr(values.slice(row, 1).to_list()[0])
+    return text if len(text) <= 80 else f"{text[:77]}..."

