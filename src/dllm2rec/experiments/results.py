@@ -1,0 +1,104 @@
+"""What a comparison found: rows, tables, and the answer in plain words."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from dllm2rec.experiments.dataset_settings import Strict
+
+METRICS = ("HR@20", "NDCG@20")
+SIGNIFICANT = 0.05
+
+Outcome = Literal["helped", "harmed", "unclear", "none"]
+
+
+class Versus(Strict):
+    """A distilled student against the plain one, paired by example, on NDCG@20.
+
+    Attributes:
+        baseline: label of the plain row.
+        difference: mean over examples of this row's minus the baseline's.
+        interval: 95% bootstrap interval of the difference.
+        gain: difference divided by the baseline's mean; None where that is zero.
+        p_value: two-sided, of a sign-flip permutation test, after Holm over the table.
+    """
+
+    baseline: str
+    difference: float
+    interval: tuple[float, float]
+    gain: float | None
+    p_value: float
+
+
+class Row(Strict):
+    """One line of a table.
+
+    Attributes:
+        label: what it is.
+        kind: a reference needs no training; the teacher labelled; a student was trained.
+        student: name of the student, for students.
+        method: name of the method, for students.
+        distilled: whether a teacher taught it.
+        seeds: of the runs that are averaged.
+        metrics: mean over seeds of HR@20 and NDCG@20, and others.
+        spread: standard deviation over seeds (n - 1) of the same; empty for one seed.
+        versus: the test against the plain student.
+        seconds_per_1000: inference time for 1,000 users.
+    """
+
+    label: str
+    kind: Literal["reference", "teacher", "student"]
+    student: str | None = None
+    method: str | None = None
+    distilled: bool = False
+    seeds: tuple[int, ...] = ()
+    metrics: dict[str, float]
+    spread: dict[str, float] = Field(default_factory=dict)
+    versus: Versus | None = None
+    seconds_per_1000: float | None = None
+
+
+class Table(Strict):
+    """Rows that were measured on the same examples.
+
+    Attributes:
+        title: what the examples are.
+        examples: how many.
+        rows: references, teacher, students.
+        notes: split, variants, seeds, selection, tie rule; printed below each table.
+    """
+
+    title: str
+    examples: int
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...]
+
+
+class Verdict(Strict):
+    """The answer.
+
+    Attributes:
+        outcome: whether the teacher helped its students; none where nothing was distilled.
+        headline: one sentence.
+        lines: the figures behind it, one sentence each.
+    """
+
+    outcome: Outcome
+    headline: str
+    lines: tuple[str, ...]
+
+
+class Comparison(Strict):
+    """Tables and the answer that they give.
+
+    Attributes:
+        dataset: its name.
+        split: which examples.
+        tables: over all examples of the split; and over those that the teacher labelled, where there are any.
+        verdict: in plain words.
+    """
+
+    dataset: str
+    split: Literal["validation", "test"]
+    tables: tuple[Table, ...]
+    verdict: Verdict

@@ -1,0 +1,115 @@
+"""Did the teacher help? Tables become sentences."""
+
+from collections.abc import Sequence
+
+from dllm2rec.experiments.results import SIGNIFICANT, Outcome, Row, Table, Verdict, Versus
+
+METRIC = "NDCG@20"
+
+
+def judge(tables: Sequence[Table]) -> Verdict:
+    """Say in plain words what the tables show.
+
+    Args:
+        tables: over all examples; then, if there is one, over those that the teacher labelled.
+
+    Returns:
+        A headline and the figures behind it: each distilled student against the plain one, the best student against the
+        best reference that needs no training, and the teacher against the plain students on the examples it labelled.
+    """
+    rows = tables[0].rows
+    taught = [(row, row.versus) for row in rows if row.distilled and row.versus is not None]
+    lines = [_taught_line(row, versus) for row, versus in taught]
+    lines += _reference_line(rows)
+    for table in tables[1:]:
+        lines += _teacher_line(table)
+    outcome, headline = _headline(taught)
+    return Verdict(outcome=outcome, headline=headline, lines=tuple(lines))
+
+
+def is_significant(versus: Versus) -> bool:
+    """Whether a difference is unlikely to be chance, at 5% after Holm."""
+    return versus.p_value < SIGNIFICANT
+
+
+def percent(gain: float | None) -> str:
+    """Write a relative difference, such as ``+12.3%``."""
+    return "from zero" if gain is None else f"{gain:+.1%}"
+
+
+def p_text(p_value: float) -> str:
+    """Write a p-value, such as ``p = .012`` or ``p < .001``."""
+    return "p < .001" if p_value < 0.001 else f"p = {p_value:.3f}".replace("0.", ".")
+
+
+def figure(value: float) -> str:
+    """Write a metric between 0 and 1 as the paper does: ``.0123``."""
+    return f"{value:.4f}".removeprefix("0")
+
+
+def _headline(taught: Sequence[tuple[Row, Versus]]) -> tuple[Outcome, str]:
+    if not taught:
+        return "none", "No student here was taught by a teacher."
+    helped = [row for row, versus in taught if is_significant(versus) and versus.difference > 0]
+    harmed = [row for row, versus in taught if is_significant(versus) and versus.difference < 0]
+    names = _names(helped or harmed)
+    match bool(helped), bool(harmed):
+        case True, False:
+            extent = "Yes" if len(helped) == len(taught) else "In part"
+            return "helped", f"{extent}: the teacher made {names} better."
+        case False, True:
+            extent = "No" if len(harmed) == len(taught) else "No, not clearly anywhere"
+            return "harmed", f"{extent}: the teacher made {names} worse."
+        case True, True:
+            return "unclear", f"Mixed: the teacher made {names} better and {_names(harmed)} worse."
+        case _:
+            return "unclear", "Not shown: no difference between plain and taught students is beyond chance."
+
+
+def _names(rows: Sequence[Row]) -> str:
+    names = [row.label for row in rows]
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else ""
+
+
+def _taught_line(row: Row, versus: Versus) -> str:
+    value = row.metrics[METRIC]
+    low, high = versus.interval
+    certain = "significant" if is_significant(versus) else "not significant"
+    return (
+        f"{row.label}: {METRIC} {figure(value)} against {figure(value - versus.difference)} plain, "
+        f"{percent(versus.gain)} (difference between {low:+.4f} and {high:+.4f} with 95% confidence; {certain}, {p_text(versus.p_value)})."
+    )
+
+
+def _best(rows: Sequence[Row], kind: str) -> Row | None:
+    return max((row for row in rows if row.kind == kind), key=lambda row: row.metrics[METRIC], default=None)
+
+
+def _reference_line(rows: Sequence[Row]) -> list[str]:
+    reference, student = _best(rows, "reference"), _best(rows, "student")
+    if reference is None or student is None:
+        return []
+    counted, learned = reference.metrics[METRIC], student.metrics[METRIC]
+    if counted >= learned:
+        return [
+            f"{reference.label}, which needs no training, reaches {figure(counted)} and the best student, "
+            f"{student.label}, {figure(learned)}: on this data, ship the counting."
+        ]
+    return [
+        f"The best student, {student.label}, reaches {figure(learned)}; the best reference that needs no training, "
+        f"{reference.label}, {figure(counted)}."
+    ]
+
+
+def _teacher_line(table: Table) -> list[str]:
+    teacher = _best(table.rows, "teacher")
+    plain = [row for row in table.rows if row.kind == "student" and not row.distilled]
+    student = _best(plain, "student")
+    if teacher is None or student is None:
+        return []
+    own, theirs = teacher.metrics[METRIC], student.metrics[METRIC]
+    word = "better" if own > theirs else "worse" if own < theirs else "no better"
+    return [
+        f"On the {table.examples:,} examples that the teacher labelled, it reaches {figure(own)} itself and the best "
+        f"plain student, {student.label}, {figure(theirs)}: the teacher is {word} than what it teaches."
+    ]
