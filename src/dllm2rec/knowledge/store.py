@@ -1,0 +1,213 @@
+"""The knowledge directory: a teacher writes it once, shard by shard, and students read it.
+
+`manifest.json`, shards of labels (`shards.py`), and `item_vectors.safetensors` (`[V, D_t]`) where the manifest
+announces vectors. A teacher that is killed at any moment loses at most the shard in hand; started again, it resumes.
+"""
+
+import hashlib
+import shutil
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from dllm2rec.core.errors import UserError
+from dllm2rec.core.files import atomic_path, explain_os_error, hash_json, require_fresh_directory, write_json
+from dllm2rec.knowledge.schema import (
+    MARKER,
+    REMEDY,
+    DamagedError,
+    KnowledgeManifest,
+    Labels,
+    check_distinct,
+    check_labels,
+    check_vectors,
+    read_manifest,
+)
+from dllm2rec.knowledge.shards import (
+    concatenate,
+    move_shard,
+    read_shard,
+    remove_shard,
+    shard_numbers,
+    sidecar_file,
+    table_file,
+    write_shard,
+)
+
+__all__ = ["Knowledge", "KnowledgeManifest", "KnowledgeWriter", "Labels"]
+
+VECTORS = "item_vectors.safetensors"
+_KEY = "item_vectors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Knowledge:
+    """A knowledge directory, read and checked.
+
+    Attributes:
+        path: the directory.
+        manifest: what `manifest.json` says.
+        labels: of all shards, ordered by `example_id`.
+        item_vectors: `[V, D_t]` float32, or None where the manifest announces none.
+    """
+
+    path: Path
+    manifest: KnowledgeManifest
+    labels: Labels
+    item_vectors: NDArray[np.float32] | None
+
+    @classmethod
+    def load(cls, path: Path) -> "Knowledge":
+        """Read a knowledge directory; every file is checked against what was recorded when it was written.
+
+        Raises:
+            UserError: not a knowledge directory, of another format version, or a file is missing, cut, or holds what
+                no label may hold; the message names the file.
+        """
+        manifest = read_manifest(path)
+        numbers = shard_numbers(path)
+        missing = sorted(set(range(len(numbers))) - set(numbers))
+        if missing:
+            raise DamagedError(f"{sidecar_file(path, missing[0])}: missing (there are later shards); {REMEDY}")
+        parts = [read_shard(path, number, manifest) for number in numbers]
+        labels = concatenate(parts, manifest.depth)
+        check_distinct(labels.example_id, path)
+        vectors = None if manifest.vector_size is None else _read_vectors(path / VECTORS, manifest)
+        return cls(path=path, manifest=manifest, labels=labels, item_vectors=vectors)
+
+    @cached_property
+    def content_hash(self) -> str:
+        """Name of the content, 16 hexadecimal digits; how the labels are cut into shards does not matter."""
+        digest = hashlib.blake2b(hash_json(self.manifest.model_dump(mode="json")).encode())
+        labels = self.labels
+        for array in (labels.example_id, labels.ranked_items, labels.distances, labels.target_distance):
+            digest.update(np.ascontiguousarray(array).data)
+        digest.update("\x00".join(labels.generated_text).encode())
+        if self.item_vectors is not None:
+            digest.update(np.ascontiguousarray(self.item_vectors).data)
+        return digest.hexdigest()[:16]
+
+
+class KnowledgeWriter:
+    """Writes a knowledge directory; the directory that an interrupted writer left is continued.
+
+    Shards that are damaged or half-written are removed, so that their examples are labelled again. Item vectors are
+    best written before the first labels: `Knowledge.load` refuses a directory without the vectors it announces.
+
+    Args:
+        path: the directory; created when absent.
+        manifest: of the knowledge to be written.
+
+    Raises:
+        UserError: ``path`` holds something else, or knowledge with another manifest (the fields that differ are named).
+    """
+
+    def __init__(self, path: Path, manifest: KnowledgeManifest) -> None:
+        if manifest.depth > manifest.num_items:
+            raise UserError(f"depth {manifest.depth} exceeds the catalogue of {manifest.num_items} items; lower it")
+        self.path = path
+        self.manifest = manifest
+        _remove_leftovers(path)
+        require_fresh_directory(path, marker=MARKER)
+        if (path / MARKER).exists():
+            _require_equal(path, manifest)
+        else:
+            write_json(path / MARKER, manifest.model_dump(mode="json"))
+        kept = _keep_sound_shards(path, manifest)
+        self._shards = len(kept)
+        self._labelled = np.sort(np.concatenate([np.empty(0, np.int64), *kept]))
+
+    def labelled_ids(self) -> NDArray[np.int64]:
+        """Return the examples that have a label, `[N]`, sorted."""
+        return self._labelled.copy()
+
+    def append(self, labels: Labels) -> None:
+        """Write labels as one more shard; no labels, no shard.
+
+        Raises:
+            UserError: the labels are unsound, an example has a label already, or the disk refuses.
+        """
+        if len(labels) == 0:
+            return
+        file = table_file(self.path, self._shards)
+        check_labels(labels, self.manifest, file)
+        labelled = np.sort(np.concatenate([self._labelled, labels.example_id]))
+        check_distinct(labelled, file)
+        write_shard(self.path, self._shards, labels)
+        self._shards += 1
+        self._labelled = labelled
+
+    def has_item_vectors(self) -> bool:
+        """Tell whether sound item vectors are there."""
+        try:
+            _read_vectors(self.path / VECTORS, self.manifest)
+        except DamagedError:
+            return False
+        return True
+
+    def write_item_vectors(self, vectors: NDArray[np.float32]) -> None:
+        """Write the item vectors, `[V, D_t]`, replacing those that are there.
+
+        Raises:
+            UserError: wrong shape, not finite, or the disk refuses.
+        """
+        file = self.path / VECTORS
+        check_vectors(vectors, self.manifest, file)
+        with atomic_path(file) as target:
+            target.write_bytes(save_tensors({_KEY: np.ascontiguousarray(vectors, np.float32)}))
+
+
+def _read_vectors(file: Path, manifest: KnowledgeManifest) -> NDArray[np.float32]:
+    if not file.is_file():
+        raise DamagedError(f"{file}: missing; {REMEDY}")
+    try:
+        vectors = load_tensors(file.read_bytes())[_KEY].astype(np.float32, copy=False)
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise DamagedError(f"{file}: damaged or not item vectors ({error}); {REMEDY}") from None
+    except OSError as error:
+        raise explain_os_error(error, file) from error
+    check_vectors(vectors, manifest, file)
+    return vectors
+
+
+def _require_equal(path: Path, manifest: KnowledgeManifest) -> None:
+    differences = read_manifest(path).differences(manifest)
+    if differences:
+        raise UserError(
+            f"{path}: holds other knowledge ({'; '.join(differences)}); choose another --out, remove it, or ask for "
+            "the same"
+        )
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove what a killed writer left in the middle of an atomic write."""
+    for name in (MARKER, VECTORS, "labels-*"):
+        for left in path.glob(f".{name}.*.tmp"):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _keep_sound_shards(path: Path, manifest: KnowledgeManifest) -> list[NDArray[np.int64]]:
+    """Remove unsound shards and shards without a sidecar, number the rest anew, and return their example ids."""
+    kept: list[NDArray[np.int64]] = []
+    recorded = shard_numbers(path)
+    for number in recorded:
+        try:
+            labels = read_shard(path, number, manifest)
+            check_distinct(np.concatenate([*kept, labels.example_id]), path)
+        except DamagedError:
+            remove_shard(path, number)
+            continue
+        if number != len(kept):
+            move_shard(path, number, len(kept))
+        kept.append(labels.example_id)
+    sound = {table_file(path, number) for number in range(len(kept))}
+    for file in path.glob("labels-*.parquet"):
+        if file not in sound:
+            file.unlink()
+    return kept
