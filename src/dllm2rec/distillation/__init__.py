@@ -1,0 +1,1 @@
+"""What a student learns from a teacher: one method a file."""

@@ -1,0 +1,1 @@
+"""Recommendation losses: pure functions on tensors, and the settings that choose one."""

@@ -1,0 +1,1 @@
+"""Small sequential encoders: a history becomes a vector, and a vector scores items."""

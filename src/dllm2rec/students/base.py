@@ -1,0 +1,131 @@
+"""What every student is: a history becomes a vector, and a vector scores items."""
+
+from abc import ABC, abstractmethod
+from typing import Annotated
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+
+from dllm2rec.core.ids import padding_index
+from dllm2rec.students.initialise import initialise
+from dllm2rec.students.item_table import ItemTable, Output, VectorScaling
+
+
+class SharedSettings(BaseModel):
+    """What every student can be told.
+
+    Attributes:
+        dim: size of the embeddings and of the sequence vector.
+        dropout: share of values that training drops.
+        output, output_bias, vector_scaling, offset, text_weight, projector_hidden, offset_std, projector_std: see
+            `ItemTable`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dim: PositiveInt = 64
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    output: Output = "separate"
+    output_bias: bool | None = None
+    vector_scaling: VectorScaling = "standardise"
+    offset: bool = True
+    text_weight: PositiveFloat = 1.0
+    projector_hidden: PositiveInt | None = None
+    offset_std: Annotated[float, Field(ge=0)] = 0.1
+    projector_std: PositiveFloat = 0.1
+
+    def table(self, *, num_items: int, item_vectors: Tensor | None) -> ItemTable:
+        """Build the item table that these settings describe; its weights are still to be initialised."""
+        return ItemTable(
+            num_items=num_items,
+            dim=self.dim,
+            output=self.output,
+            output_bias=self.output_bias,
+            item_vectors=item_vectors,
+            vector_scaling=self.vector_scaling,
+            offset=self.offset or item_vectors is None,
+            text_weight=self.text_weight,
+            projector_hidden=self.projector_hidden,
+            offset_std=self.offset_std,
+            projector_std=self.projector_std,
+        )
+
+
+class Student(nn.Module, ABC):
+    """A small sequential recommender: `encode` is its own, how items are scored is shared.
+
+    Args:
+        table: the item embeddings, which the student owns from here on.
+        history: L, the most items of a history that it looks at; of a longer one it takes the newest L.
+    """
+
+    def __init__(self, *, table: ItemTable, history: int) -> None:
+        super().__init__()
+        if history < 1:
+            raise ValueError(f"history must be at least 1, not {history}")
+        self.table = table
+        self.history = history
+
+    @property
+    def num_items(self) -> int:
+        """V."""
+        return self.table.num_items
+
+    @property
+    def dim(self) -> int:
+        """D."""
+        return self.table.dim
+
+    @abstractmethod
+    def encode(self, history: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+        """Turn histories `[B, L]`, padded on the left with V, into sequence vectors `[B, D]`.
+
+        A history of padding alone is allowed and gives a finite vector. ``generator`` draws the dropout in training;
+        None draws it from torch's global generator. Outside training there is no dropout.
+        """
+
+    def forward(self, history: Tensor) -> Tensor:
+        """Score the whole catalogue for histories `[B, L]`; returns `[B, V]`."""
+        return self.scores(self.encode(history))
+
+    def scores(self, hidden: Tensor) -> Tensor:
+        """Score every item, `[B, D]` to `[B, V]`."""
+        weight, bias = self.table.output_matrix()
+        scores = hidden @ weight.T
+        return scores if bias is None else scores + bias
+
+    def score_items(self, hidden: Tensor, items: Tensor) -> Tensor:
+        """Score the items `[B, K]` for sequence vectors `[B, D]` by gather; returns `[B, K]`."""
+        weight, bias = self.table.output_rows(items)
+        scores = (weight @ hidden.unsqueeze(-1)).squeeze(-1)
+        return scores if bias is None else scores + bias
+
+    def initialise(self, generator: torch.Generator) -> None:
+        """Draw all weights from ``generator``; the same generator state gives the same weights."""
+        for name, child in self.named_children():
+            if name != "table":
+                initialise(child, generator)
+        self.table.initialise(generator)
+
+    def newest(self, history: Tensor) -> Tensor:
+        """Return the newest L columns of histories `[B, any]`.
+
+        Raises:
+            ValueError: not a matrix, or no column.
+        """
+        if history.ndim != 2 or history.shape[1] == 0:
+            raise ValueError(f"histories must be [B, L], not {list(history.shape)}")
+        return history[:, -self.history :]
+
+    def mask(self, history: Tensor) -> Tensor:
+        """Return where a history holds an item, bool `[B, L]`."""
+        return history != padding_index(self.num_items)
+
+
+def dropout(values: Tensor, probability: float, *, training: bool, generator: torch.Generator | None) -> Tensor:
+    """Drop values with ``probability`` and scale up the others, drawing from ``generator`` (None: the global one)."""
+    if not training or probability == 0.0:
+        return values
+    keep = torch.empty_like(values).bernoulli_(1.0 - probability, generator=generator)
+    return values * keep.div_(1.0 - probability)

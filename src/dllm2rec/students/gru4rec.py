@@ -1,0 +1,56 @@
+"""GRU4Rec: a recurrent network over the history (Hidasi et al. 2016)."""
+
+from typing import Literal
+
+import torch
+from pydantic import PositiveInt
+from torch import Tensor, nn
+
+from dllm2rec.students.base import SharedSettings, Student, dropout
+from dllm2rec.students.item_table import ItemTable
+
+
+class GRU4RecSettings(SharedSettings):
+    """GRU4Rec. `layers`: how many recurrent layers."""
+
+    kind: Literal["gru4rec"] = "gru4rec"
+    layers: PositiveInt = 1
+
+
+class GRU4Rec(Student):
+    """A GRU from the oldest item to the newest; its state after the newest is the sequence vector.
+
+    The items of a history are moved to the left before the recurrence, so that padding comes after them and can't
+    reach their states. A history without items gives the zero vector.
+
+    Args:
+        table: the item embeddings.
+        history: L.
+        layers: how many recurrent layers.
+        dropout: share of the embedded values that training drops.
+    """
+
+    def __init__(self, *, table: ItemTable, history: int, layers: int = 1, dropout: float = 0.1) -> None:
+        super().__init__(table=table, history=history)
+        self.dropout = dropout
+        self.gru = nn.GRU(table.dim, table.dim, num_layers=layers, batch_first=True)
+
+    def encode(self, history: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+        """Turn histories `[B, L]` into sequence vectors `[B, D]`; see `Student.encode`."""
+        history = self.newest(history)
+        mask = self.mask(history)
+        states, _ = self.gru(self._embed(_padded_right(history, mask), generator))
+        last = (mask.sum(dim=1) - 1).clamp(min=0)
+        newest = states.gather(1, last.view(-1, 1, 1).expand(-1, 1, states.shape[2])).squeeze(1)
+        result: Tensor = newest * mask.any(dim=1, keepdim=True)
+        return result
+
+    def _embed(self, history: Tensor, generator: torch.Generator | None) -> Tensor:
+        return dropout(self.table.input(history), self.dropout, training=self.training, generator=generator)
+
+
+def _padded_right(history: Tensor, mask: Tensor) -> Tensor:
+    """Move the items of left-padded histories `[B, L]` to the left, the padding to the right."""
+    length = history.shape[1]
+    columns = torch.arange(length, device=history.device) + (length - mask.sum(dim=1, keepdim=True))
+    return history.gather(1, columns % length)

@@ -1,0 +1,169 @@
+"""Item embeddings: an offset per item plus the projection of its text vector (Cui et al. 2024, eqs. 12, 13)."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dllm2rec.core.ids import padding_index
+
+Output = Literal["separate", "tied"]
+VectorScaling = Literal["standardise", "none"]
+
+
+class ItemTable(nn.Module):
+    """The one place where items become vectors: ``e_i = b_i + w_e g(z_i)``, or ``e_i = b_i`` without text vectors.
+
+    Only the distinct rows that a call needs are projected. The whole table is projected for `output_matrix` of a tied
+    table and for `fold`, which outside training keeps its result until a parameter changes.
+
+    The text vectors are a buffer that is not part of the state: whoever loads a state builds the table from the same
+    vectors first.
+
+    Args:
+        num_items: V.
+        dim: D.
+        output: `separate`: the output layer has its own weights and knows nothing of the text, as in the authors' code;
+            an item that training never saw can't be recommended then. `tied`: the output weights are the ``e_i``.
+        output_bias: one learned bias per item in the output; None means yes if separate (as a linear layer has), no if
+            tied.
+        item_vectors: ``z``, `[V, Dt]`, or None.
+        vector_scaling: `standardise` centres each column of ``z`` over the items and scales it to unit variance, so
+            that neither the norm of the vectors nor one loud dimension of a language model's state decides.
+        offset: False leaves ``b_i`` out (only with item vectors).
+        text_weight: ``w_e``.
+        projector_hidden: None makes ``g`` linear; a size puts one hidden layer with ReLU in between.
+        offset_std: standard deviation of the first ``b_i``.
+        projector_std: standard deviation of the first ``g(z_i)`` where ``z`` has unit variance.
+
+    Raises:
+        ValueError: wrong shape, non-finite vectors, or nothing left to embed items with.
+    """
+
+    item_vectors: Tensor | None
+
+    def __init__(
+        self,
+        *,
+        num_items: int,
+        dim: int,
+        output: Output = "separate",
+        output_bias: bool | None = None,
+        item_vectors: Tensor | None = None,
+        vector_scaling: VectorScaling = "standardise",
+        offset: bool = True,
+        text_weight: float = 1.0,
+        projector_hidden: int | None = None,
+        offset_std: float = 0.1,
+        projector_std: float = 0.1,
+    ) -> None:
+        super().__init__()
+        _check(num_items, item_vectors, offset)
+        self.num_items, self.dim, self.text_weight = num_items, dim, text_weight
+        self.offset_std, self.projector_std = offset_std, projector_std
+        self.offset = nn.Parameter(torch.zeros(num_items, dim)) if offset else None
+        vectors = None if item_vectors is None else _scale(item_vectors, vector_scaling)
+        self.register_buffer("item_vectors", vectors, persistent=False)
+        self.projector = None if vectors is None else _projector(vectors.shape[1], projector_hidden, dim)
+        self.output_weight = nn.Parameter(torch.zeros(num_items, dim)) if output == "separate" else None
+        has_bias = output == "separate" if output_bias is None else output_bias
+        self.output_bias = nn.Parameter(torch.zeros(num_items)) if has_bias else None
+        self._folded: tuple[tuple[int, ...], Tensor] | None = None
+
+    @property
+    def tied(self) -> bool:
+        """Whether the output uses the same vectors as the input."""
+        return self.output_weight is None
+
+    def input(self, items: Tensor) -> Tensor:
+        """Embed items, `[...]` to `[..., D]`; padding becomes the zero vector."""
+        pad = padding_index(self.num_items)
+        embedded = self._lookup(items.clamp(max=pad - 1))
+        return embedded.masked_fill((items == pad).unsqueeze(-1), 0.0)
+
+    def output_rows(self, items: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the output weights `[..., D]` and biases `[...]` (None: no bias) of items `[...]` without padding."""
+        weight = self._lookup(items) if self.output_weight is None else F.embedding(items, self.output_weight)
+        return weight, None if self.output_bias is None else self.output_bias[items]
+
+    def output_matrix(self) -> tuple[Tensor, Tensor | None]:
+        """Return the output weights `[V, D]` and biases `[V]` (None: no bias) of the whole catalogue."""
+        return self._table() if self.output_weight is None else self.output_weight, self.output_bias
+
+    @torch.no_grad()
+    def fold(self) -> Tensor:
+        """Return every ``e_i``, `[V, D]`, without gradient: what a student needs once the text is gone."""
+        return self._table()
+
+    @torch.no_grad()
+    def initialise(self, generator: torch.Generator) -> None:
+        """Draw the first weights of the offsets, the projector and the output layer."""
+        if self.offset is not None:
+            self.offset.normal_(std=self.offset_std, generator=generator)
+        layers = [module for module in self.modules() if isinstance(module, nn.Linear)]
+        for layer in layers:
+            gain = self.projector_std if layer is layers[-1] else 1.0
+            layer.weight.normal_(std=gain * layer.in_features**-0.5, generator=generator)
+            layer.bias.zero_()
+        bound = self.dim**-0.5
+        if self.output_weight is not None:
+            self.output_weight.uniform_(-bound, bound, generator=generator)
+        if self.output_bias is not None:
+            self.output_bias.zero_()
+
+    def train(self, mode: bool = True) -> "ItemTable":
+        """Switch between training and evaluation; either way the folded table is made anew when it is next needed."""
+        self._folded = None
+        return super().train(mode)
+
+    def _lookup(self, items: Tensor) -> Tensor:
+        if self.item_vectors is None or not (self.training or torch.is_grad_enabled()):
+            return F.embedding(items, self._table())
+        distinct, place = torch.unique(items, return_inverse=True)
+        offset = None if self.offset is None else F.embedding(distinct, self.offset)
+        return F.embedding(place, self._combine(offset, self.item_vectors[distinct]))
+
+    def _table(self) -> Tensor:
+        if self.item_vectors is None:
+            assert self.offset is not None  # noqa: S101 - checked when built
+            return self.offset
+        if self.training or torch.is_grad_enabled():
+            return self._combine(self.offset, self.item_vectors)
+        versions = tuple(tensor._version for tensor in self.parameters())
+        if self._folded is None or self._folded[0] != versions:
+            self._folded = versions, self._combine(self.offset, self.item_vectors)
+        return self._folded[1]
+
+    def _combine(self, offset: Tensor | None, vectors: Tensor) -> Tensor:
+        assert self.projector is not None  # noqa: S101 - there are vectors
+        projected: Tensor = self.projector(vectors) * self.text_weight
+        return projected if offset is None else offset + projected
+
+
+def _check(num_items: int, item_vectors: Tensor | None, offset: bool) -> None:
+    if num_items < 1:
+        raise ValueError(f"a table needs at least one item, not {num_items}")
+    if item_vectors is None:
+        if not offset:
+            raise ValueError("without item vectors the offset is all there is; it can't be left out")
+        return
+    if item_vectors.ndim != 2 or len(item_vectors) != num_items or item_vectors.shape[1] == 0:
+        raise ValueError(f"item vectors must be [{num_items}, Dt], not {list(item_vectors.shape)}")
+    if not torch.isfinite(item_vectors).all():
+        bad = int((~torch.isfinite(item_vectors).all(dim=1)).nonzero()[0])
+        raise ValueError(f"item vectors must be finite; row {bad} is not")
+
+
+def _scale(vectors: Tensor, scaling: VectorScaling) -> Tensor:
+    vectors = vectors.detach().to(torch.float32)
+    if scaling == "none":
+        return vectors
+    deviation, mean = torch.std_mean(vectors, dim=0, correction=0)
+    return (vectors - mean) / torch.where(deviation > 1e-6 * (1 + mean.abs()), deviation, 1.0)
+
+
+def _projector(size: int, hidden: int | None, dim: int) -> nn.Sequential:
+    if hidden is None:
+        return nn.Sequential(nn.Linear(size, dim))
+    return nn.Sequential(nn.Linear(size, hidden), nn.ReLU(), nn.Linear(hidden, dim))
