@@ -77,7 +77,8 @@ def _taught_line(row: Row, versus: Versus) -> str:
     certain = "significant" if is_significant(versus) else "not significant"
     return (
         f"{row.label}: {METRIC} {figure(value)} against {figure(value - versus.difference)} plain, "
-        f"{percent(versus.gain)} (difference between {low:+.4f} and {high:+.4f} with 95% confidence; {certain}, {p_text(versus.p_value)})."
+        f"{percent(versus.gain)} (difference between {low:+.4f} and {high:+.4f} with 95% confidence; "
+        f"{certain}, {p_text(versus.p_value)})."
     )
 
 

@@ -1,0 +1,89 @@
+"""The answer in plain words must follow the figures."""
+
+from typing import Literal
+
+import pytest
+
+from dllm2rec.experiments.results import Row, Table, Versus
+from dllm2rec.experiments.verdict import figure, judge, p_text, percent
+
+
+def student(label: str, ndcg: float, *, difference: float | None = None, p_value: float = 1.0) -> Row:
+    versus = None
+    if difference is not None:
+        plain = ndcg - difference
+        versus = Versus(
+            baseline="plain",
+            difference=difference,
+            interval=(difference - 0.001, difference + 0.001),
+            gain=difference / plain if plain else None,
+            p_value=p_value,
+        )
+    return Row(
+        label=label,
+        kind="student",
+        student=label,
+        method="x",
+        distilled=difference is not None,
+        metrics={"HR@20": 2 * ndcg, "NDCG@20": ndcg},
+        versus=versus,
+    )
+
+
+def other(label: str, kind: Literal["reference", "teacher"], ndcg: float) -> Row:
+    return Row(label=label, kind=kind, metrics={"HR@20": 2 * ndcg, "NDCG@20": ndcg})
+
+
+def table(*rows: Row, examples: int = 100) -> Table:
+    return Table(title="t", examples=examples, rows=rows, notes=())
+
+
+@pytest.mark.parametrize(
+    ("rows", "outcome", "start"),
+    [
+        ([student("S", 0.01)], "none", "No student here was taught"),
+        ([student("A", 0.03, difference=0.01, p_value=0.01)], "helped", "Yes: the teacher made A better"),
+        ([student("A", 0.03, difference=-0.01, p_value=0.01)], "harmed", "No: the teacher made A worse"),
+        ([student("A", 0.03, difference=0.01, p_value=0.05)], "unclear", "Not shown"),
+        (
+            [student("A", 0.03, difference=0.01, p_value=0.01), student("B", 0.03, difference=0.01, p_value=0.9)],
+            "helped",
+            "In part: the teacher made A better",
+        ),
+        (
+            [student("A", 0.03, difference=0.01, p_value=0.01), student("B", 0.03, difference=-0.01, p_value=0.01)],
+            "unclear",
+            "Mixed: the teacher made A better and B worse",
+        ),
+    ],
+)
+def test_outcome_and_headline(rows: list[Row], outcome: str, start: str) -> None:
+    verdict = judge([table(*rows)])
+    assert verdict.outcome == outcome
+    assert verdict.headline.startswith(start)
+
+
+def test_taught_line_states_both_figures_gain_and_certainty() -> None:
+    line = judge([table(student("A", 0.03, difference=0.01, p_value=0.012))]).lines[0]
+    assert ".0300 against .0200 plain, +50.0%" in line
+    assert "significant, p = .012" in line
+    assert "+0.0090 and +0.0110" in line
+
+
+def test_counting_that_wins_is_named() -> None:
+    verdict = judge([table(other("item-kNN", "reference", 0.05), student("S", 0.04))])
+    assert any("item-kNN" in line and "ship the counting" in line for line in verdict.lines)
+    verdict = judge([table(other("item-kNN", "reference", 0.03), student("S", 0.04))])
+    assert not any("ship the counting" in line for line in verdict.lines)
+
+
+def test_a_teacher_worse_than_its_student_is_named() -> None:
+    labelled = table(other("bigrec", "teacher", 0.01), student("S", 0.04), examples=50)
+    verdict = judge([table(student("S", 0.04)), labelled])
+    assert any("50 examples" in line and "worse than what it teaches" in line for line in verdict.lines)
+
+
+def test_figures_as_the_paper_writes_them() -> None:
+    assert [figure(0.0123), figure(0.0), figure(1.0)] == [".0123", ".0000", "1.0000"]
+    assert [p_text(0.0001), p_text(0.0123), p_text(1.0)] == ["p < .001", "p = .012", "p = 1.000"]
+    assert [percent(0.123), percent(-0.5), percent(None)] == ["+12.3%", "-50.0%", "from zero"]
