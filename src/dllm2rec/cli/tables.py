@@ -1,0 +1,31 @@
+"""Comparisons for people at a terminal."""
+
+from rich.console import RenderableType
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from dllm2rec.experiments.cells import HEADER, best_rows, table_rows
+from dllm2rec.experiments.results import Comparison, Outcome, Table
+
+_STYLES: dict[Outcome, str] = {"helped": "bold green", "harmed": "bold red", "unclear": "bold yellow", "none": "bold"}
+
+
+def comparison_text(comparison: Comparison) -> list[RenderableType]:
+    """Return the tables with their notes, then the verdict."""
+    parts: list[RenderableType] = []
+    for table in comparison.tables:
+        parts += [_table(table), Text(" ".join(table.notes), style="dim"), ""]
+    verdict = comparison.verdict
+    parts.append(Text(verdict.headline, style=_STYLES[verdict.outcome]))
+    parts += [Text(f"- {line}") for line in verdict.lines]
+    return parts
+
+
+def _table(table: Table) -> RichTable:
+    rich = RichTable(title=table.title, title_justify="left", title_style="bold")
+    for index, name in enumerate(HEADER):
+        rich.add_column(name, justify="right" if index else "left")
+    best = best_rows(table)
+    for index, row in enumerate(table_rows(table)):
+        rich.add_row(*row, style="bold" if index in best else None)
+    return rich

@@ -1,0 +1,52 @@
+"""A table's figures as text, the same on the terminal, in Markdown and in the report."""
+
+from collections.abc import Sequence
+
+from dllm2rec.experiments.results import METRICS, Row, Table
+from dllm2rec.experiments.verdict import figure, p_text, percent
+
+HEADER = ("", *METRICS, "against plain", "p (Holm)", "s / 1,000 users", "seeds")
+
+
+def table_rows(table: Table) -> list[tuple[str, ...]]:
+    """Return one text for each column of `HEADER`, for each row of a table."""
+    return [
+        (
+            row.label,
+            *(_metric(row, name) for name in METRICS),
+            percent(row.versus.gain) if row.versus else "",
+            p_text(row.versus.p_value).removeprefix("p ").removeprefix("= ") if row.versus else "",
+            duration(row.seconds_per_1000),
+            ", ".join(map(str, row.seeds)),
+        )
+        for row in table.rows
+    ]
+
+
+def duration(seconds: float | None) -> str:
+    """Write seconds with as many digits as mean something."""
+    if seconds is None:
+        return ""
+    return f"{seconds:,.0f}" if seconds >= 100 else f"{seconds:.3g}"
+
+
+def best_rows(table: Table) -> set[int]:
+    """Return the index of the row with the largest NDCG@20, as a set: empty for an empty table."""
+    values = [row.metrics[METRICS[1]] for row in table.rows]
+    return {values.index(max(values))} if values else set()
+
+
+def markdown(table: Table) -> str:
+    """Write a table as Markdown, with its title and notes."""
+    lines = [f"**{table.title}**", "", _line(HEADER), _line(["---", *["---:"] * (len(HEADER) - 1)])]
+    lines += [_line(row) for row in table_rows(table)]
+    return "\n".join([*lines, "", " ".join(table.notes)])
+
+
+def _line(texts: Sequence[str]) -> str:
+    return f"| {' | '.join(texts)} |"
+
+
+def _metric(row: Row, name: str) -> str:
+    spread = f" ± {figure(row.spread[name])}" if name in row.spread else ""
+    return figure(row.metrics[name]) + spread
