@@ -1,0 +1,35 @@
+"""From settings to a loss."""
+
+from typing import Annotated
+
+from pydantic import Field
+from torch import Tensor
+
+from dllm2rec.losses.base import Loss
+from dllm2rec.losses.bce import BCELoss, BCESettings
+from dllm2rec.losses.dros import DROSLoss, DROSSettings
+from dllm2rec.losses.softmax import SoftmaxLoss, SoftmaxSettings
+
+LossSettings = Annotated[BCESettings | SoftmaxSettings | DROSSettings, Field(discriminator="kind")]
+
+
+def build_loss(settings: LossSettings, *, popularity: Tensor) -> Loss:
+    """Build a loss.
+
+    Args:
+        settings: which loss, and how.
+        popularity: `[V]`, how often each item occurs in training.
+    """
+    match settings:
+        case BCESettings():
+            return BCELoss(negatives=settings.negatives, reduction=settings.reduction)
+        case SoftmaxSettings():
+            return SoftmaxLoss(popularity=popularity, candidates=settings.candidates)
+        case DROSSettings():
+            return DROSLoss(
+                popularity=popularity,
+                negatives=settings.negatives,
+                reduction=settings.reduction,
+                alpha=settings.alpha,
+                beta=settings.beta,
+            )
