@@ -1,0 +1,65 @@
+"""Small pieces of HTML; whatever comes from the user's data is escaped here."""
+
+from collections.abc import Iterable, Sequence
+from html import escape
+
+from dllm2rec.experiments.cells import HEADER, best_rows, table_rows
+from dllm2rec.experiments.results import Table, Verdict
+
+
+def paragraph(text: str, *, style: str = "") -> str:
+    """A paragraph of plain text."""
+    return f"<p{_class(style)}>{escape(text)}</p>"
+
+
+def section(title: str, *parts: str) -> str:
+    """A headed section; nothing where there are no parts."""
+    body = "\n".join(part for part in parts if part)
+    return f"<section>\n<h2>{escape(title)}</h2>\n{body}\n</section>" if body else ""
+
+
+def answer(question: str, verdict: Verdict) -> str:
+    """The first screen: the question, the answer, and the figures behind it."""
+    lines = "".join(f"<li>{escape(line)}</li>" for line in verdict.lines)
+    return (
+        f"<h1>{escape(question)}</h1>\n"
+        f'<p class="answer {verdict.outcome}">{escape(verdict.headline)}</p>\n<ul class="lines">{lines}</ul>'
+    )
+
+
+def comparison_table(table: Table) -> str:
+    """A table of results with its notes; the best row stands out."""
+    best = best_rows(table)
+    body = "".join(_row(cells, best=index in best) for index, cells in enumerate(table_rows(table)))
+    notes = paragraph(" ".join(table.notes), style="notes")
+    return f"<h3>{escape(table.title)}</h3>\n{grid(HEADER, body)}\n{notes}"
+
+
+def plain_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of texts."""
+    return grid(header, "".join(_row(row, best=False) for row in rows))
+
+
+def grid(header: Sequence[str], body: str) -> str:
+    """A table that scrolls sideways where the screen is narrow."""
+    head = "".join(f"<th>{escape(name)}</th>" for name in header)
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def definitions(pairs: Iterable[tuple[str, str]]) -> str:
+    """A list of terms and what belongs to each; the second of a pair is HTML already."""
+    return "<dl>" + "".join(f"<dt>{escape(term)}</dt><dd>{text}</dd>" for term, text in pairs) + "</dl>"
+
+
+def folded(summary: str, text: str) -> str:
+    """Preformatted text that opens on a click."""
+    return f"<details><summary>{escape(summary)}</summary><pre>{escape(text)}</pre></details>"
+
+
+def _row(cells: Sequence[str], *, best: bool) -> str:
+    style = _class("best" if best else "")
+    return "<tr>" + "".join(f"<td{style}>{escape(cell)}</td>" for cell in cells) + "</tr>"
+
+
+def _class(name: str) -> str:
+    return f' class="{name}"' if name else ""

@@ -1,0 +1,67 @@
+"""How verbs end."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+from cli_helpers import call
+from typer import Exit
+
+from dllm2rec.cli.guard import guarded
+from dllm2rec.core.errors import UserError
+
+
+def end(error: BaseException, capsys: pytest.CaptureFixture[str], *, debug: bool = False) -> tuple[int, str]:
+    with pytest.raises(Exit) as caught, guarded(debug=debug):
+        raise error
+    return caught.value.exit_code, capsys.readouterr().err
+
+
+def test_a_user_error_is_one_line_and_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert end(UserError("a.csv: row 3:\nbroken"), capsys) == (2, "error: a.csv: row 3: broken\n")
+
+
+def test_an_interrupt_is_one_line_and_130(capsys: pytest.CaptureFixture[str]) -> None:
+    code, line = end(KeyboardInterrupt(), capsys)
+    assert code == 130
+    assert "the same command again goes on" in line
+    assert line.count("\n") == 1
+
+
+def test_a_defect_is_one_line_and_1_and_its_traceback_comes_on_request(capsys: pytest.CaptureFixture[str]) -> None:
+    code, line = end(ZeroDivisionError("x / 0"), capsys)
+    assert (code, line.count("\n")) == (1, 1)
+    assert "ZeroDivisionError: x / 0 (test_cli_guard.py:" in line
+    assert "please report" in line
+    assert "Traceback" in end(ZeroDivisionError("x / 0"), capsys, debug=True)[1]
+
+
+@pytest.mark.parametrize(
+    ("module", "extra"), [("polars", "train"), ("torch.nn", "train"), ("transformers", "teach"), ("trl", "teach")]
+)
+def test_a_missing_extra_is_named(module: str, extra: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, line = end(ModuleNotFoundError(f"No module named '{module}'", name=module), capsys)
+    assert code == 2
+    assert f"pip install 'dllm2rec[{extra}]'" in line
+
+
+def test_a_module_that_no_extra_brings_is_a_defect(capsys: pytest.CaptureFixture[str]) -> None:
+    assert end(ModuleNotFoundError("No module named 'x'", name="x"), capsys)[0] == 1
+
+
+def test_a_full_disk_is_the_users_and_another_failure_of_the_system_ours(capsys: pytest.CaptureFixture[str]) -> None:
+    code, line = end(OSError(28, "No space left on device", "/data/x"), capsys)
+    assert code == 2
+    assert "/data/x: no space left" in line
+    assert end(OSError(5, "Input/output error", "/data/x"), capsys)[0] == 1
+
+
+def test_help_is_quick_and_knows_every_verb() -> None:
+    start = time.monotonic()
+    program = [sys.executable, "-c", "from dllm2rec.cli.main import main; main()", "--help"]
+    done = subprocess.run(program, capture_output=True, text=True, check=True)
+    assert time.monotonic() - start < 3  # 0.4 s on a quiet machine
+    for verb in ("prepare", "teach", "doctor", "train", "evaluate", "compare", "run", "report"):
+        assert verb in done.stdout
+        assert "Example: dllm2rec" in call(verb, "--help").out

@@ -1,0 +1,176 @@
+"""`dllm2rec prepare`: what good and bad logs get."""
+
+import errno
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from cli_helpers import ITEMS, USERS, call, log_rows, refused, write_log
+
+Rows = list[tuple[Any, Any, Any]]
+
+
+def test_a_good_log_becomes_a_dataset_and_json_says_what_is_in_it(tmp_path: Path) -> None:
+    outcome = call("prepare", *write_log(tmp_path, list(log_rows())), "--out", tmp_path / "out", "--json")
+    assert outcome.code == 0
+    assert outcome.json["num_users"] == USERS
+    assert outcome.json["num_items"] == ITEMS
+    assert outcome.json["name"] == "log"
+    assert sum(outcome.json["counts"].values()) == USERS * 4
+    assert (tmp_path / "out" / "dataset.json").is_file()
+
+
+def test_people_get_words(tmp_path: Path) -> None:
+    outcome = call("prepare", *write_log(tmp_path, list(log_rows())), "--out", tmp_path / "out")
+    assert outcome.code == 0
+    assert f"{USERS} users, {ITEMS} items" in outcome.out
+
+
+def test_any_setting_and_any_split(tmp_path: Path) -> None:
+    files = write_log(tmp_path, list(log_rows()))
+    outcome = call(
+        "prepare",
+        *files,
+        "--split",
+        "leave-one-out",
+        "--set",
+        "split.sample_train=7",
+        "--out",
+        tmp_path / "out",
+        "--json",
+    )
+    assert outcome.json["split"]["kind"] == "leave-one-out"
+    assert outcome.json["counts"] == {"train": 7, "validation": USERS, "test": USERS}
+
+
+def test_the_package_dataset(tmp_path: Path) -> None:
+    outcome = call("prepare", "--source", "ml-100k", "--out", tmp_path / "out", "--json")
+    assert outcome.json["num_users"] == 943
+    assert outcome.json["name"] == "ml-100k"
+
+
+def changed(row: int, **fields: Any) -> Callable[[Rows], Rows]:
+    """Return a function that changes fields of one row (from 1)."""
+
+    def change(rows: Rows) -> Rows:
+        user, item, time = rows[row - 1]
+        new = {"user": user, "item": item, "time": time} | fields
+        return [*rows[: row - 1], (new["user"], new["item"], new["time"]), *rows[row:]]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        pytest.param(lambda rows: [], ["log.csv", "no row"], id="header only"),
+        pytest.param(changed(3, time="soon"), ["log.csv", "row 3", "time", "soon"], id="wrong type"),
+        pytest.param(changed(4, time="nan"), ["row 4", "time"], id="nan"),
+        pytest.param(changed(5, time="-3"), ["row 5", "negative"], id="negative time"),
+        pytest.param(changed(6, time="9999999999999"), ["row 6", "2100"], id="far future"),
+        pytest.param(changed(7, item="999"), ["row 7", "999", "items.csv"], id="unknown item"),
+        pytest.param(lambda rows: [("u", item, time) for _, item, time in rows], ["one user"], id="one user"),
+        pytest.param(lambda rows: [(user, 3, time) for user, _, time in rows], ["one item"], id="one item"),
+        pytest.param(lambda rows: [(f"u{i}", i % ITEMS, i) for i in range(20)], ["one event"], id="users of one event"),
+    ],
+)
+def test_bad_interactions(change: Callable[[Rows], Rows], words: list[str], tmp_path: Path) -> None:
+    files = write_log(tmp_path, change(list(log_rows())))
+    refused(call("prepare", *files, "--out", tmp_path / "out"), *words)
+    assert not (tmp_path / "out").exists()
+
+
+def test_all_events_at_one_time_leave_an_empty_part_or_a_dataset_but_no_defect(tmp_path: Path) -> None:
+    files = write_log(tmp_path, [(user, item, 5) for user, item, _ in log_rows()])
+    refused(call("prepare", *files, "--split", "global-time", "--out", tmp_path / "out"), "global-time", "time")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("items", "words"),
+    [
+        pytest.param([(0, "A"), (1, ""), (2, "C")], ["items.csv", "row 2", "no title"], id="item without title"),
+        pytest.param([(0, "A"), (1, "B"), (1, "C")], ["items.csv", "row 3", "duplicate"], id="duplicate item id"),
+    ],
+)
+def test_bad_items(items: list[tuple[int, str]], words: list[str], tmp_path: Path) -> None:
+    files = write_log(tmp_path, list(log_rows()), items)
+    refused(call("prepare", *files, "--out", tmp_path / "out"), *words)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        pytest.param("log.csv", b"", ["log.csv", "empty"], id="empty"),
+        pytest.param("log.csv", b"user,thing\nu,1\n", ["log.csv", "item", "--item-column"], id="missing column"),
+        pytest.param("log.parquet", b"this is not a Parquet file" * 9, ["log.parquet", "Parquet"], id="garbage"),
+        pytest.param("log.xls", b"x", ["log.xls", "is unknown"], id="unknown format"),
+    ],
+)
+def test_bad_files(name: str, content: bytes, words: list[str], tmp_path: Path) -> None:
+    _, _, *items = write_log(tmp_path, list(log_rows()))
+    (tmp_path / name).write_bytes(content)
+    refused(call("prepare", "--interactions", tmp_path / name, *items, "--out", tmp_path / "out"), *words)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_truncated_parquet(tmp_path: Path) -> None:
+    _, _, *items = write_log(tmp_path, list(log_rows()))
+    file = tmp_path / "log.parquet"
+    pl.DataFrame(log_rows(), schema=["user", "item", "time"], orient="row").write_parquet(file)
+    file.write_bytes(file.read_bytes()[:-40])
+    refused(call("prepare", "--interactions", file, *items, "--out", tmp_path / "out"), "log.parquet", "cut")
+
+
+def test_files_that_are_not_there(tmp_path: Path) -> None:
+    _, _, *items = write_log(tmp_path, list(log_rows()))
+    refused(
+        call("prepare", "--interactions", tmp_path / "no.csv", *items, "--out", tmp_path / "o"), "no.csv", "no such"
+    )
+    refused(call("prepare", "--interactions", tmp_path, *items, "--out", tmp_path / "o"))
+
+
+def test_an_output_directory_that_holds_something_else_is_left_alone(tmp_path: Path) -> None:
+    files = write_log(tmp_path / "in", list(log_rows()))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("mine")
+    refused(call("prepare", *files, "--out", tmp_path / "out"), "something else")
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["thesis.txt"]
+    refused(call("prepare", *files, "--out", tmp_path / "out" / "thesis.txt"), "a file stands")
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(errno.ENOSPC, "no space left"), (errno.EACCES, "no permission"), (errno.EROFS, "no permission")],
+)
+def test_a_disk_that_refuses(number: int, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = write_log(tmp_path, list(log_rows()))
+
+    def refuse(self: Path, data: bytes) -> int:
+        raise OSError(number, "refused", str(self))
+
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    refused(call("prepare", *files, "--out", tmp_path / "out"), words)
+    assert {path.name for path in tmp_path.iterdir()} == {"log.csv", "items.csv"}
+
+
+def test_unknown_settings_and_values_out_of_range(tmp_path: Path) -> None:
+    files = write_log(tmp_path, list(log_rows()))
+    out = tmp_path / "out"
+    refused(
+        call("prepare", *files, "--out", out, "--set", "split.histroy=3"), "split.histroy", "did you mean 'history'"
+    )
+    refused(call("prepare", *files, "--out", out, "--set", "split.history=0"), "split.history", "greater than 0")
+    refused(call("prepare", *files, "--out", out, "--set", "nonsense"), "name=value")
+    refused(call("prepare", "--source", "ml-1m", "--out", out), "source", "ml-100k")
+    refused(call("prepare", "--out", out), "interactions and items")
+    assert not out.exists()
+
+
+def test_a_verb_or_option_that_does_not_exist(tmp_path: Path) -> None:
+    assert call("prepaer").code == 2
+    assert call("prepare", "--outt", tmp_path).code == 2
+    assert call("prepare").code == 2
