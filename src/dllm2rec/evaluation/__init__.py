@@ -1,0 +1,1 @@
+"""Ranks over the whole catalogue, and everything that follows from ranks."""

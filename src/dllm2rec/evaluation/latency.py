@@ -1,0 +1,38 @@
+"""How long an answer takes."""
+
+import statistics
+import time
+
+import numpy as np
+import torch
+
+from dllm2rec.data import Examples
+from dllm2rec.evaluation.ranks import ScoreFunction
+
+
+@torch.inference_mode()
+def seconds_per_1000(
+    score: ScoreFunction, examples: Examples, *, k: int = 20, batch_size: int = 256, repeats: int = 3
+) -> float:
+    """Measure the seconds that 1,000 users take, from history to their k best items.
+
+    Args:
+        score: scores the catalogue.
+        examples: whose histories are asked; the first 1,000, or all, repeated to 1,000.
+        k: items wanted.
+        batch_size: users at once.
+        repeats: the median of so many runs counts; one more warms up.
+
+    Raises:
+        ValueError: there is no example.
+    """
+    if len(examples) == 0:
+        raise ValueError("there is no history to ask with")
+    history = torch.from_numpy(np.resize(examples.history, (1000, examples.history.shape[1])).astype(np.int64))
+    times = []
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        for rows in torch.split(history, batch_size):
+            score(rows).topk(min(k, examples.num_items), dim=1)
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[1:])

@@ -1,0 +1,138 @@
+"""The rank of the item that came next, over the whole catalogue."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dllm2rec.core.progress import progress_bar
+from dllm2rec.data import Examples
+
+ScoreFunction = Callable[[Tensor], Tensor]
+"""Scores the catalogue for histories, `[B, L]` to `[B, V]`."""
+
+_SCORES_AT_ONCE = 1 << 23
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranks:
+    """How examples were answered, aligned by row.
+
+    Attributes:
+        example_id: `[N]` int64.
+        rank: `[N]` float64 from 1; among equal scores the mean of the ranks they share; infinite where a list does not
+            hold the target.
+        top_items: `[N, K]` int32, the best items from the first on, or None.
+    """
+
+    example_id: NDArray[np.int64]
+    rank: NDArray[np.float64]
+    top_items: NDArray[np.int32] | None
+
+    def __len__(self) -> int:
+        return len(self.example_id)
+
+    def take(self, rows: NDArray[np.integer] | NDArray[np.bool_]) -> "Ranks":
+        """Return the ranks at ``rows`` (indices or a mask)."""
+        top = None if self.top_items is None else self.top_items[rows]
+        return Ranks(example_id=self.example_id[rows], rank=self.rank[rows], top_items=top)
+
+
+@torch.inference_mode()
+def rank_targets(
+    score: ScoreFunction,
+    examples: Examples,
+    *,
+    batch_size: int = 512,
+    mask_history: bool = False,
+    top_k: int = 0,
+    progress: bool = False,
+) -> Ranks:
+    """Rank the target of each example among all V items.
+
+    Equal scores share the mean of their ranks, ``1 + greater + others equal / 2``: a model that scores everything
+    equally gets ``(V + 1) / 2``. Only one block of scores `[B, V]` is in memory.
+
+    Args:
+        score: scores the whole catalogue for histories.
+        examples: histories and targets.
+        batch_size: most histories a block; fewer where the catalogue is large.
+        mask_history: leave items of the history out, but never the target. The paper does not.
+        top_k: also return the best items; equal scores in order of the index.
+        progress: show a bar.
+
+    Raises:
+        ValueError: scores of the wrong shape, or NaN among them.
+    """
+    size = max(1, min(batch_size, _SCORES_AT_ONCE // examples.num_items))
+    top_k = min(top_k, examples.num_items)
+    rank = np.empty(len(examples), np.float64)
+    top = np.empty((len(examples), top_k), np.int32) if top_k else None
+    with progress_bar("ranking", len(examples)) if progress else _silence() as advance:
+        for start in range(0, len(examples), size):
+            rows = slice(start, min(start + size, len(examples)))
+            history = torch.from_numpy(examples.history[rows].astype(np.int64))
+            target = torch.from_numpy(examples.target[rows].astype(np.int64)).unsqueeze(1)
+            scores = _checked(score(history), (len(history), examples.num_items))
+            if mask_history:
+                scores = _masked(scores, history, target)
+            rank[rows] = _mean_rank(scores, target).numpy()
+            if top is not None:
+                top[rows] = best_items(scores, top_k).numpy()
+            advance(len(history))
+    return Ranks(example_id=examples.example_id, rank=rank, top_items=top)
+
+
+def ranks_from_lists(ranked_items: NDArray[np.int32], examples: Examples) -> Ranks:
+    """Rank targets by lists `[N, K]` of distinct items; a target that is not listed has an infinite rank."""
+    hits = ranked_items == examples.target[:, None]
+    rank = np.where(hits.any(axis=1), hits.argmax(axis=1) + 1.0, np.inf)
+    return Ranks(example_id=examples.example_id, rank=rank, top_items=ranked_items)
+
+
+def best_items(scores: Tensor, k: int) -> Tensor:
+    """Return the k best items of scores `[B, V]`, `[B, k]` int32; equal scores in order of the index."""
+    threshold = scores.topk(k, dim=1).values[:, -1:]
+    # at least k candidates reach the threshold; a stable sort of those alone settles ties
+    width = int((scores >= threshold).sum(1).max())
+    if width > k:
+        order = scores.sort(dim=1, descending=True, stable=True).indices[:, :k]
+        return order.to(torch.int32)
+    values, items = scores.topk(k, dim=1)
+    items, place = items.sort(dim=1)
+    order = values.gather(1, place).sort(dim=1, descending=True, stable=True).indices
+    return items.gather(1, order).to(torch.int32)
+
+
+def _checked(scores: Tensor, shape: tuple[int, int]) -> Tensor:
+    if tuple(scores.shape) != shape:
+        raise ValueError(f"scores must be {list(shape)}, not {list(scores.shape)}")
+    scores = scores.detach().cpu()
+    # a sum is NaN if any part is; inf - inf also is, so look closer only then
+    if torch.isnan(scores.sum()) and torch.isnan(scores).any():
+        raise ValueError("scores hold NaN; the model has diverged")
+    return scores
+
+
+def _masked(scores: Tensor, history: Tensor, target: Tensor) -> Tensor:
+    kept = scores.gather(1, target)
+    padded = torch.cat([scores, scores.new_zeros(len(scores), 1)], 1)
+    padded.scatter_(1, history, -torch.inf)
+    return padded[:, :-1].scatter(1, target, kept)
+
+
+def _mean_rank(scores: Tensor, target: Tensor) -> Tensor:
+    own = scores.gather(1, target)
+    greater = (scores > own).sum(1)
+    equal = (scores == own).sum(1)
+    return 1.0 + greater.double() + (equal.double() - 1.0) / 2.0
+
+
+class _silence:  # noqa: N801 - reads as the context it is
+    def __enter__(self) -> Callable[[int], None]:
+        return lambda _: None
+
+    def __exit__(self, *_: object) -> None: ...

@@ -1,0 +1,283 @@
+"""BIGRec (Bao et al. 2023), the teacher of DLLM2Rec: tune, write titles, ground them, and lay the labels on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, PositiveInt
+
+from dllm2rec.core.errors import UserError
+from dllm2rec.core.files import hash_json, read_json, write_json
+from dllm2rec.core.progress import Advance, progress_bar
+from dllm2rec.data import Dataset, Examples
+from dllm2rec.data.splits import Split
+from dllm2rec.knowledge.schema import MARKER, KnowledgeManifest, Labels, read_manifest
+from dllm2rec.knowledge.store import Knowledge, KnowledgeWriter
+from dllm2rec.teachers.generation import TitleTrie, Written, write
+from dllm2rec.teachers.grounding import Grounding, text_states, typical_distance
+from dllm2rec.teachers.llm import LanguageModel, load_llm
+from dllm2rec.teachers.prompts import Prompts
+from dllm2rec.teachers.tuning import TuningSettings, tune
+
+ADAPTER = "adapter"
+TIMING = "labelling.json"
+
+
+class BigRecSettings(BaseModel):
+    """How BIGRec is tuned and how it labels.
+
+    Attributes:
+        max_titles: newest titles of a history in a prompt.
+        title_tokens: longest title, in tokens, read or written; longer ones are cut.
+        prompt_tokens: longest prompt, in tokens; the oldest titles go first.
+        tuning: see `TuningSettings`.
+        beams: 1 writes greedily; the original searches with 4.
+        constrained: keep the writing to titles of the catalogue.
+        depth: items that a label lists, K.
+        batch_size: prompts that are read at once.
+        shard_size: labels a shard, which is the most that a killed run loses.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["bigrec"] = "bigrec"
+    max_titles: PositiveInt = 10
+    title_tokens: Annotated[int, Field(ge=2)] = 32
+    prompt_tokens: Annotated[int, Field(ge=64)] = 512
+    tuning: TuningSettings = TuningSettings()
+    beams: PositiveInt = 1
+    constrained: bool = False
+    depth: PositiveInt = 100
+    batch_size: PositiveInt = 64
+    shard_size: PositiveInt = 256
+
+
+def teach_bigrec(
+    dataset: Dataset,
+    *,
+    llm: str,
+    out: Path,
+    limits: Mapping[Split, int | None],
+    settings: BigRecSettings,
+    seed: int,
+    revision: str | None = None,
+) -> Knowledge:
+    """Make knowledge: tune a language model on training examples and let it label examples.
+
+    Started again after any interruption it goes on where it was and ends with the same labels. A greater limit later
+    keeps the labels that are there and adds to them.
+
+    Args:
+        dataset: to be labelled.
+        llm: see `load_llm`.
+        out: knowledge directory.
+        limits: how many examples of each split to label, in this order; None means all.
+        settings: see there.
+        seed: of the tuning and of which examples are labelled first.
+        revision: of a hub name.
+
+    Raises:
+        UserError: the language model can't be had, ``out`` holds something else, or a limit exceeds the split.
+    """
+    settings = settings.model_copy(update={"depth": min(settings.depth, dataset.num_items)})
+    selection = {
+        split: select(dataset.examples(split), limit, seed=seed, split=split) for split, limit in limits.items()
+    }
+    model = load_llm(llm, revision=revision)
+    wanted = _manifest(dataset, model, settings, seed)
+    prompts = Prompts(
+        model.tokenizer,
+        dataset.titles,
+        max_titles=settings.max_titles,
+        title_tokens=settings.title_tokens,
+        prompt_tokens=settings.prompt_tokens,
+    )
+    known = read_manifest(out) if (out / MARKER).exists() else None
+    if known is not None:  # refuse other knowledge before any work
+        KnowledgeWriter(out, wanted.model_copy(update={"distance_scale": known.distance_scale}))
+    work = out.parent / f".{out.name}.tuning-{hash_json(wanted.model_dump(mode='json'))}"
+    finished = (out / ADAPTER).exists()
+    model = _tuned(model, dataset, prompts, settings, work=out if finished else work, seed=seed)
+    writer, vectors = _writer_and_vectors(out, wanted, known, model, prompts)
+    if (work / ADAPTER).exists():
+        (work / ADAPTER).replace(out / ADAPTER)
+        shutil.rmtree(work, ignore_errors=True)
+    labeller = Labeller(model, dataset, prompts, vectors, settings)
+    _label_all(writer, labeller, selection, settings.shard_size)
+    return Knowledge.load(out)
+
+
+def select(examples: Examples, limit: int | None, *, seed: int, split: str, purpose: str = "labels") -> Examples:
+    """Return ``limit`` examples, drawn evenly and the same for a seed; a greater limit adds to a smaller one's.
+
+    Raises:
+        UserError: there are not so many, or the limit is negative.
+    """
+    if limit is not None and not 0 <= limit <= len(examples):
+        raise UserError(
+            f"--limit {split}={limit}: the {split} split has {len(examples)} examples; give 0 to {len(examples)}"
+        )
+    key = [
+        hashlib.blake2b(f"{seed} {purpose} {value}".encode(), digest_size=8).digest() for value in examples.example_id.tolist()
+    ]
+    order = sorted(range(len(key)), key=key.__getitem__)
+    return examples.take(np.array(order[:limit], dtype=np.int64))
+
+
+class Labeller:
+    """A tuned language model that labels examples.
+
+    Args:
+        llm: the tuned language model.
+        dataset: whose catalogue is ranked.
+        prompts: how histories are told.
+        item_vectors: `[V, D]`, states of the titles.
+        settings: see there.
+    """
+
+    def __init__(
+        self,
+        llm: LanguageModel,
+        dataset: Dataset,
+        prompts: Prompts,
+        item_vectors: NDArray[np.float32],
+        settings: BigRecSettings,
+    ) -> None:
+        self._llm, self._prompts, self._settings = llm, prompts, settings
+        keys = [tuple(title) for title in prompts.titles]
+        self._grounding = Grounding(item_vectors, titles=keys, train_counts=dataset.train_counts())
+        (end,) = prompts.newline[-1:]
+        self._trie = TitleTrie(keys, end=end) if settings.constrained else None
+        stop = llm.tokenizer.eos_token_id
+        self._ends = [end] if stop is None else [end, int(stop)]
+
+    def label(self, examples: Examples) -> tuple[Labels, list[int]]:
+        """Label examples; also returns the ids of those whose text came to no end within the limit of tokens."""
+        settings, prompts = self._settings, self._prompts
+        written: list[Written] = write(
+            self._llm,
+            [prompts.rest(history) for history in examples.history],
+            prefix=prompts.prefix,
+            ends=self._ends,
+            max_new_tokens=settings.title_tokens + 1,
+            batch_size=settings.batch_size,
+            beams=settings.beams,
+            trie=self._trie,
+        )
+        states = text_states(self._llm, [prompts.grounded(one.tokens) for one in written])
+        grounded = self._grounding.rank(states, depth=settings.depth)
+        labels = Labels(
+            example_id=examples.example_id,
+            ranked_items=grounded.ranked_items,
+            distances=grounded.distances,
+            target_distance=self._grounding.distance(states, examples.target),
+            generated_text=[prompts.text(one.tokens) for one in written],
+        )
+        ids = examples.example_id.tolist()
+        return labels, [identity for identity, one in zip(ids, written, strict=True) if not one.finished]
+
+
+def _manifest(dataset: Dataset, model: LanguageModel, settings: BigRecSettings, seed: int) -> KnowledgeManifest:
+    described: dict[str, JsonValue] = settings.model_dump(mode="json", exclude={"shard_size"})
+    return KnowledgeManifest(
+        dataset_hash=dataset.content_hash,
+        num_items=dataset.num_items,
+        teacher="bigrec",
+        model=model.name,
+        revision=model.revision,
+        seed=seed,
+        settings=described,
+        depth=settings.depth,
+        vector_size=int(model.model.config.get_text_config().hidden_size),
+        distance_scale=None,
+    )
+
+
+def _tuned(
+    model: LanguageModel, dataset: Dataset, prompts: Prompts, settings: BigRecSettings, *, work: Path, seed: int
+) -> LanguageModel:
+    if settings.tuning.examples == 0:
+        return model
+    train, validation = dataset.examples("train"), dataset.examples("validation")
+    train = select(train, min(settings.tuning.examples, len(train)), seed=seed, split="train", purpose="tuning")
+    size = min(settings.tuning.validation_examples, len(validation))
+    validation = select(validation, size, seed=seed, split="validation", purpose="tuning")
+    return tune(
+        model,
+        train=_texts(prompts, train),
+        validation=_texts(prompts, validation),
+        settings=settings.tuning,
+        work=work,
+        seed=seed,
+    )
+
+
+def _texts(prompts: Prompts, examples: Examples) -> list[tuple[list[int], list[int]]]:
+    pairs = zip(examples.history, examples.target.tolist(), strict=True)
+    return [(prompts.prompt(history), prompts.answer(target)) for history, target in pairs]
+
+
+def _writer_and_vectors(
+    out: Path, wanted: KnowledgeManifest, known: KnowledgeManifest | None, model: LanguageModel, prompts: Prompts
+) -> tuple[KnowledgeWriter, NDArray[np.float32]]:
+    """Open the knowledge directory and make sure that it holds the item vectors, `[V, D]`."""
+    if known is not None:
+        writer = KnowledgeWriter(out, known)
+        if writer.has_item_vectors():
+            vectors = Knowledge.load(out).item_vectors
+            assert vectors is not None  # noqa: S101 - they are there
+            return writer, vectors
+    with progress_bar("reading the catalogue", len(prompts.titles)) as advance:
+        vectors = text_states(model, [prompts.grounded(title) for title in prompts.titles], advance=advance)
+    writer = KnowledgeWriter(out, wanted.model_copy(update={"distance_scale": typical_distance(vectors)}))
+    writer.write_item_vectors(vectors)
+    return writer, vectors
+
+
+def _label_all(
+    writer: KnowledgeWriter, labeller: Labeller, selection: Mapping[Split, Examples], shard_size: int
+) -> None:
+    total = sum(map(len, selection.values()))
+    labelled = set(writer.labelled_ids().tolist())
+    done = sum(int(np.isin(examples.example_id, list(labelled)).sum()) for examples in selection.values())
+    if done == total:
+        return
+    with progress_bar("labelling", total, completed=done) as advance:
+        for shard in _shards(selection, labelled, shard_size):
+            _label_shard(writer, labeller, shard, advance)
+
+
+def _shards(selection: Mapping[Split, Examples], labelled: set[int], size: int) -> Iterator[Examples]:
+    """Cut at fixed places, so that a run that resumes reads the same batches and writes the same labels."""
+    for examples in selection.values():
+        for start in range(0, len(examples), size):
+            part = examples.take(np.arange(start, min(start + size, len(examples))))
+            part = part.take(np.array([value not in labelled for value in part.example_id.tolist()], dtype=bool))
+            if len(part):
+                yield part
+
+
+def _label_shard(writer: KnowledgeWriter, labeller: Labeller, shard: Examples, advance: Advance) -> None:
+    start = time.perf_counter()
+    labels, unfinished = labeller.label(shard)
+    writer.append(labels)
+    _note(writer.path / TIMING, len(shard), time.perf_counter() - start, unfinished)
+    advance(len(shard))
+
+
+def _note(file: Path, examples: int, seconds: float, unfinished: list[int]) -> None:
+    """Add up what labelling cost, and which texts came to no end."""
+    before: dict[str, Any] = read_json(file) if file.exists() else {}
+    value = {
+        "examples": before.get("examples", 0) + examples,
+        "seconds": round(before.get("seconds", 0.0) + seconds, 3),
+        "unfinished": before.get("unfinished", []) + unfinished,
+    }
+    write_json(file, value)

@@ -1,0 +1,156 @@
+"""A name, a folder or a GGUF file becomes a language model that is ready to be tuned and to write."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from dllm2rec.core.errors import UserError, suggest
+from dllm2rec.core.files import atomic_path, hash_file
+from dllm2rec.teachers.packaged import PACKAGED, packaged_file
+
+_GGUF_MAGIC = b"GGUF"
+_FAST_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+_LOADING_ERRORS = (OSError, ValueError, KeyError, RuntimeError, NotImplementedError, TypeError)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageModel:
+    """A causal language model and its tokenizer.
+
+    Attributes:
+        model: a transformers causal language model, in evaluation mode.
+        tokenizer: its tokenizer.
+        name: what the user called it.
+        revision: hash of the file or folder, or the commit on the hub.
+    """
+
+    model: Any
+    tokenizer: Any
+    name: str
+    revision: str
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return torch.device(self.model.device)
+
+
+def cache_directory() -> Path:
+    """Return where converted models are kept: `DLLM2REC_CACHE`, or `dllm2rec` in the user's cache directory."""
+    if chosen := os.environ.get("DLLM2REC_CACHE"):
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "dllm2rec"
+
+
+def choose_dtype() -> torch.dtype:
+    """Return bfloat16 where the processor multiplies it fast, else float32.
+
+    With AVX512-BF16 or AMX bfloat16 is about twice as fast as float32; without them, several times slower.
+    """
+    if torch.cuda.is_available():
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    return torch.bfloat16 if _FAST_BFLOAT16 & _processor_flags() else torch.float32
+
+
+def load_llm(name: str, *, revision: str | None = None) -> LanguageModel:
+    """Load a language model.
+
+    Args:
+        name: short name of a packaged model, a directory in transformers' format, a `.gguf` file, or a hub name.
+        revision: branch, tag or commit, for a hub name.
+
+    Returns:
+        The model on the GPU where there is one, in the precision that the processor is fast at.
+
+    Raises:
+        UserError: there is no such model, or what is there is not one; the message says what can be used instead.
+    """
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    path = Path(name)
+    if name in PACKAGED:
+        folder, identity = _converted(packaged_file(name, cache_directory()))
+    elif path.is_file():
+        folder, identity = _converted(path)
+    elif path.is_dir():
+        folder, identity = str(path), _folder_identity(path)
+    elif path.suffix != ".gguf" and _HUB_NAME.fullmatch(name):
+        folder, identity = name, ""
+    else:
+        raise UserError(
+            f"{name}: no such language model: not a directory, not a .gguf file, not a hub name (owner/name), "
+            f"and not a packaged model{suggest(name, PACKAGED)}"
+        )
+    model, tokenizer = _load(name, folder, revision)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    commit = identity or str(getattr(model.config, "_commit_hash", None) or revision or "main")
+    return LanguageModel(model=model.to(device).eval(), tokenizer=tokenizer, name=name, revision=commit)
+
+
+def _load(name: str, folder: str, revision: str | None) -> tuple[Any, Any]:
+    options = {} if revision is None else {"revision": revision}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=choose_dtype(), **options)
+    except _LOADING_ERRORS as error:
+        raise UserError(
+            f"{name}: can't be loaded as a language model ({_first_line(error)}); "
+            f"check the name and the network, or use a directory, a .gguf file, or one of {', '.join(PACKAGED)}"
+        ) from None
+    return model, tokenizer
+
+
+def _converted(file: Path) -> tuple[str, str]:
+    """Dequantise a GGUF file once, into safetensors in the cache; returns the folder and the file's hash."""
+    with file.open("rb") as handle:
+        if handle.read(4) != _GGUF_MAGIC:
+            raise UserError(f"{file}: not a GGUF file (it does not begin with 'GGUF')")
+    identity = hash_file(file)[:16]
+    folder = cache_directory() / "models" / identity
+    if not folder.exists():
+        try:
+            model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name)
+            tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+        except (*_LOADING_ERRORS, IndexError, OverflowError, MemoryError) as error:
+            raise UserError(f"{file}: a damaged or unsupported GGUF file ({_first_line(error)})") from None
+        # the weights are plain now, but transformers still calls them quantised and would not save them
+        model.hf_quantizer = None
+        if hasattr(model.config, "quantization_config"):
+            del model.config.quantization_config
+        with atomic_path(folder) as target:
+            model.save_pretrained(target)
+            tokenizer.save_pretrained(target)
+    return str(folder), identity
+
+
+def _folder_identity(folder: Path) -> str:
+    if not (folder / "config.json").is_file():
+        raise UserError(
+            f"{folder}: not a language model (no config.json in it); give a directory in transformers' format"
+        )
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        raise UserError(f"{folder}: holds no .safetensors weights; pickled weights are never read, convert them first")
+    return hash_file(weights[0])[:16]
+
+
+def _processor_flags() -> set[str]:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return set()
+    line = next((line for line in text.splitlines() if line.startswith(("flags", "Features"))), "")
+    return set(line.partition(":")[2].split())
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

