@@ -1,0 +1,1 @@
+"""One `fit`: a student, a loss and a list of distillers; validation decides when it ends."""

@@ -1,0 +1,107 @@
+"""Checkpoints: weights, optimiser and counters in one safetensors file, so that none is ever of another epoch."""
+
+import json
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from dllm2rec.core.errors import UserError
+from dllm2rec.core.files import atomic_path
+from dllm2rec.training.stopping import Stopping
+
+LATEST = "checkpoint/latest.safetensors"
+BEST = "checkpoint/best.safetensors"
+_STATE = "state"
+
+
+class Progress(BaseModel):
+    """Where a run is.
+
+    Attributes:
+        epoch: whole epochs behind it.
+        seconds: spent on them.
+        finished: whether training has ended.
+        stopping: of early stopping.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+    epoch: int
+    seconds: float
+    finished: bool
+    stopping: Stopping
+
+
+def save_best(run: Path, student: nn.Module) -> None:
+    """Write the weights of the best epoch so far."""
+    _save(run / BEST, dict(student.state_dict()), {})
+
+
+def save_checkpoint(run: Path, student: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+    """Write all that the next epoch needs."""
+    tensors = {f"student.{name}": tensor for name, tensor in student.state_dict().items()}
+    for place, values in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{place}.{name}": torch.as_tensor(value) for name, value in values.items()}
+    _save(run / LATEST, tensors, {_STATE: progress.model_dump_json()})
+
+
+def load_checkpoint(run: Path, student: nn.Module, optimizer: torch.optim.Optimizer) -> Progress | None:
+    """Put student and optimiser back where the run was; None where there is no checkpoint.
+
+    Raises:
+        UserError: the checkpoint is damaged or of another student.
+    """
+    if not (run / LATEST).exists():
+        return None
+    tensors, metadata = _read(run / LATEST)
+    prefix = "student."
+    _load_weights(
+        student, {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}, run / LATEST
+    )
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        kind, _, rest = name.partition(".")
+        if kind == "optimizer":
+            place, _, key = rest.partition(".")
+            state.setdefault(int(place), {})[key] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    return Progress.model_validate(json.loads(metadata[_STATE]))
+
+
+def load_student_weights(student: nn.Module, run: Path) -> None:
+    """Give a student the best weights of a run.
+
+    Raises:
+        UserError: the run has none yet, or they are damaged or of another student.
+    """
+    file = run / BEST
+    if not file.exists():
+        raise UserError(f"{run}: no trained weights ({BEST} is missing); finish it with `dllm2rec train`")
+    _load_weights(student, _read(file)[0], file)
+
+
+def _load_weights(student: nn.Module, weights: dict[str, Tensor], file: Path) -> None:
+    try:
+        student.load_state_dict(weights)
+    except RuntimeError:
+        raise UserError(
+            f"{file}: holds the weights of another student; choose another --out or remove the run"
+        ) from None
+
+
+def _save(file: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    # clone: safetensors refuses tensors that share memory
+    with atomic_path(file) as target:
+        save_file({name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}, target, metadata)
+
+
+def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(file, framework="pt") as handle:
+            return {name: handle.get_tensor(name) for name in handle.keys()}, handle.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{file}: damaged ({error}); remove it and train again") from None

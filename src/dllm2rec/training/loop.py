@@ -1,0 +1,209 @@
+"""The one training loop. It knows no method by name and never sees the test split."""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from torch import Tensor
+
+from dllm2rec.core.errors import UserError
+from dllm2rec.core.progress import Advance, progress_bar
+from dllm2rec.core.seeding import torch_generator
+from dllm2rec.data import Examples
+from dllm2rec.data.batches import Batch, batches
+from dllm2rec.distillation.base import Distiller
+from dllm2rec.evaluation.metrics import summary
+from dllm2rec.evaluation.ranks import rank_targets
+from dllm2rec.losses.base import Loss, SharedScorer
+from dllm2rec.students.base import Student
+from dllm2rec.training.checkpoint import Progress, load_checkpoint, load_student_weights, save_best, save_checkpoint
+from dllm2rec.training.runlog import append_log, cut_log
+from dllm2rec.training.stopping import METRIC, Stopping
+
+
+class FitSettings(BaseModel):
+    """How a student is trained.
+
+    Attributes:
+        epochs: most passes over the training examples.
+        batch_size: examples a step.
+        learning_rate: of the optimiser, constant.
+        weight_decay: `adam` adds it to the gradient (as the paper does), `adamw` takes it off the weights.
+        optimizer: which of the two.
+        patience: epochs without a better validation NDCG@20 after which training ends.
+        clip_norm: largest norm of the gradient; None does not clip.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: PositiveInt = 100
+    batch_size: PositiveInt = 256
+    learning_rate: PositiveFloat = 1e-3
+    weight_decay: NonNegativeFloat = 0.0
+    optimizer: Literal["adam", "adamw"] = "adam"
+    patience: PositiveInt = 5
+    clip_norm: Annotated[float, Field(gt=0)] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitResult:
+    """How training went.
+
+    Attributes:
+        best_epoch: whose weights the student has now, from 1.
+        best_validation: metrics of that epoch on validation.
+        epochs_run: epochs that were trained.
+        seconds: that they took, validation included.
+        examples_per_second: training examples a second, validation excluded.
+        history: a line an epoch, as in `metrics.jsonl`.
+    """
+
+    best_epoch: int
+    best_validation: dict[str, float]
+    epochs_run: int
+    seconds: float
+    examples_per_second: float
+    history: list[dict[str, Any]]
+
+
+def fit(
+    *,
+    student: Student,
+    loss: Loss,
+    distillers: Sequence[Distiller],
+    train: Examples,
+    validation: Examples,
+    settings: FitSettings,
+    run: Path,
+    seed: int,
+) -> FitResult:
+    """Train a student until validation stops getting better, and give it the best weights.
+
+    What is random in an epoch follows from the seed and the number of the epoch alone. So a run that is interrupted
+    and started again goes on after its last whole epoch and ends with the same weights as one that was not.
+
+    Args:
+        student: initialised; trained in place.
+        loss: of the recommendation.
+        distillers: each adds a term.
+        train: examples to learn from.
+        validation: examples that choose the epoch.
+        settings: see there.
+        run: directory for `checkpoint/` and `metrics.jsonl`.
+        seed: of the order, the negatives and dropout.
+
+    Raises:
+        UserError: the loss is not finite, or the checkpoint in ``run`` is damaged or of another student.
+        ValueError: there is nothing to train on or to validate with.
+    """
+    if len(train) == 0 or len(validation) == 0:
+        raise ValueError("training and validation need at least one example each")
+    optimizer = _optimizer(student, settings)
+    progress = load_checkpoint(run, student, optimizer) or Progress(
+        epoch=0, seconds=0.0, finished=False, stopping=Stopping(patience=settings.patience)
+    )
+    history = cut_log(run, progress.epoch)
+    with progress_bar(f"training {run.name}", settings.epochs, completed=progress.epoch) as advance:
+        while not (progress.finished or progress.epoch >= settings.epochs):
+            step = _Step(student=student, loss=loss, distillers=distillers, optimizer=optimizer, settings=settings)
+            progress, line = _epoch(step, train, validation, progress, run=run, seed=seed)
+            history.append(line)
+            _show(advance, line)
+    load_student_weights(student, run)
+    student.eval()
+    return _result(history, progress, len(train))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Step:
+    student: Student
+    loss: Loss
+    distillers: Sequence[Distiller]
+    optimizer: torch.optim.Optimizer
+    settings: FitSettings
+
+    def epoch(self, train: Examples, epoch: int, seed: int) -> float:
+        """Train on every example once; returns the mean loss."""
+        student, size = self.student.train(), self.settings.batch_size
+        for distiller in self.distillers:
+            distiller.epoch(student, torch_generator(seed, "distiller", epoch))
+        order, dropout, draws = (torch_generator(seed, name, epoch) for name in ("order", "dropout", "draws"))
+        total = torch.zeros(())
+        for number, batch in enumerate(batches(train, batch_size=size, generator=order)):
+            value = self._loss(batch, dropout, draws)
+            self.optimizer.zero_grad(set_to_none=True)
+            torch.autograd.backward(value)
+            if self.settings.clip_norm is not None:
+                torch.nn.utils.clip_grad_norm_(student.parameters(), self.settings.clip_norm)
+            self.optimizer.step()
+            total += value.detach() * len(batch.target)
+            if number % 50 == 0:
+                _require_finite(total, epoch, number)
+        _require_finite(total, epoch, -(-len(train) // size))
+        return float(total) / len(train)
+
+    def _loss(self, batch: Batch, dropout: torch.Generator, draws: torch.Generator) -> Tensor:
+        hidden = self.student.encode(batch.history, generator=dropout)
+        scorer = SharedScorer(self.student, hidden)
+        value = self.loss(scorer, hidden, batch, draws)
+        for distiller in self.distillers:
+            value = value + distiller(scorer, hidden, batch, draws)
+        return value
+
+
+def _epoch(
+    step: _Step, train: Examples, validation: Examples, before: Progress, *, run: Path, seed: int
+) -> tuple[Progress, dict[str, Any]]:
+    start = time.perf_counter()
+    epoch = before.epoch + 1
+    loss = step.epoch(train, epoch, seed)
+    trained = time.perf_counter() - start
+    metrics = summary(rank_targets(step.student.eval(), validation).rank, ks=(20,))
+    stopping = before.stopping.see(metrics[METRIC], epoch)
+    if stopping.best_epoch == epoch:
+        save_best(run, step.student)
+    line = {"epoch": epoch, "loss": loss, "train_seconds": round(trained, 4), "validation": metrics}
+    append_log(run, line)
+    progress = Progress(
+        epoch=epoch,
+        seconds=before.seconds + time.perf_counter() - start,
+        finished=stopping.over(epoch) or epoch >= step.settings.epochs,
+        stopping=stopping,
+    )
+    save_checkpoint(run, step.student, step.optimizer, progress)
+    return progress, line
+
+
+def _optimizer(student: Student, settings: FitSettings) -> torch.optim.Optimizer:
+    kind = torch.optim.Adam if settings.optimizer == "adam" else torch.optim.AdamW
+    return kind(student.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
+
+
+def _require_finite(total: Tensor, epoch: int, step: int) -> None:
+    if not math.isfinite(float(total)):
+        raise UserError(
+            f"the loss is not finite in epoch {epoch}, by step {step}; lower training.learning_rate, "
+            "or set training.clip_norm=1.0"
+        )
+
+
+def _show(advance: Advance, line: dict[str, Any]) -> None:
+    advance(note=f"loss {line['loss']:.4f}, validation {METRIC} {line['validation'][METRIC]:.4f}")
+
+
+def _result(history: list[dict[str, Any]], progress: Progress, examples: int) -> FitResult:
+    best = history[progress.stopping.best_epoch - 1]
+    seconds = sum(line["train_seconds"] for line in history)
+    return FitResult(
+        best_epoch=progress.stopping.best_epoch,
+        best_validation=best["validation"],
+        epochs_run=progress.epoch,
+        seconds=progress.seconds,
+        examples_per_second=examples * len(history) / max(seconds, 1e-9),
+        history=history,
+    )
