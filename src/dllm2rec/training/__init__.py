@@ -1,1 +1,5 @@
 """One `fit`: a student, a loss and a list of distillers; validation decides when it ends."""
+
+from dllm2rec.training.loop import FitResult, FitSettings, fit
+
+__all__ = ["FitResult", "FitSettings", "fit"]
