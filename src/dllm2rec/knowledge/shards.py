@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from polars.exceptions import PanicException, PolarsError
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from dllm2rec.core.files import atomic_path, explain_os_error, hash_file, read_json, write_json
+from dllm2rec.core.files import atomic_path, explain_os_error, hash_file, write_json
 from dllm2rec.knowledge.schema import REMEDY, DamagedError, KnowledgeManifest, Labels, check_labels
 
 _SIDECAR = re.compile(r"labels-(\d{6,})\.json")
@@ -129,9 +129,11 @@ def _read_sidecar(file: Path) -> Sidecar:
     if not file.is_file():
         raise DamagedError(f"{file}: missing; {REMEDY}")
     try:
-        return Sidecar.model_validate(read_json(file))
+        return Sidecar.model_validate_json(file.read_bytes())
     except ValidationError:
         raise DamagedError(f"{file}: does not say rows and sha256; {REMEDY}") from None
+    except OSError as error:
+        raise explain_os_error(error, file) from error
 
 
 def _read_table(file: Path) -> Labels:
