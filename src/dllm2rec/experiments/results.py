@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from dllm2rec.data import Split
 from dllm2rec.experiments.dataset_settings import Strict
 
 METRICS = ("HR@20", "NDCG@20")
@@ -13,10 +14,10 @@ Outcome = Literal["helped", "harmed", "unclear", "none"]
 
 
 class Versus(Strict):
-    """A distilled student against the plain one, paired by example, on NDCG@20.
+    """A student against another, for a taught one the plain one, paired by example, on NDCG@20.
 
     Attributes:
-        baseline: label of the plain row.
+        baseline: label of the other row.
         difference: mean over examples of this row's minus the baseline's.
         interval: 95% bootstrap interval of the difference.
         gain: difference divided by the baseline's mean; None where that is zero.
@@ -99,6 +100,6 @@ class Comparison(Strict):
     """
 
     dataset: str
-    split: Literal["validation", "test"]
+    split: Split
     tables: tuple[Table, ...]
     verdict: Verdict

@@ -18,8 +18,9 @@ def judge(tables: Sequence[Table]) -> Verdict:
         best reference that needs no training, and the teacher against the plain students on the examples it labelled.
     """
     rows = tables[0].rows
-    taught = [(row, row.versus) for row in rows if row.distilled and row.versus is not None]
-    lines = [_taught_line(row, versus) for row, versus in taught]
+    tested = [(row, row.versus) for row in rows if row.versus is not None]
+    taught = [(row, versus) for row, versus in tested if row.distilled]
+    lines = [_versus_line(row, versus) for row, versus in tested]
     lines += _reference_line(rows)
     for table in tables[1:]:
         lines += _teacher_line(table)
@@ -71,12 +72,12 @@ def _names(rows: Sequence[Row]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else ""
 
 
-def _taught_line(row: Row, versus: Versus) -> str:
+def _versus_line(row: Row, versus: Versus) -> str:
     value = row.metrics[METRIC]
     low, high = versus.interval
     certain = "significant" if is_significant(versus) else "not significant"
     return (
-        f"{row.label}: {METRIC} {figure(value)} against {figure(value - versus.difference)} plain, "
+        f"{row.label}: {METRIC} {figure(value)} against {figure(value - versus.difference)} of {versus.baseline}, "
         f"{percent(versus.gain)} (difference between {low:+.4f} and {high:+.4f} with 95% confidence; "
         f"{certain}, {p_text(versus.p_value)})."
     )

@@ -65,7 +65,7 @@ def test_outcome_and_headline(rows: list[Row], outcome: str, start: str) -> None
 
 def test_taught_line_states_both_figures_gain_and_certainty() -> None:
     line = judge([table(student("A", 0.03, difference=0.01, p_value=0.012))]).lines[0]
-    assert ".0300 against .0200 plain, +50.0%" in line
+    assert ".0300 against .0200 of plain, +50.0%" in line
     assert "significant, p = .012" in line
     assert "+0.0090 and +0.0110" in line
 

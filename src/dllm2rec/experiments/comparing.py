@@ -1,0 +1,150 @@
+"""Verb `compare`: tables with paired tests, and the answer in plain words."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dllm2rec.core.seeding import numpy_generator
+from dllm2rec.data import Split
+from dllm2rec.evaluation.significance import bootstrap_interval, holm, paired_permutation_test
+from dllm2rec.experiments.evidence import Evidence, Group, Taught, gather, metric_values
+from dllm2rec.experiments.results import Comparison, Row, Table, Versus
+from dllm2rec.experiments.runs import Run
+from dllm2rec.experiments.verdict import METRIC, judge
+
+Mask = NDArray[np.bool_]
+
+
+def compare(runs: Sequence[Run], *, split: Split = "test", mask_history: bool = False, seed: int = 0) -> Comparison:
+    """Compare runs on the same dataset with each other, with their teacher, and with references without training.
+
+    Args:
+        runs: finished; those that were not evaluated on the split yet are.
+        split: validation or test.
+        mask_history: leave items of the history out of the rankings.
+        seed: of the permutation tests and bootstrap intervals.
+
+    Raises:
+        UserError: there is no run, or the runs are on different datasets.
+    """
+    return tabulate(gather(runs, split=split, mask_history=mask_history), seed=seed)
+
+
+def tabulate(evidence: Evidence, *, seed: int = 0) -> Comparison:
+    """Make tables of evidence: over all examples, and over those that each teacher labelled where it is not all."""
+    everything = np.ones(len(evidence.examples), dtype=bool)
+    complete = [taught for taught in evidence.teachers if taught.labelled.all()]
+    tables = [_table(evidence, everything, complete, tested=True, seed=seed)]
+    partial = [taught for taught in evidence.teachers if not taught.labelled.all()]
+    tables += [_table(evidence, taught.labelled, [taught], tested=False, seed=seed) for taught in partial]
+    return Comparison(
+        dataset=evidence.dataset.manifest.name, split=evidence.split, tables=tuple(tables), verdict=judge(tables)
+    )
+
+
+def _table(evidence: Evidence, kept: Mask, teachers: Sequence[Taught], *, tested: bool, seed: int) -> Table:
+    rows = [_reference_row(name, evidence, kept) for name in evidence.references]
+    rows += [_teacher_row(taught) for taught in teachers]
+    versus = _tests(evidence, seed) if tested else {}
+    rows += [_student_row(group, kept, versus.get(group.label)) for group in evidence.groups]
+    title = f"{evidence.dataset.manifest.name}, {int(kept.sum()):,} {evidence.split} examples"
+    if not tested:
+        title += f" that {teachers[0].name} labelled"
+    return Table(title=title, examples=int(kept.sum()), rows=tuple(rows), notes=_notes(evidence, len(versus)))
+
+
+def _reference_row(name: str, evidence: Evidence, kept: Mask) -> Row:
+    ranks, seconds = evidence.references[name]
+    values = metric_values(ranks)
+    return Row(
+        label=f"{name} (no training)",
+        kind="reference",
+        metrics={metric: float(value[kept].mean()) for metric, value in values.items()},
+        seconds_per_1000=seconds,
+    )
+
+
+def _teacher_row(taught: Taught) -> Row:
+    return Row(
+        label=f"teacher: {taught.name}",
+        kind="teacher",
+        metrics={metric: float(value.mean()) for metric, value in metric_values(taught.ranks).items()},
+        seconds_per_1000=taught.seconds_per_1000,
+    )
+
+
+def _student_row(group: Group, kept: Mask, versus: Versus | None) -> Row:
+    by_seed = {metric: values[:, kept].mean(axis=1) for metric, values in group.values.items()}
+    several = len(group.runs) > 1
+    return Row(
+        label=group.label,
+        kind="student",
+        student=group.student,
+        method=group.runs[0].config.method,
+        distilled=group.distilled,
+        seeds=tuple(run.config.seed for run in group.runs),
+        metrics={metric: float(values.mean()) for metric, values in by_seed.items()},
+        spread={metric: float(values.std(ddof=1)) for metric, values in by_seed.items()} if several else {},
+        versus=versus,
+        seconds_per_1000=group.seconds_per_1000,
+    )
+
+
+def _tests(evidence: Evidence, seed: int) -> dict[str, Versus]:
+    """Test each group against its baseline; p-values are adjusted together."""
+    pairs = [(group, baseline) for group in evidence.groups if (baseline := _baseline(group, evidence.groups))]
+    values = [(group.values[METRIC].mean(axis=0), baseline.values[METRIC].mean(axis=0)) for group, baseline in pairs]
+    raw = [
+        paired_permutation_test(own, plain, generator=numpy_generator(seed, "permutation", group.label))
+        for (own, plain), (group, _) in zip(values, pairs, strict=True)
+    ]
+    return {
+        group.label: _versus(baseline.label, own, plain, p_value, seed=seed)
+        for (group, baseline), (own, plain), p_value in zip(pairs, values, holm(raw), strict=True)
+    }
+
+
+def _baseline(group: Group, groups: Sequence[Group]) -> Group | None:
+    """For a taught group the plain one of the same student; where nothing is taught, or there is no plain one, the first."""
+    plain = [other for other in groups if other.student == group.student and not other.distilled]
+    if not group.distilled and any(other.distilled for other in groups):
+        return None
+    baseline = plain[0] if group.distilled and plain else groups[0]
+    return None if baseline is group else baseline
+
+
+def _versus(
+    baseline: str, own: NDArray[np.float64], plain: NDArray[np.float64], p_value: float, *, seed: int
+) -> Versus:
+    difference, before = float((own - plain).mean()), float(plain.mean())
+    return Versus(
+        baseline=baseline,
+        difference=difference,
+        interval=bootstrap_interval(own - plain, generator=numpy_generator(seed, "bootstrap", baseline)),
+        gain=difference / before if before > 0 else None,
+        p_value=p_value,
+    )
+
+
+def _notes(evidence: Evidence, tests: int) -> tuple[str, ...]:
+    manifest = evidence.dataset.manifest
+    variants = sorted({group.runs[0].config.method for group in evidence.groups})
+    seeds = sorted({run.config.seed for group in evidence.groups for run in group.runs})
+    masked = "left out" if evidence.mask_history else "not left out"
+    notes = [
+        f"Split: {manifest.split.kind}, {evidence.split} part.",
+        f"Methods: {', '.join(variants)}.",
+        f"Seeds: {', '.join(map(str, seeds))}; mean ± standard deviation over seeds.",
+        "Selection: epochs and settings by validation NDCG@20 only.",
+        f"Ranks: among all {manifest.num_items:,} items, ties take the mean rank, items of the history {masked}.",
+    ]
+    if tests:
+        notes.append(
+            f"Tests: NDCG@20 by example (mean over seeds) against the plain student of the same name, else the first "
+            f"run; two-sided sign-flip permutation, Holm over {tests}."
+        )
+    if not evidence.teachers:
+        notes.append(f"No teacher labelled {evidence.split} examples.")
+    notes += [f"The teacher's knowledge is gone from {path}." for path in evidence.missing]
+    return tuple(notes)

@@ -1,0 +1,99 @@
+"""Verb `evaluate`: ranks of a run, or of a reference that needs no training, over the whole catalogue."""
+
+import torch
+from torch import Tensor
+
+from dllm2rec.core.errors import UserError
+from dllm2rec.data import Dataset, Examples, Split
+from dllm2rec.evaluation.latency import seconds_per_1000
+from dllm2rec.evaluation.metrics import coverage, summary
+from dllm2rec.evaluation.ranks import Ranks, ScoreFunction, rank_targets
+from dllm2rec.experiments.running import rebuild
+from dllm2rec.experiments.runs import Evaluation, Run
+from dllm2rec.students.base import Student
+from dllm2rec.teachers.references import ItemKNNSettings, PopularitySettings, ReferenceSettings, Scorer, fit_reference
+
+TOP = 20
+REFERENCES: dict[str, ReferenceSettings] = {"popularity": PopularitySettings(), "item-kNN": ItemKNNSettings()}
+
+
+def evaluate(
+    run: Run, *, split: Split = "test", mask_history: bool = False, dataset: Dataset | None = None
+) -> Evaluation:
+    """Rank the targets of a split with the best weights of a run; what was ranked before is not ranked again.
+
+    Args:
+        run: finished.
+        split: validation or test.
+        mask_history: leave items of the history out; the paper does not.
+        dataset: that the run was trained on; by default it is looked for where it lay then.
+
+    Raises:
+        UserError: training has not ended, or the dataset is gone or another.
+    """
+    result = run.finished()
+    done = result.evaluation.get(split)
+    if done is not None and done.mask_history == mask_history:
+        return done
+    dataset = dataset_of(run, dataset)
+    score = score_with(rebuild(run, dataset))
+    examples = dataset.examples(split)
+    ranks = rank_targets(score, examples, mask_history=mask_history, top_k=TOP)
+    evaluation = Evaluation(
+        mask_history=mask_history,
+        examples=len(examples),
+        metrics=metrics(ranks, dataset),
+        seconds_per_1000=seconds_per_1000(score, examples),
+    )
+    run.write_ranks(split, ranks)
+    run.write_result(result.model_copy(update={"evaluation": {**result.evaluation, split: evaluation}}))
+    return evaluation
+
+
+def dataset_of(run: Run, dataset: Dataset | None = None) -> Dataset:
+    """Return the dataset that a run was trained on.
+
+    Raises:
+        UserError: it is gone, or another one.
+    """
+    source = run.config.dataset
+    dataset = dataset or Dataset.load(source.path)
+    if dataset.content_hash != source.hash:
+        raise UserError(
+            f"{dataset.path}: another dataset (content hash {dataset.content_hash}) than {run.path} was trained on "
+            f"({source.hash})"
+        )
+    return dataset
+
+
+def metrics(ranks: Ranks, dataset: Dataset) -> dict[str, float]:
+    """Average HR, NDCG and MRR at 5, 10 and 20; add the share of the catalogue that the lists cover."""
+    values = summary(ranks.rank)
+    if ranks.top_items is not None:
+        values[f"coverage@{TOP}"] = coverage(ranks.top_items[:, :TOP], dataset.num_items)
+    return values
+
+
+def score_with(student: Student) -> ScoreFunction:
+    """Turn a student into a function from histories `[B, L]` to scores `[B, V]`."""
+    student.eval()
+
+    def score(history: Tensor) -> Tensor:
+        result: Tensor = student(history)
+        return result
+
+    return score
+
+
+def score_with_reference(scorer: Scorer) -> ScoreFunction:
+    """The same for a reference."""
+    return lambda history: torch.from_numpy(scorer.scores(history.numpy()))
+
+
+def reference_ranks(
+    name: str, dataset: Dataset, examples: Examples, *, mask_history: bool = False
+) -> tuple[Ranks, float]:
+    """Fit one of `REFERENCES` and rank; also returns its seconds for 1,000 users."""
+    score = score_with_reference(fit_reference(REFERENCES[name], dataset))
+    ranks = rank_targets(score, examples, mask_history=mask_history, top_k=TOP)
+    return ranks, seconds_per_1000(score, examples)

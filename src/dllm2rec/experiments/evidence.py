@@ -1,0 +1,209 @@
+"""What tables and reports are made of: ranks of students, references and teachers on the same examples."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dllm2rec.core.errors import UserError
+from dllm2rec.core.files import hash_json
+from dllm2rec.data import Dataset, Examples, Split
+from dllm2rec.evaluation.metrics import hit_rate, ndcg
+from dllm2rec.evaluation.ranks import Ranks, ranks_from_lists
+from dllm2rec.experiments.evaluating import REFERENCES, TOP, dataset_of, evaluate, reference_ranks
+from dllm2rec.experiments.runs import Run, identity
+from dllm2rec.experiments.teaching import seconds_per_1000
+from dllm2rec.knowledge.align import align
+from dllm2rec.knowledge.store import Knowledge
+
+Values = NDArray[np.float64]
+Timed = tuple[Ranks, float]
+"""Ranks, and the seconds that 1,000 users take."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Runs that differ in nothing but the seed.
+
+    Attributes:
+        label: name of the row in tables.
+        runs: in the order of their seeds.
+        ranks: of each run.
+        seconds_per_1000: mean over the runs.
+    """
+
+    label: str
+    runs: tuple[Run, ...]
+    ranks: tuple[Ranks, ...]
+    seconds_per_1000: float
+
+    @property
+    def student(self) -> str:
+        """Name of the student."""
+        return self.runs[0].config.student
+
+    @property
+    def distilled(self) -> bool:
+        """Whether a teacher took part."""
+        return self.runs[0].config.distilled
+
+    @cached_property
+    def values(self) -> dict[str, Values]:
+        """For each metric `[seeds, N]`."""
+        return {name: np.stack([metric_values(ranks)[name] for ranks in self.ranks]) for name in ("HR@20", "NDCG@20")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taught:
+    """A teacher on the examples that it labelled.
+
+    Attributes:
+        name: kind and model.
+        knowledge: its labels.
+        label_rows: `[N]` row of each example in the labels, or -1.
+        ranks: of the labelled examples, in their order.
+        seconds_per_1000: as measured while it labelled; None where it was not.
+    """
+
+    name: str
+    knowledge: Knowledge
+    label_rows: NDArray[np.int64]
+    ranks: Ranks
+    seconds_per_1000: float | None
+
+    @property
+    def labelled(self) -> NDArray[np.bool_]:
+        """`[N]`, which examples it labelled."""
+        return self.label_rows >= 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """Everything about one split of one dataset.
+
+    Attributes:
+        dataset: that all runs share.
+        split: which.
+        mask_history: whether items of the history were left out.
+        examples: N of that split.
+        groups: students, in the order in which their runs were given.
+        references: by name.
+        teachers: that labelled examples of this split; usually one.
+        missing: teachers whose knowledge is no longer where it was.
+    """
+
+    dataset: Dataset
+    split: Split
+    mask_history: bool
+    examples: Examples
+    groups: tuple[Group, ...]
+    references: Mapping[str, Timed]
+    teachers: tuple[Taught, ...]
+    missing: tuple[Path, ...]
+
+
+def gather(
+    runs: Sequence[Run],
+    *,
+    split: Split = "test",
+    mask_history: bool = False,
+    references: Mapping[str, Timed] | None = None,
+) -> Evidence:
+    """Collect what is known of runs on the same dataset; runs that were not evaluated yet are.
+
+    Args:
+        runs: finished; the same run twice counts once.
+        split: validation or test.
+        mask_history: leave items of the history out.
+        references: ranks of the references, where they are known already.
+
+    Raises:
+        UserError: there is no run, or the runs are on different datasets.
+    """
+    if not runs:
+        raise UserError("there is no finished run to compare; train one first")
+    runs = list({run.path.resolve(): run for run in runs}.values())
+    dataset = dataset_of(runs[0])
+    for run in runs:
+        dataset_of(run, dataset)
+    examples = dataset.examples(split)
+    if references is None:
+        references = {name: reference_ranks(name, dataset, examples, mask_history=mask_history) for name in REFERENCES}
+    teachers, missing = _teachers(runs, dataset, examples)
+    return Evidence(
+        dataset=dataset,
+        split=split,
+        mask_history=mask_history,
+        examples=examples,
+        groups=_groups(runs, dataset, split, mask_history=mask_history),
+        references=references,
+        teachers=teachers,
+        missing=missing,
+    )
+
+
+def metric_values(ranks: Ranks) -> dict[str, Values]:
+    """HR@20 and NDCG@20 of each example."""
+    return {"HR@20": hit_rate(ranks.rank, TOP), "NDCG@20": ndcg(ranks.rank, TOP)}
+
+
+def judge_teacher(knowledge: Knowledge, dataset: Dataset, examples: Examples) -> Taught | None:
+    """Rank the targets by a teacher's lists; None where it labelled none of the examples."""
+    rows = align(knowledge, dataset, examples)
+    if knowledge.manifest.depth == 0 or not (rows >= 0).any():
+        return None
+    labels = knowledge.labels.take(rows[rows >= 0])
+    manifest = knowledge.manifest
+    return Taught(
+        name=f"{manifest.teacher} ({manifest.model})" if manifest.model else manifest.teacher,
+        knowledge=knowledge,
+        label_rows=rows,
+        ranks=ranks_from_lists(labels.ranked_items, examples.take(rows >= 0)),
+        seconds_per_1000=seconds_per_1000(knowledge),
+    )
+
+
+def _groups(runs: Sequence[Run], dataset: Dataset, split: Split, *, mask_history: bool) -> tuple[Group, ...]:
+    by_settings: dict[str, list[Run]] = {}
+    for run in runs:
+        same = identity(run.config) | {"seed": None, "label": run.config.label}
+        by_settings.setdefault(hash_json(same), []).append(run)
+    collected = list(by_settings.values())
+    labels = [members[0].config.label for members in collected]
+    return tuple(
+        _group(
+            members,
+            label if labels.count(label) == 1 else f"{label} [{members[0].path.name}]",
+            dataset,
+            split,
+            mask_history,
+        )
+        for members, label in zip(collected, labels, strict=True)
+    )
+
+
+def _group(runs: list[Run], label: str, dataset: Dataset, split: Split, mask_history: bool) -> Group:
+    runs = sorted(runs, key=lambda run: run.config.seed)
+    done = [evaluate(run, split=split, mask_history=mask_history, dataset=dataset) for run in runs]
+    return Group(
+        label=label,
+        runs=tuple(runs),
+        ranks=tuple(run.read_ranks(split) for run in runs),
+        seconds_per_1000=float(np.mean([evaluation.seconds_per_1000 for evaluation in done])),
+    )
+
+
+def _teachers(runs: Sequence[Run], dataset: Dataset, examples: Examples) -> tuple[tuple[Taught, ...], tuple[Path, ...]]:
+    sources = {run.config.knowledge.hash: run.config.knowledge.path for run in runs if run.config.knowledge}
+    found, missing = [], []
+    for path in sources.values():
+        if not path.is_dir():
+            missing.append(path)
+            continue
+        taught = judge_teacher(Knowledge.load(path), dataset, examples)
+        if taught is not None:
+            found.append(taught)
+    return tuple(found), tuple(missing)

@@ -1,0 +1,195 @@
+"""Verb `train`: a student learns, plain or from a teacher."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dllm2rec.core.errors import UserError
+from dllm2rec.core.seeding import torch_generator
+from dllm2rec.data import Dataset
+from dllm2rec.distillation.base import Distiller
+from dllm2rec.distillation.factory import build_distillers
+from dllm2rec.distillation.settings import DLLM2RecSettings, adapt_loss, adapt_student
+from dllm2rec.experiments.config import CellSettings, NoMethod
+from dllm2rec.experiments.runs import FitSummary, Run, RunResult, Source, make_config
+from dllm2rec.knowledge.align import align, require_same_dataset
+from dllm2rec.knowledge.store import Knowledge
+from dllm2rec.losses.base import Loss
+from dllm2rec.losses.bce import BCESettings
+from dllm2rec.losses.factory import build_loss
+from dllm2rec.students.base import Student
+from dllm2rec.students.factory import build_student
+from dllm2rec.training import fit
+from dllm2rec.training.checkpoint import load_student_weights
+
+
+def train(
+    dataset: Dataset,
+    settings: CellSettings,
+    *,
+    out: Path,
+    seed: int = 1,
+    knowledge: Knowledge | None = None,
+    student: str | None = None,
+    method: str | None = None,
+) -> Run:
+    """Train one student.
+
+    Asked for the same again, it returns what is there; interrupted, it goes on after the last whole epoch.
+
+    Args:
+        dataset: to learn from; the test examples are never looked at.
+        settings: which student, loss, method, and how long.
+        out: the run directory.
+        seed: of the first weights and of training.
+        knowledge: of the teacher, where the method needs one.
+        student: name for tables; by default the kinds of student and loss.
+        method: name for tables; by default its kind and variant.
+
+    Raises:
+        UserError: the method needs knowledge, the knowledge does not fit, or something else is at ``out``.
+    """
+    settings = adapted(settings)
+    taught = require_knowledge(settings, knowledge, dataset)
+    config = make_config(
+        student=student or student_name(settings),
+        method=method or method_name(settings),
+        seed=seed,
+        settings=settings,
+        dataset=Source(path=dataset.path.resolve(), hash=dataset.content_hash, name=dataset.manifest.name),
+        knowledge=None if taught is None else knowledge_source(taught),
+    )
+    run = Run.open(out, config)
+    if run.result is None:
+        _fit(run, dataset, taught)
+    return run
+
+
+def adapted(settings: CellSettings) -> CellSettings:
+    """Return the settings with student and loss as the method makes them."""
+    match settings.method:
+        case DLLM2RecSettings() as method:
+            student, loss = adapt_student(settings.student, method), adapt_loss(settings.loss, method)
+            return settings.model_copy(update={"student": student, "loss": loss})
+        case NoMethod():
+            return settings
+
+
+def require_knowledge(settings: CellSettings, knowledge: Knowledge | None, dataset: Dataset) -> Knowledge | None:
+    """Return the knowledge that the method uses; None for a plain student.
+
+    Raises:
+        UserError: it is needed and missing, of another dataset, or lacks what the method asks for.
+    """
+    match settings.method:
+        case NoMethod():
+            return None
+        case DLLM2RecSettings() as method:
+            if knowledge is None:
+                raise UserError("method dllm2rec learns from a teacher; give --knowledge (see `dllm2rec teach`)")
+            require_same_dataset(knowledge, dataset)
+            if method.embedding and knowledge.item_vectors is None:
+                raise UserError(
+                    f"{knowledge.path}: has no item vectors, which embedding distillation needs; "
+                    "set method.embedding=false or use a teacher that gives vectors"
+                )
+            return knowledge
+
+
+def rebuild(run: Run, dataset: Dataset) -> Student:
+    """Build the student of a run, with its best weights.
+
+    Raises:
+        UserError: its knowledge or its weights are gone or damaged.
+    """
+    source = run.config.knowledge
+    vectors = None
+    if source is not None:
+        knowledge = Knowledge.load(source.path)
+        if knowledge.content_hash != source.hash:
+            raise UserError(f"{source.path}: has changed since {run.path} was trained on it; train again")
+        vectors = item_vectors(run.config.settings, knowledge)
+    student = _student(run, dataset, vectors)
+    load_student_weights(student, run.path)
+    return student.eval()
+
+
+def item_vectors(settings: CellSettings, knowledge: Knowledge | None) -> Tensor | None:
+    """Return the vectors `[V, Dt]` that the student's item table gets."""
+    match settings.method:
+        case DLLM2RecSettings(embedding=True) if knowledge is not None and knowledge.item_vectors is not None:
+            return torch.from_numpy(knowledge.item_vectors)
+        case _:
+            return None
+
+
+def knowledge_source(knowledge: Knowledge) -> Source:
+    """Describe where a run's knowledge came from."""
+    manifest = knowledge.manifest
+    name = f"{manifest.teacher} ({manifest.model})" if manifest.model else manifest.teacher
+    return Source(path=knowledge.path.resolve(), hash=knowledge.content_hash, name=name)
+
+
+def student_name(settings: CellSettings) -> str:
+    """Name a student by its kind, and by its loss where that is not the usual one."""
+    usual = isinstance(settings.loss, BCESettings)
+    return settings.student.kind if usual else f"{settings.student.kind}+{settings.loss.kind}"
+
+
+def method_name(settings: CellSettings) -> str:
+    """Name a method by its kind and variant."""
+    match settings.method:
+        case NoMethod():
+            return "plain"
+        case DLLM2RecSettings() as method:
+            return f"{method.kind} ({method.variant})"
+
+
+def _fit(run: Run, dataset: Dataset, knowledge: Knowledge | None) -> None:
+    settings = run.config.settings
+    popularity = torch.from_numpy(dataset.train_counts())
+    training = dataset.examples("train")
+    rows = np.full(len(training), -1, np.int64) if knowledge is None else align(knowledge, dataset, training)
+    loss = build_loss(settings.loss, popularity=popularity)
+    result = fit(
+        student=_student(run, dataset, item_vectors(settings, knowledge)),
+        loss=loss,
+        distillers=_distillers(settings, knowledge, rows, loss),
+        train=training,
+        validation=dataset.examples("validation"),
+        settings=settings.training,
+        run=run.path,
+        seed=run.config.seed,
+    )
+    summary = FitSummary(
+        best_epoch=result.best_epoch,
+        epochs_run=result.epochs_run,
+        seconds=result.seconds,
+        examples_per_second=result.examples_per_second,
+        validation=result.best_validation,
+        labelled=int((rows >= 0).sum()),
+    )
+    run.write_result(RunResult(fit=summary))
+
+
+def _student(run: Run, dataset: Dataset, vectors: Tensor | None) -> Student:
+    return build_student(
+        run.config.settings.student,
+        num_items=dataset.num_items,
+        history=dataset.manifest.history,
+        item_vectors=vectors,
+        generator=torch_generator(run.config.seed, "student"),
+    )
+
+
+def _distillers(
+    settings: CellSettings, knowledge: Knowledge | None, rows: NDArray[np.int64], loss: Loss
+) -> list[Distiller]:
+    match settings.method:
+        case DLLM2RecSettings() as method if knowledge is not None:
+            return build_distillers(method, labels=knowledge.labels, rows=rows, loss=loss)
+        case _:
+            return []

@@ -1,0 +1,241 @@
+"""The run directory: resolved settings with their hash, checkpoints, metrics an epoch, ranks an example, the result."""
+
+import platform
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import Field, ValidationError
+
+from dllm2rec.core.errors import UserError
+from dllm2rec.core.files import hash_json, read_json, require_fresh_directory, write_json
+from dllm2rec.data import Split
+from dllm2rec.evaluation.ranks import Ranks
+from dllm2rec.experiments.config import CellSettings, NoMethod
+from dllm2rec.experiments.dataset_settings import Strict
+from dllm2rec.experiments.rank_files import read_ranks, write_ranks
+
+FORMAT_VERSION = 1
+MARKER = "config.json"
+RESULT = "result.json"
+Model = TypeVar("Model", bound=Strict)
+_SOFTWARE = ("dllm2rec", "torch", "numpy", "polars", "scipy", "transformers", "peft", "trl")
+
+
+class Source(Strict):
+    """A dataset or knowledge that a run was made from.
+
+    Attributes:
+        path: where it lay.
+        hash: of its content.
+        name: for people.
+    """
+
+    path: Path
+    hash: str
+    name: str
+
+
+class RunConfig(Strict):
+    """What `config.json` says.
+
+    Attributes:
+        format_version: of the directory.
+        hash: of settings, seed, dataset and knowledge; equal hashes mean equal results.
+        student: name for tables.
+        method: name for tables.
+        seed: of the first weights and of training.
+        settings: resolved; student and loss are as the method made them.
+        dataset: that it was trained on.
+        knowledge: that taught it.
+        software: versions.
+    """
+
+    format_version: int = FORMAT_VERSION
+    hash: str
+    student: str
+    method: str
+    seed: int
+    settings: CellSettings
+    dataset: Source
+    knowledge: Source | None
+    software: dict[str, str]
+
+    @property
+    def label(self) -> str:
+        """Name of the row in tables."""
+        return f"{self.student}, {self.method}"
+
+    @property
+    def distilled(self) -> bool:
+        """Whether a teacher took part."""
+        return not isinstance(self.settings.method, NoMethod)
+
+
+class FitSummary(Strict):
+    """How training went; see `FitResult`. `labelled`: training examples that had a label."""
+
+    best_epoch: int
+    epochs_run: int
+    seconds: float
+    examples_per_second: float
+    validation: dict[str, float]
+    labelled: int
+
+
+class Evaluation(Strict):
+    """How one split was answered.
+
+    Attributes:
+        mask_history: whether items of the history were left out.
+        examples: how many.
+        metrics: means over the examples.
+        seconds_per_1000: for 1,000 users, from history to list.
+    """
+
+    mask_history: bool
+    examples: int
+    metrics: dict[str, float]
+    seconds_per_1000: float
+
+
+class RunResult(Strict):
+    """What `result.json` says: `fit` once training has ended, and an evaluation for each split asked for."""
+
+    fit: FitSummary
+    evaluation: dict[Split, Evaluation] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory, opened.
+
+    Attributes:
+        path: the directory.
+        config: what `config.json` says.
+    """
+
+    path: Path
+    config: RunConfig
+
+    @classmethod
+    def load(cls, path: Path) -> "Run":
+        """Open a run directory.
+
+        Raises:
+            UserError: it is not one, or of another version.
+        """
+        if not (path / MARKER).is_file():
+            raise UserError(f"{path}: not a run directory (no {MARKER} in it); make one with `dllm2rec train`")
+        return cls(path, _parse(RunConfig, path / MARKER))
+
+    @classmethod
+    def open(cls, path: Path, config: RunConfig) -> "Run":
+        """Begin a run at ``path``, or go on with the same one.
+
+        Raises:
+            UserError: something else is there, or a run with other settings (those that differ are named).
+        """
+        require_fresh_directory(path, marker=MARKER)
+        if not (path / MARKER).exists():
+            write_json(path / MARKER, config.model_dump(mode="json"))
+            return cls(path, config)
+        there = cls.load(path)
+        if there.config.hash != config.hash:
+            different = "; ".join(_differences(identity(there.config), identity(config)))
+            raise UserError(f"{path}: holds another run ({different}); choose another --out or remove it")
+        return there
+
+    @property
+    def result(self) -> RunResult | None:
+        """What came out; None before training has ended."""
+        return _parse(RunResult, self.path / RESULT) if (self.path / RESULT).is_file() else None
+
+    def finished(self) -> RunResult:
+        """Return what came out.
+
+        Raises:
+            UserError: training has not ended.
+        """
+        result = self.result
+        if result is None:
+            raise UserError(f"{self.path}: training has not ended; run the same `dllm2rec train` again, it goes on")
+        return result
+
+    def write_result(self, result: RunResult) -> None:
+        """Write `result.json`."""
+        write_json(self.path / RESULT, result.model_dump(mode="json"))
+
+    def write_ranks(self, split: Split, ranks: Ranks) -> None:
+        """Write a row an example: its id, the rank of its target, the best items."""
+        write_ranks(self._ranks_file(split), ranks)
+
+    def read_ranks(self, split: Split) -> Ranks:
+        """Read what `write_ranks` wrote.
+
+        Raises:
+            UserError: it is missing or damaged.
+        """
+        return read_ranks(self._ranks_file(split))
+
+    def _ranks_file(self, split: Split) -> Path:
+        return self.path / f"ranks-{split}.parquet"
+
+
+def make_config(
+    *, student: str, method: str, seed: int, settings: CellSettings, dataset: Source, knowledge: Source | None
+) -> RunConfig:
+    """Fill in the hash and the versions."""
+    config = RunConfig(
+        hash="",
+        student=student,
+        method=method,
+        seed=seed,
+        settings=settings,
+        dataset=dataset,
+        knowledge=knowledge,
+        software=software(),
+    )
+    return config.model_copy(update={"hash": hash_json(identity(config))})
+
+
+def identity(config: RunConfig) -> dict[str, Any]:
+    """Return what the weights depend on."""
+    return {
+        "seed": config.seed,
+        "dataset": config.dataset.hash,
+        "knowledge": config.knowledge.hash if config.knowledge else None,
+        **config.settings.model_dump(mode="json"),
+    }
+
+
+def software() -> dict[str, str]:
+    """Return the versions of Python and of the packages that results may depend on."""
+    versions = {"python": platform.python_version()}
+    for package in _SOFTWARE:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return versions
+
+
+def _parse(model: type[Model], file: Path) -> Model:
+    try:
+        return model.model_validate(read_json(file))
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{file}: {field}: {first['msg']}; it is of another version or damaged, train again") from None
+
+
+def _differences(here: dict[str, Any], there: dict[str, Any], prefix: str = "") -> list[str]:
+    found = []
+    for name in sorted(here.keys() | there.keys()):
+        first, second = here.get(name), there.get(name)
+        if isinstance(first, dict) and isinstance(second, dict):
+            found += _differences(first, second, f"{prefix}{name}.")
+        elif first != second:
+            found.append(f"{prefix}{name} is {first!r}, asked for {second!r}")
+    return found

@@ -1,0 +1,77 @@
+"""Which teacher, and how much of the dataset it labels."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from dllm2rec.data import Split
+from dllm2rec.experiments.dataset_settings import Strict
+from dllm2rec.teachers.bigrec import BigRecSettings
+from dllm2rec.teachers.packaged import DEFAULT
+from dllm2rec.teachers.references import ItemKNNSettings, ReferenceSettings
+
+
+class Limits(Strict):
+    """How many examples of each split are labelled; None means all."""
+
+    train: NonNegativeInt | None = None
+    validation: NonNegativeInt | None = None
+    test: NonNegativeInt | None = None
+
+    def by_split(self) -> dict[Split, int | None]:
+        """Return the limits in the order in which splits are labelled."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
+
+class BigRecTeacher(BigRecSettings):
+    """A language model that is tuned and writes titles.
+
+    Attributes:
+        llm: short name of a packaged model, a directory, a GGUF file, or a name on the Hugging Face hub.
+        revision: branch, tag or commit of a hub name.
+        seed: of the tuning and of which examples are labelled.
+        limits: how many examples of each split are labelled.
+    """
+
+    llm: str = DEFAULT
+    revision: str | None = None
+    seed: int = 0
+    limits: Limits = Limits()
+
+    def method(self) -> BigRecSettings:
+        """Return the settings of the method alone."""
+        return BigRecSettings.model_validate({name: getattr(self, name) for name in BigRecSettings.model_fields})
+
+
+class EncoderTeacher(Strict):
+    """A sentence encoder: item vectors, no labels.
+
+    Attributes:
+        model: short name of a packaged model, a directory, or a name on the Hugging Face hub.
+        batch_size: titles at a time.
+    """
+
+    kind: Literal["encoder"] = "encoder"
+    model: str = "minilm"
+    batch_size: PositiveInt = 64
+
+
+class ReferenceTeacher(Strict):
+    """Counting as a teacher: cheap labels to compare with, or to try the rest with.
+
+    Attributes:
+        reference: which one.
+        vectors: knowledge directory whose item vectors a reference by text needs.
+        depth: items that a label lists, K.
+        limits: how many examples of each split are labelled, the first in time.
+    """
+
+    kind: Literal["reference"] = "reference"
+    reference: ReferenceSettings = ItemKNNSettings()
+    vectors: Path | None = None
+    depth: PositiveInt = 100
+    limits: Limits = Limits()
+
+
+TeacherSettings = Annotated[BigRecTeacher | EncoderTeacher | ReferenceTeacher, Field(discriminator="kind")]
