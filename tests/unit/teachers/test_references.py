@@ -1,0 +1,169 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from dllm2rec.core.errors import UserError
+from dllm2rec.data import Dataset, Sequences
+from dllm2rec.knowledge import KnowledgeWriter
+from dllm2rec.knowledge.align import align
+from dllm2rec.teachers.reference_teacher import best_items, label_with_reference
+from dllm2rec.teachers.references import (
+    BlendSettings,
+    ItemKNNSettings,
+    PopularitySettings,
+    ReferenceSettings,
+    TextSettings,
+    fit_item_knn,
+    fit_popularity,
+    fit_reference,
+    fit_text,
+    history_weights,
+)
+
+
+def sequences(*users: list[int]) -> Sequences:
+    return Sequences(
+        items=np.array([item for user in users for item in user], dtype=np.int32),
+        offsets=np.cumsum([0, *map(len, users)]),
+    )
+
+
+def test_history_weights_by_age() -> None:
+    history = np.array([[4, 4, 1], [2, 0, 2], [4, 4, 4]])
+    weights = history_weights(history, num_items=4, decay=0.5).toarray()
+    np.testing.assert_allclose(weights, [[0, 1, 0, 0], [0.5, 0, 1.25, 0], [0, 0, 0, 0]])
+
+
+def test_item_knn_by_hand() -> None:
+    """User a: 0, 1, 2; user b: 3, alone. Each item is counted once, so all are divided by sqrt(2 * 2)."""
+    fitted = fit_item_knn(ItemKNNSettings(steps=2, backward=0.5), sequences([0, 1, 2], [3]), num_items=5)
+    forward = np.zeros((5, 5))
+    forward[0, 1] = forward[1, 2] = 1
+    forward[0, 2] = 1 / 2
+    np.testing.assert_allclose(fitted.similarity.toarray(), (forward + 0.5 * forward.T) / 2)
+
+
+def test_item_knn_counts_and_normalises() -> None:
+    """0 then 1, twice: c = 2 and n = 2 for both, so the similarity is 2 / 3."""
+    fitted = fit_item_knn(ItemKNNSettings(), sequences([0, 1], [0, 1]), num_items=2)
+    np.testing.assert_allclose(fitted.similarity.toarray(), [[0, 2 / 3], [1 / 3, 0]], rtol=1e-6)
+
+
+def test_item_knn_looks_no_further_than_its_steps() -> None:
+    near = fit_item_knn(ItemKNNSettings(steps=1), sequences([0, 1, 2]), num_items=3).similarity.toarray()
+    assert near[0, 1] > 0
+    assert near[0, 2] == 0
+
+
+def test_item_knn_scores_a_history() -> None:
+    fitted = fit_item_knn(ItemKNNSettings(decay=0.5), sequences([0, 1], [2, 3]), num_items=4)
+    rows = fitted.similarity.toarray()
+    scores = fitted.scores(np.array([[0, 2], [4, 2]], dtype=np.int32))
+    assert scores.dtype == np.float32
+    np.testing.assert_allclose(scores, [0.5 * rows[0] + rows[2], rows[2]], rtol=1e-6)
+
+
+def test_item_knn_keeps_the_nearest() -> None:
+    log = sequences([0, 1, 2, 3], [0, 1], [4, 2])
+    every = fit_item_knn(ItemKNNSettings(), log, num_items=5).similarity.toarray()
+    kept = fit_item_knn(ItemKNNSettings(neighbours=2), log, num_items=5).similarity.toarray()
+    for row, bounded in zip(every, kept, strict=True):
+        best = np.argsort(-row, kind="stable")[:2]
+        expected = np.zeros(5)
+        expected[best] = row[best]
+        np.testing.assert_allclose(bounded, expected)
+
+
+def test_popularity_is_the_share_of_training(tiny_dataset: Dataset) -> None:
+    counts = tiny_dataset.train_counts()
+    scores = fit_popularity(PopularitySettings(), tiny_dataset).scores(np.zeros((3, 10), np.int32))
+    np.testing.assert_allclose(scores, np.tile(counts / counts.sum(), (3, 1)), rtol=1e-6)
+
+
+def test_recent_popularity_counts_the_newest_targets(tiny_dataset: Dataset) -> None:
+    train = tiny_dataset.examples("train")
+    size = round(0.25 * len(train))
+    newest = sorted(zip(train.time.tolist(), train.target.tolist(), strict=True), key=lambda pair: pair[0])[-size:]
+    expected = np.zeros(tiny_dataset.num_items)
+    for _, target in newest:
+        expected[target] += 1 / size
+    share = fit_popularity(PopularitySettings(recent=0.25), tiny_dataset).share
+    np.testing.assert_allclose(share, expected, rtol=1e-6)
+
+
+def test_text_neighbours_by_hand() -> None:
+    """The mean is (1, 0): the items point right, left, nowhere and up."""
+    vectors = np.array([[3, 0], [-1, 0], [1, 0], [1, 5], [1, -5]], dtype=np.float32)
+    fitted = fit_text(TextSettings(decay=0.5), vectors, num_items=5)
+    np.testing.assert_allclose(fitted.vectors, [[1, 0], [-1, 0], [0, 0], [0, 1], [0, -1]])
+    scores = fitted.scores(np.array([[3, 0]]))
+    np.testing.assert_allclose(scores, [[1, -1, 0, 0.5, -0.5]])
+
+
+def test_blend_adds(tiny_dataset: Dataset) -> None:
+    vectors = np.random.default_rng(0).normal(size=(tiny_dataset.num_items, 3)).astype(np.float32)
+    history = tiny_dataset.examples("test").history
+    knn, text = (
+        fit_reference(settings, tiny_dataset, item_vectors=vectors).scores(history)
+        for settings in (ItemKNNSettings(), TextSettings())
+    )
+    blend = fit_reference(BlendSettings(text_weight=0.3), tiny_dataset, item_vectors=vectors).scores(history)
+    np.testing.assert_allclose(blend, knn + 0.3 * text, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("settings", [TextSettings(), BlendSettings()])
+def test_text_needs_vectors_of_the_catalogue(tiny_dataset: Dataset, settings: ReferenceSettings) -> None:
+    with pytest.raises(UserError, match="need item vectors"):
+        fit_reference(settings, tiny_dataset)
+    with pytest.raises(UserError, match=f"3 item vectors for {tiny_dataset.num_items} items"):
+        fit_reference(settings, tiny_dataset, item_vectors=np.zeros((3, 2), np.float32))
+
+
+@pytest.mark.parametrize(
+    "bad", [{"kind": "knn", "steps": 0}, {"kind": "knn", "decay": 1.5}, {"kind": "text", "steps": 1}, {"kind": "magic"}]
+)
+def test_settings_are_checked(bad: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        TypeAdapter(ReferenceSettings).validate_python(bad)
+
+
+def test_best_items_break_ties_by_index() -> None:
+    scores = np.random.default_rng(0).integers(0, 4, size=(50, 20)).astype(np.float32)
+    for depth in (1, 7, 20):
+        expected = np.argsort(-scores, axis=1, kind="stable")[:, :depth]
+        np.testing.assert_array_equal(best_items(scores, depth), expected)
+
+
+def test_labels_are_the_scores(tmp_path: Path, tiny_dataset: Dataset) -> None:
+    train = tiny_dataset.examples("train")
+    knowledge = label_with_reference(
+        tiny_dataset, ItemKNNSettings(), examples=train, out=tmp_path / "k", depth=5, batch_size=7
+    )
+    assert knowledge.manifest.teacher == "knn"
+    assert knowledge.manifest.settings["steps"] == 5
+    scores = fit_reference(ItemKNNSettings(), tiny_dataset).scores(train.history)
+    labels = knowledge.labels.take(align(knowledge, tiny_dataset, train))
+    np.testing.assert_array_equal(labels.ranked_items, best_items(scores, 5))
+    np.testing.assert_allclose(labels.distances, np.sort(-scores, axis=1)[:, :5], rtol=1e-6)
+    np.testing.assert_allclose(labels.target_distance, -scores[np.arange(len(train)), train.target], rtol=1e-6)
+
+
+def test_labelling_resumes(tmp_path: Path, tiny_dataset: Dataset) -> None:
+    train = tiny_dataset.examples("train")
+    some = train.take(np.arange(0, len(train), 3))
+    label_with_reference(tiny_dataset, PopularitySettings(), examples=some, out=tmp_path / "k", batch_size=4)
+    resumed = label_with_reference(tiny_dataset, PopularitySettings(), examples=train, out=tmp_path / "k", batch_size=4)
+    whole = label_with_reference(tiny_dataset, PopularitySettings(), examples=train, out=tmp_path / "whole")
+    assert resumed.content_hash == whole.content_hash
+    assert resumed.manifest.depth == tiny_dataset.num_items  # fewer than 100
+    assert KnowledgeWriter(tmp_path / "k", resumed.manifest).labelled_ids().tolist() == sorted(train.example_id)
+
+
+def test_labels_with_other_vectors_are_other_knowledge(tmp_path: Path, tiny_dataset: Dataset) -> None:
+    train = tiny_dataset.examples("train")
+    vectors = np.random.default_rng(0).normal(size=(tiny_dataset.num_items, 3)).astype(np.float32)
+    label_with_reference(tiny_dataset, TextSettings(), examples=train, out=tmp_path / "k", item_vectors=vectors)
+    with pytest.raises(UserError, match="revision is"):
+        label_with_reference(tiny_dataset, TextSettings(), examples=train, out=tmp_path / "k", item_vectors=vectors + 1)
