@@ -125,7 +125,8 @@ def select(examples: Examples, limit: int | None, *, seed: int, split: str, purp
             f"--limit {split}={limit}: the {split} split has {len(examples)} examples; give 0 to {len(examples)}"
         )
     key = [
-        hashlib.blake2b(f"{seed} {purpose} {value}".encode(), digest_size=8).digest() for value in examples.example_id.tolist()
+        hashlib.blake2b(f"{seed} {purpose} {value}".encode(), digest_size=8).digest()
+        for value in examples.example_id.tolist()
     ]
     order = sorted(range(len(key)), key=key.__getitem__)
     return examples.take(np.array(order[:limit], dtype=np.int64))

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from dllm2rec.core.errors import UserError, suggest
@@ -19,7 +20,7 @@ from dllm2rec.teachers.packaged import PACKAGED, packaged_file
 _GGUF_MAGIC = b"GGUF"
 _FAST_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
-_LOADING_ERRORS = (OSError, ValueError, KeyError, RuntimeError, NotImplementedError, TypeError)
+_LOADING_ERRORS = (SafetensorError, OSError, ValueError, KeyError, RuntimeError, NotImplementedError, TypeError)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 from datasets import Dataset as TokenDataset
 from peft import LoraConfig, PeftModel, get_peft_model
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
@@ -81,20 +82,34 @@ def tune(
         The tuned language model.
     """
     adapter = work / "adapter"
-    if not adapter.exists():
-        trainer = _trainer(
-            llm, train=train, validation=validation, settings=settings, checkpoints=work / "checkpoints", seed=seed
-        )
-        last = get_last_checkpoint(str(work / "checkpoints")) if (work / "checkpoints").is_dir() else None
-        with progress_bar("tuning the language model", int(trainer.args.max_steps)) as advance:
-            trainer.add_callback(_Progress(advance))
-            trainer.train(resume_from_checkpoint=last)
-        with atomic_path(adapter) as target:
-            trainer.model.save_pretrained(target, safe_serialization=True)
-        merged = trainer.model.merge_and_unload()
-    else:
+    if adapter.exists():
         merged = PeftModel.from_pretrained(llm.model, str(adapter)).merge_and_unload()
+    else:
+        # LoRA's first weights and dropout come from torch's global state: seeded here, and left as it was
+        with torch.random.fork_rng():
+            torch.manual_seed(derive_seed(seed, "tuning"))
+            merged = _tune(llm, train, validation, settings, work=work, seed=seed)
     return LanguageModel(model=merged.eval(), tokenizer=llm.tokenizer, name=llm.name, revision=llm.revision)
+
+
+def _tune(
+    llm: LanguageModel,
+    train: Sequence[Text],
+    validation: Sequence[Text],
+    settings: TuningSettings,
+    *,
+    work: Path,
+    seed: int,
+) -> Any:
+    checkpoints = work / "checkpoints"
+    trainer = _trainer(llm, train=train, validation=validation, settings=settings, checkpoints=checkpoints, seed=seed)
+    last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
+    with progress_bar("tuning the language model", int(trainer.args.max_steps)) as advance:
+        trainer.add_callback(_Progress(advance))
+        trainer.train(resume_from_checkpoint=last)
+    with atomic_path(work / "adapter") as target:
+        trainer.model.save_pretrained(target, safe_serialization=True)
+    return trainer.model.merge_and_unload()
 
 
 def _trainer(

@@ -25,8 +25,9 @@ def tiny_llm(tmp_path_factory: pytest.TempPathFactory, titles: list[str]) -> Pat
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
-        vocab_size=400, special_tokens=["<end>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        vocab_size=400, special_tokens=["<end>"], initial_alphabet=alphabet, show_progress=False
     )
     tokenizer.train_from_iterator([*titles, INSTRUCTION, RESPONSE, "\n"] * 5, trainer)
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>", pad_token="<end>")

@@ -1,0 +1,120 @@
+import doctest
+
+import numpy as np
+import pytest
+import torch
+
+from dllm2rec.data import Examples
+from dllm2rec.evaluation import metrics, significance
+from dllm2rec.evaluation.agreement import hit_rate_by_overlap, overlap, win_ratio
+from dllm2rec.evaluation.latency import seconds_per_1000
+from dllm2rec.evaluation.ranks import best_items, rank_targets, ranks_from_lists
+from dllm2rec.evaluation.slices import history_slices, popularity_slices
+
+
+def examples_of(history: list[list[int]], target: list[int], num_items: int) -> Examples:
+    count = len(target)
+    return Examples(
+        example_id=np.arange(count, dtype=np.int64) * 10,
+        user=np.arange(count, dtype=np.int32),
+        history=np.array(history, np.int32),
+        target=np.array(target, np.int32),
+        time=np.zeros(count, np.int64),
+        num_items=num_items,
+    )
+
+
+def test_docstrings_compute_what_they_say() -> None:
+    for module in (metrics, significance):
+        result = doctest.testmod(module)
+        assert result.attempted > 0
+        assert result.failed == 0
+
+
+def test_a_model_that_scores_everything_equally_gets_the_middle_rank() -> None:
+    examples = examples_of([[0], [1]], [0, 4], 5)
+    ranks = rank_targets(lambda history: torch.zeros(len(history), 5), examples, top_k=3)
+    assert ranks.rank.tolist() == [3.0, 3.0]
+    assert ranks.top_items is not None
+    assert ranks.top_items.tolist() == [[0, 1, 2], [0, 1, 2]]
+
+
+def test_nan_and_wrong_shapes_are_refused_but_infinities_are_scores() -> None:
+    examples = examples_of([[0]], [1], 3)
+    with pytest.raises(ValueError, match="NaN"):
+        rank_targets(lambda _: torch.tensor([[0.0, float("nan"), 1.0]]), examples)
+    with pytest.raises(ValueError, match=r"\[1, 3\]"):
+        rank_targets(lambda _: torch.zeros(1, 4), examples)
+    ranks = rank_targets(lambda _: torch.tensor([[float("inf"), 1.0, float("-inf")]]), examples)
+    assert ranks.rank.tolist() == [2.0]
+
+
+def test_masking_never_hides_the_target() -> None:
+    examples = examples_of([[0, 1, 2]], [1], 4)
+    scores = torch.tensor([[9.0, 1.0, 8.0, 5.0]])
+    assert rank_targets(lambda _: scores, examples).rank.tolist() == [4.0]
+    assert rank_targets(lambda _: scores, examples, mask_history=True).rank.tolist() == [2.0]
+
+
+def test_best_items_settle_ties_by_the_index() -> None:
+    scores = torch.tensor([[1.0, 3.0, 3.0, 2.0, 3.0], [5.0, 4.0, 3.0, 2.0, 1.0]])
+    assert best_items(scores, 2).tolist() == [[1, 2], [0, 1]]
+    assert best_items(scores, 5).tolist() == [[1, 2, 4, 3, 0], [0, 1, 2, 3, 4]]
+
+
+def test_a_target_outside_the_list_has_no_rank() -> None:
+    examples = examples_of([[0], [0]], [2, 4], 5)
+    ranks = ranks_from_lists(np.array([[1, 2], [1, 2]], np.int32), examples)
+    assert ranks.rank.tolist() == [2.0, np.inf]
+    assert metrics.summary(ranks.rank, ks=(2,))["HR@2"] == 0.5
+
+
+@pytest.mark.parametrize("bad", [[0.5], [float("nan")]])
+def test_metrics_refuse_what_is_no_rank(bad: list[float]) -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        metrics.summary(np.array(bad))
+
+
+def test_metrics_need_examples_and_a_k() -> None:
+    with pytest.raises(ValueError, match="no example"):
+        metrics.summary(np.array([]))
+    with pytest.raises(ValueError, match="k must be"):
+        metrics.hit_rate(np.array([1.0]), 0)
+
+
+def test_win_ratio_counts_only_where_two_differ() -> None:
+    result = win_ratio(np.array([1.0, 0.5, 0.0, 0.0]), np.array([0.0, 1.0, 0.0, 1.0]))
+    assert (result.first, result.second, result.differing) == (1 / 3, 2 / 3, 3)
+    assert win_ratio(np.zeros(2), np.zeros(2)).differing == 0
+
+
+def test_overlap_by_hand() -> None:
+    first, second = np.array([[0, 1, 2, 3]], np.int32), np.array([[3, 9, 1, 8]], np.int32)
+    assert overlap(first, second) == 0.5
+    hits = hit_rate_by_overlap(first, second, np.array([3], np.int32))
+    assert (hits.both, hits.one) == (0.5, 0.0)
+    hits = hit_rate_by_overlap(first, second, np.array([9], np.int32))
+    assert (hits.both, hits.one) == (0.0, 0.25)
+
+
+def test_slices_cover_every_example_once() -> None:
+    counts = np.array([0, 1, 1, 2, 5, 9, 30])
+    history = [[7] * (10 - n) + [0] * n for n in (1, 2, 3, 5, 6, 9, 10)]
+    examples = examples_of(history, [0, 1, 2, 3, 4, 5, 6], 7)
+    popularity = popularity_slices(examples, counts)
+    assert popularity[0].name == "unseen in training"
+    assert popularity[0].rows.tolist() == [True] + [False] * 6
+    for slices in (popularity, history_slices(examples)):
+        assert np.sum([one.rows for one in slices], axis=0).tolist() == [1] * 7
+    assert [int(one.rows.sum()) for one in history_slices(examples)] == [2, 2, 2, 1]
+
+
+def test_latency_is_per_thousand_users_however_few_are_given() -> None:
+    seen: list[int] = []
+
+    def score(history: torch.Tensor) -> torch.Tensor:
+        seen.append(len(history))
+        return torch.zeros(len(history), 3)
+
+    assert seconds_per_1000(score, examples_of([[0]], [1], 3), repeats=2) > 0
+    assert sum(seen) == 3000

@@ -1,0 +1,156 @@
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dllm2rec.core.errors import UserError
+from dllm2rec.data import Dataset
+from dllm2rec.knowledge.store import Knowledge
+from dllm2rec.teachers.bigrec import BigRecSettings, select, teach_bigrec
+from dllm2rec.teachers.tuning import TuningSettings
+
+SETTINGS = BigRecSettings(
+    title_tokens=8,
+    prompt_tokens=128,
+    depth=5,
+    shard_size=4,
+    batch_size=4,
+    tuning=TuningSettings(examples=16, validation_examples=4, epochs=2, batch_size=8, micro_batch_size=4),
+)
+LIMITS = {"validation": 3, "train": 20}
+
+
+def teach(dataset: Dataset, llm: Path, out: Path, limits: dict | None = None, **changes: object) -> Knowledge:
+    settings = SETTINGS.model_copy(update=changes)
+    return teach_bigrec(dataset, llm=str(llm), out=out, limits=limits or LIMITS, settings=settings, seed=3)
+
+
+def assert_same_labels(one: Knowledge, other: Knowledge) -> None:
+    for name in ("example_id", "ranked_items", "distances", "target_distance"):
+        assert np.array_equal(getattr(one.labels, name), getattr(other.labels, name)), name
+    assert one.labels.generated_text == other.labels.generated_text
+    assert np.array_equal(one.item_vectors, other.item_vectors)
+
+
+@pytest.fixture(scope="module")
+def knowledge(tiny_dataset: Dataset, tiny_llm: Path, tmp_path_factory: pytest.TempPathFactory) -> Knowledge:
+    return teach(tiny_dataset, tiny_llm, tmp_path_factory.mktemp("teach") / "knowledge")
+
+
+def test_labels_rank_distinct_items_by_distance(knowledge: Knowledge, tiny_dataset: Dataset) -> None:
+    labels = knowledge.labels
+    assert labels.ranked_items.shape == (23, 5)
+    assert (np.diff(labels.distances, axis=1) >= 0).all()
+    assert knowledge.manifest.dataset_hash == tiny_dataset.content_hash
+    assert knowledge.manifest.settings["tuning"]["examples"] == 16
+    assert (knowledge.path / "adapter" / "adapter_model.safetensors").exists()
+    assert not list(knowledge.path.parent.glob(".*tuning*"))
+
+
+def test_the_target_distance_is_that_of_the_listed_target(knowledge: Knowledge, tiny_dataset: Dataset) -> None:
+    found = 0
+    for split in ("train", "validation"):
+        examples = tiny_dataset.examples(split)
+        target = dict(zip(examples.example_id.tolist(), examples.target.tolist(), strict=True))
+        labels = knowledge.labels
+        for row, identity in enumerate(labels.example_id.tolist()):
+            places = np.flatnonzero(labels.ranked_items[row] == target.get(identity, -1))
+            if len(places):
+                found += 1
+                assert labels.distances[row, places[0]] == pytest.approx(
+                    labels.target_distance[row], rel=1e-3, abs=1e-3
+                )
+    assert found > 0
+
+
+def test_tuning_changes_what_is_written(
+    knowledge: Knowledge, tiny_dataset: Dataset, tiny_llm: Path, tmp_path: Path
+) -> None:
+    plain = teach(tiny_dataset, tiny_llm, tmp_path / "plain", tuning=TuningSettings(examples=0))
+    assert not np.array_equal(plain.item_vectors, knowledge.item_vectors)
+
+
+def test_a_greater_limit_adds_to_the_labels_that_are_there(
+    knowledge: Knowledge, tiny_dataset: Dataset, tiny_llm: Path, tmp_path: Path
+) -> None:
+    few = teach(tiny_dataset, tiny_llm, tmp_path / "grown", {"train": 6})
+    assert len(few.labels) == 6
+    grown = teach(tiny_dataset, tiny_llm, tmp_path / "grown")
+    assert grown.labels.example_id.tolist() == knowledge.labels.example_id.tolist()
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from dllm2rec.data import Dataset
+from dllm2rec.teachers import bigrec
+settings = bigrec.BigRecSettings.model_validate_json(sys.argv[4])
+bigrec.teach_bigrec(Dataset.load(Path(sys.argv[1])), llm=sys.argv[2], out=Path(sys.argv[3]),
+                    limits={"validation": 3, "train": 20}, settings=settings, seed=3)
+"""
+
+
+def test_a_killed_run_resumes_and_ends_with_the_same_labels(
+    knowledge: Knowledge, tiny_dataset: Dataset, tiny_llm: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "killed"
+    arguments = [str(tiny_dataset.path), str(tiny_llm), str(out), SETTINGS.model_dump_json()]
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while process.poll() is None and len(list(out.glob("labels-*.parquet"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    labelled = list(out.glob("labels-*.parquet"))
+    assert len(labelled) >= 2
+    assert_same_labels(teach(tiny_dataset, tiny_llm, out), knowledge)
+
+
+def test_tuning_that_is_interrupted_goes_on(
+    knowledge: Knowledge, tiny_dataset: Dataset, tiny_llm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dllm2rec.teachers import tuning
+
+    epochs: list[int] = []
+
+    class Interrupting(tuning._Progress):
+        def on_epoch_begin(self, args: object, state: object, control: object, **_: object) -> None:
+            epochs.append(round(state.epoch))
+            if epochs == [0, 1]:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(tuning, "_Progress", Interrupting)
+    with pytest.raises(KeyboardInterrupt):
+        teach(tiny_dataset, tiny_llm, tmp_path / "out")
+    resumed = teach(tiny_dataset, tiny_llm, tmp_path / "out")
+    assert epochs == [0, 1, 1]
+    assert_same_labels(resumed, knowledge)
+
+
+def test_writing_that_keeps_to_titles_writes_titles(tiny_dataset: Dataset, tiny_llm: Path, tmp_path: Path) -> None:
+    for beams in (1, 2):
+        out = tmp_path / f"beams{beams}"
+        constrained = teach(tiny_dataset, tiny_llm, out, {"test": 6}, constrained=True, beams=beams)
+        assert set(constrained.labels.generated_text) <= set(tiny_dataset.titles)
+
+
+def test_other_settings_do_not_mix_with_the_labels_that_are_there(
+    tiny_dataset: Dataset, tiny_llm: Path, tmp_path: Path
+) -> None:
+    teach(tiny_dataset, tiny_llm, tmp_path / "out", {"train": 4})
+    with pytest.raises(UserError, match=r"settings\.beams is 1, asked for 2"):
+        teach(tiny_dataset, tiny_llm, tmp_path / "out", {"train": 4}, beams=2)
+
+
+def test_a_limit_beyond_the_split_is_refused(tiny_dataset: Dataset) -> None:
+    examples = tiny_dataset.examples("test")
+    with pytest.raises(UserError, match=f"has {len(examples)} examples"):
+        select(examples, len(examples) + 1, seed=0, split="test")
+    few, many = (select(examples, limit, seed=0, split="test") for limit in (2, 5))
+    assert many.example_id[:2].tolist() == few.example_id.tolist()

@@ -1,0 +1,279 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from dllm2rec.core.errors import UserError
+from dllm2rec.core.seeding import torch_generator
+from dllm2rec.data import Examples
+from dllm2rec.data.batches import Batch
+from dllm2rec.distillation.base import Distiller
+from dllm2rec.evaluation.metrics import hit_rate
+from dllm2rec.evaluation.ranks import rank_targets
+from dllm2rec.losses.base import Scorer
+from dllm2rec.losses.bce import BCELoss
+from dllm2rec.losses.factory import build_loss
+from dllm2rec.losses.softmax import SoftmaxSettings
+from dllm2rec.students.base import Student
+from dllm2rec.students.factory import build_student
+from dllm2rec.students.sasrec import SASRecSettings
+from dllm2rec.training import FitResult, FitSettings, checkpoint, fit
+from dllm2rec.training import loop as loop_module
+from dllm2rec.training.checkpoint import load_student_weights
+from dllm2rec.training.runlog import cut_log, read_log
+from dllm2rec.training.stopping import Stopping
+
+ITEMS = 12
+
+
+def cyclic(count: int, offset: int = 0) -> Examples:
+    """After item i comes item i + 1."""
+    last = (np.arange(count) + offset) % ITEMS
+    history = np.stack([(last - 2) % ITEMS, (last - 1) % ITEMS, last], 1).astype(np.int32)
+    return Examples(
+        example_id=np.arange(count, dtype=np.int64) + 1000 * offset,
+        user=np.arange(count, dtype=np.int32),
+        history=history,
+        target=((last + 1) % ITEMS).astype(np.int32),
+        time=np.arange(count, dtype=np.int64),
+        num_items=ITEMS,
+    )
+
+
+def student(dropout: float = 0.2) -> Student:
+    settings = SASRecSettings(dim=8, dropout=dropout)
+    generator = torch_generator(0, "init")
+    return build_student(settings, num_items=ITEMS, history=3, item_vectors=None, generator=generator)
+
+
+def train(
+    run: Path, *, epochs: int = 4, distillers: tuple[Distiller, ...] = (), seed: int = 1
+) -> tuple[Student, FitResult]:
+    model = student()
+    settings = FitSettings(epochs=epochs, batch_size=16, learning_rate=0.01, patience=50)
+    result = fit(
+        student=model,
+        loss=BCELoss(negatives=1, reduction="sum"),
+        distillers=distillers,
+        train=cyclic(70),
+        validation=cyclic(20, offset=5),
+        settings=settings,
+        run=run,
+        seed=seed,
+    )
+    return model, result
+
+
+def weights(model: Student) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def assert_same(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def latest(run: Path) -> bytes:
+    return (run / checkpoint.LATEST).read_bytes()
+
+
+class KilledError(Exception):
+    """Stands for the end of a process."""
+
+
+def test_a_student_learns_a_cycle_by_heart(tmp_path: Path) -> None:
+    model = student(dropout=0.0)
+    fit(
+        student=model,
+        loss=build_loss(SoftmaxSettings(), popularity=torch.ones(ITEMS)),
+        distillers=(),
+        train=cyclic(60),
+        validation=cyclic(24),
+        settings=FitSettings(epochs=60, batch_size=16, learning_rate=0.02, patience=60),
+        run=tmp_path,
+        seed=0,
+    )
+    assert not model.training
+    assert hit_rate(rank_targets(model, cyclic(24)).rank, 1).mean() == 1.0
+
+
+def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(tmp_path: Path) -> None:
+    whole, _ = train(tmp_path / "whole", epochs=5)
+    train(tmp_path / "parts", epochs=2)
+    resumed, result = train_more(tmp_path / "parts", epochs=5)
+    assert_same(weights(whole), weights(resumed))
+    assert [line["epoch"] for line in result.history] == [1, 2, 3, 4, 5]
+
+
+def train_more(run: Path, *, epochs: int) -> tuple[Student, FitResult]:
+    """Continue a run whose last checkpoint says that its few epochs were all: as a kill would have left it."""
+    model = student()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01, fused=True)
+    progress = checkpoint.load_checkpoint(run, model, optimizer)
+    assert progress is not None
+    checkpoint.save_checkpoint(run, model, optimizer, progress.model_copy(update={"finished": False}))
+    return train(run, epochs=epochs)
+
+
+@pytest.mark.parametrize("moment", ["save_best", "append_log", "save_checkpoint"])
+def test_a_kill_between_the_files_of_an_epoch_changes_nothing(
+    moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, _ = train(tmp_path / "whole")
+    original, calls = getattr(loop_module, moment), 0
+
+    def killed(*arguments: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise KilledError
+        original(*arguments)
+
+    monkeypatch.setattr(loop_module, moment, killed)
+    with pytest.raises(KilledError):
+        train(tmp_path / "killed")
+    monkeypatch.setattr(loop_module, moment, original)
+    resumed, result = train(tmp_path / "killed")
+    assert_same(weights(whole), weights(resumed))
+    assert [line["epoch"] for line in read_log(tmp_path / "killed")] == [1, 2, 3, 4]
+    assert result.epochs_run == 4
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
+    first, result = train(tmp_path)
+    before = latest(tmp_path)
+    second, again = train(tmp_path)
+    assert latest(tmp_path) == before
+    assert again.best_validation == result.best_validation
+    assert_same(weights(first), weights(second))
+
+
+def test_the_same_seed_gives_the_same_ranks_whatever_the_global_state(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    first, _ = train(tmp_path / "a")
+    torch.manual_seed(2)
+    second, _ = train(tmp_path / "b")
+    other, _ = train(tmp_path / "c", seed=2)
+    ranks = [rank_targets(model, cyclic(20, offset=5), top_k=5) for model in (first, second, other)]
+    assert np.array_equal(ranks[0].rank, ranks[1].rank)
+    assert np.array_equal(ranks[0].top_items, ranks[1].top_items)
+    assert any(not torch.equal(a, b) for a, b in zip(weights(first).values(), weights(other).values(), strict=True))
+
+
+class Recorder:
+    """A distiller that adds nothing and remembers what it was asked."""
+
+    def __init__(self, weight: float = 0.0) -> None:
+        self.epochs: list[int] = []
+        self.rows = 0
+        self._weight = weight
+
+    def epoch(self, scorer: Scorer, generator: torch.Generator) -> None:
+        self.epochs.append(int(generator.initial_seed()))
+
+    def __call__(self, scorer: Scorer, hidden: Tensor, batch: Batch, generator: torch.Generator) -> Tensor:
+        self.rows += len(batch.row)
+        return self._weight * scorer.scores(hidden).sum()
+
+
+def test_a_distiller_of_weight_zero_is_the_plain_run_bit_for_bit(tmp_path: Path) -> None:
+    plain, _ = train(tmp_path / "plain")
+    recorder = Recorder()
+    taught, _ = train(tmp_path / "taught", distillers=(recorder,))
+    assert_same(weights(plain), weights(taught))
+    assert len(set(recorder.epochs)) == 4
+    assert recorder.rows == 4 * 70
+    other, _ = train(tmp_path / "other", distillers=(Recorder(weight=0.1),))
+    assert not torch.equal(next(iter(weights(plain).values())), next(iter(weights(other).values())))
+
+
+def test_early_stopping_restores_the_best_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = iter([0.1, 0.5, 0.3, 0.5, 0.2])
+    monkeypatch.setattr(loop_module, "summary", lambda *_, **__: {"NDCG@20": next(values)})
+    states: list[dict[str, Tensor]] = []
+    original = loop_module.save_checkpoint
+
+    def remember(run: Path, model: Student, optimizer: torch.optim.Optimizer, progress: checkpoint.Progress) -> None:
+        states.append(weights(model))
+        original(run, model, optimizer, progress)
+
+    monkeypatch.setattr(loop_module, "save_checkpoint", remember)
+    model = student()
+    result = fit(
+        student=model,
+        loss=BCELoss(negatives=1, reduction="sum"),
+        distillers=(),
+        train=cyclic(40),
+        validation=cyclic(10),
+        settings=FitSettings(epochs=50, batch_size=16, learning_rate=0.01, patience=3),
+        run=tmp_path,
+        seed=0,
+    )
+    assert (result.best_epoch, result.epochs_run) == (2, 5)
+    assert_same(weights(model), states[1])
+    fresh = student()
+    load_student_weights(fresh, tmp_path)
+    assert_same(weights(fresh), states[1])
+
+
+def test_stopping_by_hand() -> None:
+    state = Stopping(patience=2).see(0.3, 1)
+    assert state.see(0.3, 2).best_epoch == 1
+    assert not state.over(2)
+    assert state.over(3)
+
+
+def test_a_loss_that_is_not_finite_says_what_to_lower(tmp_path: Path) -> None:
+    class Broken:
+        def __call__(self, scorer: Scorer, hidden: Tensor, batch: Batch, generator: torch.Generator) -> Tensor:
+            return hidden.sum() * float("nan")
+
+    with pytest.raises(UserError, match=r"epoch 1, by step 0; lower training\.learning_rate"):
+        fit(
+            student=student(),
+            loss=Broken(),
+            distillers=(),
+            train=cyclic(10),
+            validation=cyclic(10),
+            settings=FitSettings(epochs=1),
+            run=tmp_path,
+            seed=0,
+        )
+
+
+def test_nothing_to_train_on_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="at least one example each"):
+        fit(
+            student=student(),
+            loss=BCELoss(negatives=1, reduction="sum"),
+            distillers=(),
+            train=cyclic(0),
+            validation=cyclic(3),
+            settings=FitSettings(),
+            run=tmp_path,
+            seed=0,
+        )
+
+
+def test_checkpoints_that_are_damaged_missing_or_of_another_student(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no trained weights"):
+        load_student_weights(student(), tmp_path)
+    train(tmp_path, epochs=1)
+    other = build_student(
+        SASRecSettings(dim=4), num_items=ITEMS, history=3, item_vectors=None, generator=torch_generator(0, "x")
+    )
+    with pytest.raises(UserError, match="another student"):
+        load_student_weights(other, tmp_path)
+    file = tmp_path / checkpoint.LATEST
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(UserError, match=r"latest\.safetensors: damaged"):
+        train(tmp_path, epochs=2)
+
+
+def test_a_line_that_a_kill_cut_is_dropped(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"epoch": 1}\n{"epoch": 2}\n{"epo')
+    assert [line["epoch"] for line in read_log(tmp_path)] == [1, 2]
+    assert cut_log(tmp_path, 1) == [{"epoch": 1}]
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"epoch": 1}\n'
