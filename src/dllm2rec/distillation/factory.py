@@ -3,15 +3,14 @@
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.distillation.base import Distiller
-from dllm2rec.distillation.ranking import RankingDistiller, RobustTerm
+from dllm2rec.distillation.ranking import RankingDistiller
 from dllm2rec.distillation.settings import DLLM2RecSettings, decide
 from dllm2rec.knowledge.store import Labels
-from dllm2rec.losses.dros import DROSSettings, popularity_weights
-from dllm2rec.losses.factory import LossSettings
+from dllm2rec.losses.base import Loss
+from dllm2rec.losses.dros import DROSLoss
 
 
 def build_distillers(
@@ -19,8 +18,7 @@ def build_distillers(
     *,
     labels: Labels | None,
     rows: NDArray[np.int64],
-    loss: LossSettings,
-    popularity: Tensor,
+    loss: Loss,
 ) -> list[Distiller]:
     """Build what joins the base loss. Embedding distillation is no term: it is in the student, see `adapt_student`.
 
@@ -29,7 +27,6 @@ def build_distillers(
         labels: of the teacher; None or lists of length 0 for a teacher that gives item vectors only.
         rows: for each training example its row in ``labels`` or -1, from `align`.
         loss: the base loss, whose robust term the candidates may get.
-        popularity: `[V]`, how often each item occurs in training.
 
     Raises:
         UserError: the teacher's lists are shorter than `top_k`.
@@ -48,14 +45,6 @@ def build_distillers(
             target_distance=torch.from_numpy(labels.target_distance.astype(np.float32)),
             label_row=torch.from_numpy(rows.astype(np.int64)),
             settings=settings,
-            robust=_robust_term(settings, loss, popularity),
+            robust=loss if isinstance(loss, DROSLoss) and decide(settings).dros_on_candidates else None,
         )
     ]
-
-
-def _robust_term(settings: DLLM2RecSettings, loss: LossSettings, popularity: Tensor) -> RobustTerm | None:
-    match loss:
-        case DROSSettings() if decide(settings).dros_on_candidates and loss.alpha > 0.0:
-            return RobustTerm(alpha=loss.alpha, scale=popularity_weights(popularity) / loss.beta)
-        case _:
-            return None

@@ -1,7 +1,5 @@
 """Importance-aware ranking distillation (Cui et al. 2024, eqs. 5 and 11)."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -18,16 +16,8 @@ from dllm2rec.distillation.weights import (
 )
 from dllm2rec.losses.base import Scorer
 from dllm2rec.losses.checks import require_scores
-from dllm2rec.losses.dros import robust_terms
+from dllm2rec.losses.dros import DROSLoss
 from dllm2rec.losses.negatives import uniform_negatives
-
-
-@dataclass(frozen=True, kw_only=True)
-class RobustTerm:
-    """The robust term of the base loss. `alpha`: its weight. `scale`: `[V]`, ``p_j / beta``, see `robust_terms`."""
-
-    alpha: float
-    scale: Tensor
 
 
 class RankingDistiller:
@@ -47,7 +37,7 @@ class RankingDistiller:
         target_distance: `[N]`, of the true next items.
         label_row: for each training example its row among the N, or -1.
         settings: which weights and which loss.
-        robust: the robust term for candidates, or None for none.
+        robust: the base loss, whose robust term each candidate gets too, or None.
 
     Raises:
         ValueError: shapes that do not fit, lists shorter than `top_k`, an item twice in a list, or distances that are
@@ -62,13 +52,13 @@ class RankingDistiller:
         target_distance: Tensor,
         label_row: Tensor,
         settings: DLLM2RecSettings,
-        robust: RobustTerm | None = None,
+        robust: DROSLoss | None = None,
     ) -> None:
         _check(ranked_items, distances, target_distance, label_row, settings.top_k)
         used = torch.unique(label_row[label_row >= 0])
         self.settings = settings
         self.differences = decide(settings)
-        self.robust = robust
+        self.robust = robust if robust is not None and robust.alpha > 0.0 else None
         self.candidates = ranked_items[:, : settings.top_k].to(torch.long)
         self.label_row = label_row
         self.position = position_weights(torch.arange(1, settings.top_k + 1), beta=settings.beta)
@@ -84,61 +74,55 @@ class RankingDistiller:
     def __call__(self, scorer: Scorer, hidden: Tensor, batch: Batch, generator: torch.Generator) -> Tensor:
         """Return ``lambda_d`` times the distillation loss of a batch; see `Distiller`."""
         row = self.label_row[batch.row.cpu()]
-        labelled = (row >= 0).nonzero().squeeze(1)
-        if len(labelled) == 0 or self.settings.lambda_d == 0.0:
+        if self.settings.lambda_d == 0.0 or not bool((row >= 0).any()):
             return hidden.new_zeros(())
-        part = self._labelled_part(scorer, hidden, batch.target, row, labelled)
-        losses = self._losses(scorer, part, generator)
-        mean = (self._weights(part) * losses).sum(dim=1).mean()
-        return self.settings.lambda_d * (len(labelled) / len(hidden)) * mean
-
-    def _labelled_part(
-        self, scorer: Scorer, hidden: Tensor, target: Tensor, row: Tensor, labelled: Tensor
-    ) -> "_LabelledPart":
-        whole = len(labelled) == len(hidden)  # then nothing is copied, and scores that others computed can be shared
-        where = labelled.to(hidden.device)
-        inner = hidden if whole else hidden[where]
-        full = None
-        if self.robust is not None:
-            full = scorer.scores(hidden)
-            full = full if whole else full[where]
-        elif self.settings.gamma_consistency > 0.0:
-            with torch.no_grad():
-                full = scorer.scores(inner)
-        return _LabelledPart(
-            row=row[labelled],
-            hidden=inner,
-            target=target[where],
-            candidates=self.candidates[row[labelled]].to(hidden.device),
-            full=full,
-        )
-
-    def _losses(self, scorer: Scorer, part: "_LabelledPart", generator: torch.Generator) -> Tensor:
-        """Return the loss of each candidate, `[N, K]`."""
-        if self.differences.sampled_negative_term:
-            negative = uniform_negatives(part.target, num_items=scorer.num_items, count=1, generator=generator)
-            scores = scorer.score_items(part.hidden, torch.cat([part.candidates, negative], dim=1))
-            losses = F.softplus(-scores[:, :-1]) + F.softplus(scores[:, -1:] - 1)
+        size = len(hidden)
+        if self.robust is None:  # with it the whole batch goes on: it shares the scores of the base loss
+            labelled = (row >= 0).nonzero().squeeze(1)
+            row, hidden, target = row[labelled], hidden[labelled], batch.target[labelled]
         else:
-            losses = F.softplus(-scorer.score_items(part.hidden, part.candidates))
-        if self.robust is not None and part.full is not None:
-            losses = losses + self.robust.alpha * robust_terms(part.full, part.candidates, self.robust.scale)
+            target = batch.target
+        candidates = self.candidates[row.clamp(min=0)].to(hidden.device)
+        losses = self._losses(scorer, hidden, candidates, target, generator)
+        weights = self._weights(row, candidates, self._full_scores(scorer, hidden))
+        return self.settings.lambda_d * (weights * losses).sum() / size
+
+    def _full_scores(self, scorer: Scorer, hidden: Tensor) -> Tensor | None:
+        """Return the scores of the whole catalogue, `[N, V]`, without gradient, if the weights need them."""
+        if self.settings.gamma_consistency == 0.0:
+            return None
+        with torch.no_grad():
+            return scorer.scores(hidden).detach()
+
+    def _losses(
+        self, scorer: Scorer, hidden: Tensor, candidates: Tensor, target: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """Return the loss of each candidate, `[N, K]`."""
+        items = candidates
+        if self.differences.sampled_negative_term:
+            negative = uniform_negatives(target, num_items=scorer.num_items, count=1, generator=generator)
+            items = torch.cat([candidates, negative], dim=1)
+        scores = scorer.score_items(hidden, items)
+        chosen = scores[:, : self.settings.top_k]
+        losses = F.softplus(-chosen)
+        if self.differences.sampled_negative_term:
+            losses = losses + F.softplus(scores[:, self.settings.top_k :] - 1)
+        if self.robust is not None:
+            losses = losses + self.robust.alpha * self.robust.robust(scorer, hidden, candidates, chosen)
         return losses
 
-    def _weights(self, part: "_LabelledPart") -> Tensor:
-        """Return the weight of each candidate, `[N, K]`, without gradient."""
-        consistency = None
-        if self.settings.gamma_consistency > 0.0 and part.full is not None:
-            consistency = consistency_weights(part.full.detach(), part.candidates)
-        return combine(
-            position=self.position.to(part.candidates.device),
-            confidence=self.confidence[part.row].to(part.candidates.device),
-            consistency=consistency,
+    def _weights(self, row: Tensor, candidates: Tensor, full: Tensor | None) -> Tensor:
+        """Return the weight of each candidate, `[N, K]`; 0 where the label row is -1."""
+        weights = combine(
+            position=self.position.to(candidates.device),
+            confidence=self.confidence[row].to(candidates.device),
+            consistency=None if full is None else consistency_weights(full, candidates),
             gamma_position=self.settings.gamma_position,
             gamma_confidence=self.settings.gamma_confidence,
             gamma_consistency=self.settings.gamma_consistency,
             renormalise=self.differences.renormalise,
         )
+        return weights * (row >= 0).unsqueeze(1).to(candidates.device)
 
     def _confidence(self, distances: Tensor, target_distance: Tensor) -> Tensor:
         """Return the confidence of the used labels, `[N, 1]` or `[N, K]`."""
@@ -147,17 +131,6 @@ class RankingDistiller:
             return item_confidence(normalise_listed_distances(distances, normalisation=how))
         normalised = normalise_distances(target_distance, normalisation=how)
         return sequence_confidence(normalised, size=self.settings.top_k).unsqueeze(1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _LabelledPart:
-    """A batch's labelled examples: label rows `[N]`, vectors, targets, candidates `[N, K]`, all scores `[N, V]`."""
-
-    row: Tensor
-    hidden: Tensor
-    target: Tensor
-    candidates: Tensor
-    full: Tensor | None
 
 
 def _check(ranked_items: Tensor, distances: Tensor, target_distance: Tensor, label_row: Tensor, top_k: int) -> None:

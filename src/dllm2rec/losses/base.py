@@ -1,5 +1,6 @@
 """What a loss sees of a student, and what a loss is."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -37,7 +38,7 @@ class Loss(Protocol):
 
 
 class SharedScorer:
-    """A scorer for one training step, which computes the scores of the whole catalogue at most once.
+    """A scorer for one training step, which computes what several losses need of the whole catalogue only once.
 
     The losses of one step see the same sequence vectors; those that need every score share one matrix `[B, V]` and its
     one backward pass.
@@ -50,7 +51,7 @@ class SharedScorer:
     def __init__(self, scorer: Scorer, hidden: Tensor) -> None:
         self._scorer = scorer
         self._hidden = hidden
-        self._scores: Tensor | None = None
+        self._known: dict[object, Tensor] = {}
 
     @property
     def num_items(self) -> int:
@@ -59,15 +60,28 @@ class SharedScorer:
 
     def scores(self, hidden: Tensor) -> Tensor:
         """Score every item, `[B, D]` to `[B, V]`."""
-        if hidden is not self._hidden:
-            return self._scorer.scores(hidden)
-        if self._scores is not None:
-            return self._scores
-        scores = self._scorer.scores(hidden)
-        if torch.is_grad_enabled():  # a matrix without gradient would starve a later loss
-            self._scores = scores
-        return scores
+        return self.share(hidden, "scores", lambda: self._scorer.scores(hidden))
 
     def score_items(self, hidden: Tensor, items: Tensor) -> Tensor:
         """Score the items `[B, K]` for sequence vectors `[B, D]`; returns `[B, K]`."""
         return self._scorer.score_items(hidden, items)
+
+    def share(self, hidden: Tensor, key: object, compute: Callable[[], Tensor]) -> Tensor:
+        """Return what was computed under ``key`` in this step, or compute it.
+
+        Nothing is kept of other sequence vectors than the step's, nor of a computation without gradient, which would
+        starve a later loss.
+        """
+        if hidden is not self._hidden:
+            return compute()
+        if key in self._known:
+            return self._known[key]
+        value = compute()
+        if torch.is_grad_enabled():
+            self._known[key] = value
+        return value
+
+
+def shared(scorer: Scorer, hidden: Tensor, key: object, compute: Callable[[], Tensor]) -> Tensor:
+    """Compute something of a step's sequence vectors, once if the scorer is one for the step."""
+    return scorer.share(hidden, key, compute) if isinstance(scorer, SharedScorer) else compute()

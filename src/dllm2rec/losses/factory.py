@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dllm2rec.losses.base import Loss
 from dllm2rec.losses.bce import BCELoss, BCESettings
-from dllm2rec.losses.dros import DROSLoss, DROSSettings
+from dllm2rec.losses.dros import DROSLoss, DROSSettings, RobustTerm
 from dllm2rec.losses.softmax import SoftmaxLoss, SoftmaxSettings
 
 LossSettings = Annotated[BCESettings | SoftmaxSettings | DROSSettings, Field(discriminator="kind")]
@@ -27,9 +27,8 @@ def build_loss(settings: LossSettings, *, popularity: Tensor) -> Loss:
             return SoftmaxLoss(popularity=popularity, candidates=settings.candidates)
         case DROSSettings():
             return DROSLoss(
-                popularity=popularity,
+                robust=RobustTerm(popularity=popularity, beta=settings.beta),
+                alpha=settings.alpha,
                 negatives=settings.negatives,
                 reduction=settings.reduction,
-                alpha=settings.alpha,
-                beta=settings.beta,
             )

@@ -92,8 +92,7 @@ class Student(nn.Module, ABC):
     def scores(self, hidden: Tensor) -> Tensor:
         """Score every item, `[B, D]` to `[B, V]`."""
         weight, bias = self.table.output_matrix()
-        scores = hidden @ weight.T
-        return scores if bias is None else scores + bias
+        return hidden @ weight.T if bias is None else torch.addmm(bias, hidden, weight.T)
 
     def score_items(self, hidden: Tensor, items: Tensor) -> Tensor:
         """Score the items `[B, K]` for sequence vectors `[B, D]` by gather; returns `[B, K]`."""

@@ -122,7 +122,7 @@ class ItemTable(nn.Module):
             return F.embedding(items, self._table())
         distinct, place = torch.unique(items, return_inverse=True)
         offset = None if self.offset is None else F.embedding(distinct, self.offset)
-        return F.embedding(place, self._combine(offset, self.item_vectors[distinct]))
+        return F.embedding(place, self._combine(offset, self.item_vectors.index_select(0, distinct)))
 
     def _table(self) -> Tensor:
         if self.item_vectors is None:

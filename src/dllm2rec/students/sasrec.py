@@ -60,7 +60,7 @@ class _Block(nn.Module):
         self.dropout = dropout
         self.attention_norm = nn.LayerNorm(dim)
         self.query = nn.Linear(dim, dim)
-        self.key = nn.Linear(dim, dim)
+        self.key = nn.Linear(dim, dim, bias=False)  # a bias would add the same to all logits of a query
         self.value = nn.Linear(dim, dim)
         self.forward_norm = nn.LayerNorm(dim)
         self.inner = nn.Linear(dim, dim)

@@ -1,0 +1,137 @@
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dllm2rec.core.seeding import torch_generator
+from dllm2rec.students.item_table import ItemTable
+
+V, D, TEXT = 6, 3, 4
+
+
+def vectors() -> Tensor:
+    return torch.randn(V, TEXT, generator=torch_generator(0, "text"))
+
+
+def table(**changes: object) -> ItemTable:
+    built = ItemTable(**({"num_items": V, "dim": D} | changes))
+    built.initialise(torch_generator(0, "table"))
+    return built
+
+
+def test_e_is_b_plus_w_times_the_projection_by_hand() -> None:
+    built = ItemTable(
+        num_items=2, dim=2, item_vectors=torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]), vector_scaling="none",
+        text_weight=0.5, output="tied",
+    )  # fmt: skip
+    layer = built.projector[0]
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[1.0, 0.0, -1.0], [0.0, 2.0, 0.0]]))
+        layer.bias.copy_(torch.tensor([10.0, 20.0]))
+        built.offset.copy_(torch.tensor([[0.1, 0.2], [0.3, 0.4]]))
+    # g(z_0) = (1 - 3 + 10, 4 + 20) = (8, 24); g(z_1) = (8, 30)
+    expected = torch.tensor([[0.1 + 4.0, 0.2 + 12.0], [0.3 + 4.0, 0.4 + 15.0]])
+    torch.testing.assert_close(built.fold(), expected)
+    torch.testing.assert_close(
+        built.input(torch.tensor([[1, 2, 0]])), torch.stack([expected[1], torch.zeros(2), expected[0]])[None]
+    )
+    torch.testing.assert_close(built.output_matrix()[0], expected)
+    assert built.output_matrix()[1] is None
+
+
+def test_without_vectors_e_is_b() -> None:
+    built = table()
+    assert torch.equal(built.fold(), built.offset)
+    assert built.projector is None
+
+
+def test_without_an_offset_e_is_the_projection() -> None:
+    built = table(item_vectors=vectors(), offset=False, text_weight=2.0)
+    torch.testing.assert_close(built.fold(), 2.0 * built.projector(built.item_vectors))
+
+
+def test_standardised_vectors_have_no_mean_and_unit_variance_and_constant_columns_vanish() -> None:
+    raw = vectors() * torch.tensor([1.0, 1000.0, 1.0, 0.0]) + torch.tensor([0.0, 0.0, 500.0, 7.0])
+    scaled = table(item_vectors=raw).item_vectors
+    torch.testing.assert_close(scaled.mean(dim=0), torch.zeros(TEXT), atol=1e-4, rtol=0)
+    torch.testing.assert_close(scaled.var(dim=0, correction=0), torch.tensor([1.0, 1.0, 1.0, 0.0]), atol=1e-4, rtol=0)
+    assert torch.equal(table(item_vectors=raw, vector_scaling="none").item_vectors, raw)
+
+
+def test_a_separate_output_has_its_own_weights_and_a_bias_and_a_tied_one_shares() -> None:
+    separate, tied = table(item_vectors=vectors()), table(item_vectors=vectors(), output="tied")
+    assert separate.output_matrix()[0] is separate.output_weight
+    assert separate.output_bias is not None
+    assert not separate.tied
+    assert tied.tied
+    assert tied.output_bias is None
+    assert table(output="tied", output_bias=True).output_bias is not None
+    assert table(output_bias=False).output_bias is None
+
+
+def test_only_the_distinct_rows_that_are_needed_are_projected() -> None:
+    built = table(item_vectors=vectors(), output="tied")
+    sizes: list[int] = []
+    built.projector.register_forward_hook(lambda module, inputs, output: sizes.append(len(inputs[0])))
+    items = torch.tensor([[5, 5, 2], [2, 5, 5]])
+    embedded = built.input(items)
+    assert sizes == [2]
+    torch.testing.assert_close(embedded, built.fold()[items])
+    built.output_rows(items)
+    assert sizes[-1] == 2
+
+
+def test_outside_training_the_table_is_projected_once() -> None:
+    built = table(item_vectors=vectors(), output="tied").eval()
+    sizes: list[int] = []
+    built.projector.register_forward_hook(lambda module, inputs, output: sizes.append(len(inputs[0])))
+    with torch.no_grad():
+        for _ in range(3):
+            built.input(torch.tensor([1, V]))
+            built.output_matrix()
+            built.output_rows(torch.tensor([0]))
+    assert sizes == [V]
+
+
+def test_padding_gets_no_gradient() -> None:
+    built = table()
+    built.input(torch.tensor([V, V, 2])).sum().backward()
+    assert built.offset.grad.nonzero()[:, 0].unique().tolist() == [2]
+
+
+def test_text_vectors_are_no_part_of_the_state() -> None:
+    assert "item_vectors" not in table(item_vectors=vectors()).state_dict()
+
+
+def test_a_hidden_layer_can_be_put_into_the_projector() -> None:
+    built = table(item_vectors=vectors(), projector_hidden=5)
+    assert [type(layer) for layer in built.projector] == [nn.Linear, nn.ReLU, nn.Linear]
+    assert built.projector[0].out_features == 5
+    assert built.fold().shape == (V, D)
+
+
+def test_first_values_have_the_spread_that_was_asked_for() -> None:
+    many = torch.randn(500, 64, generator=torch_generator(0, "many"))
+    built = table(num_items=500, dim=64, item_vectors=many, offset_std=0.5, projector_std=0.2, output="tied")
+    assert built.offset.std().item() == pytest.approx(0.5, rel=0.05)
+    assert (built.fold() - built.offset).std().item() == pytest.approx(0.2, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"item_vectors": torch.zeros(V + 1, TEXT)}, r"must be \[6, Dt\], not \[7, 4\]"),
+        ({"item_vectors": torch.zeros(V)}, "must be"),
+        ({"item_vectors": torch.zeros(V, 0)}, "must be"),
+        ({"item_vectors": torch.tensor([[0.0]] * 3 + [[torch.nan]] + [[0.0]] * 2)}, "finite; row 3 is not"),
+        ({"offset": False}, "offset is all there is"),
+        ({"num_items": 0}, "at least one item"),
+    ],
+)
+def test_what_can_not_be_a_table_is_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        table(**changes)
+
+
+def test_an_item_outside_the_catalogue_is_refused_in_the_output() -> None:
+    with pytest.raises(IndexError):
+        table().output_rows(torch.tensor([[V]]))
