@@ -7,10 +7,10 @@ With scores ``s``, weights ``p_j = ((pop_j + 1) / sum_k (pop_k + 1)) ** 0.05`` a
 Written so, it overflows at scores around 13. Here the sum over the catalogue is a log-sum-exp T that subtracts the
 largest exponent, made once for all items that take the place of the target, and the term is
 
-    T + log(1 - exp(p_y s_y^2 / beta - T) + exp(p_y (s_y - 1)^2 / beta - T)).
+    logaddexp(T + log(1 - exp(p_y s_y^2 / beta - T)), p_y (s_y - 1)^2 / beta).
 
-Where item y is almost all of the sum, the difference cancels; in those examples, which are few, the sum is made anew
-without y, and the last summand joins it by ``logaddexp``.
+Where item y is almost all of the sum, 1 - exp(...) cancels; in those examples, which are few, the sum is made anew
+without y.
 """
 
 from typing import Annotated, Any, Literal
@@ -143,7 +143,7 @@ def robust_terms(scores: Tensor, items: Tensor, scale: Tensor, *, chosen: Tensor
     share = torch.exp(own * chosen.square() - whole)
     cancels = share.detach() > CANCELS_ABOVE
     moved = own * (chosen - 1).square()
-    terms = whole + torch.log1p(torch.exp(moved - whole) - share.masked_fill(cancels, 0.0))
+    terms = torch.logaddexp(whole + torch.log1p(-share.masked_fill(cancels, 0.0)), moved)
     require_scores("the robust term of these scores", terms, (len(items), None))
     if not bool(cancels.any()):
         return terms
