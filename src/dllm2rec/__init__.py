@@ -1,1 +1,98 @@
-"""Distil a large language model recommender into a small sequential one (DLLM2Rec, arXiv:2405.00338)."""
+"""Distil a large language model recommender into a small sequential one (DLLM2Rec, arXiv:2405.00338).
+
+The verbs of the command line as functions, and the settings they take. Nothing heavy is imported before it is used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dllm2rec.core.errors import UserError
+    from dllm2rec.data import Dataset, GlobalTimeSplit, LeaveOneOutSplit, PaperSplit
+    from dllm2rec.distillation.settings import DLLM2RecSettings
+    from dllm2rec.experiments.comparing import compare
+    from dllm2rec.experiments.config import CellSettings
+    from dllm2rec.experiments.dataset_settings import DatasetSettings
+    from dllm2rec.experiments.doctor import examine
+    from dllm2rec.experiments.evaluating import evaluate
+    from dllm2rec.experiments.preparing import prepare
+    from dllm2rec.experiments.running import train
+    from dllm2rec.experiments.runs import Run
+    from dllm2rec.experiments.teacher_settings import BigRecTeacher, EncoderTeacher, Limits, ReferenceTeacher
+    from dllm2rec.experiments.teaching import teach
+    from dllm2rec.knowledge.store import Knowledge
+    from dllm2rec.losses.bce import BCESettings
+    from dllm2rec.losses.dros import DROSSettings
+    from dllm2rec.losses.softmax import SoftmaxSettings
+    from dllm2rec.students.caser import CaserSettings
+    from dllm2rec.students.gru4rec import GRU4RecSettings
+    from dllm2rec.students.sasrec import SASRecSettings
+    from dllm2rec.teachers.tuning import TuningSettings
+    from dllm2rec.training import FitSettings
+
+__all__ = [
+    "BCESettings",
+    "BigRecTeacher",
+    "CaserSettings",
+    "CellSettings",
+    "DLLM2RecSettings",
+    "DROSSettings",
+    "Dataset",
+    "DatasetSettings",
+    "EncoderTeacher",
+    "FitSettings",
+    "GRU4RecSettings",
+    "GlobalTimeSplit",
+    "Knowledge",
+    "LeaveOneOutSplit",
+    "Limits",
+    "PaperSplit",
+    "ReferenceTeacher",
+    "Run",
+    "SASRecSettings",
+    "SoftmaxSettings",
+    "TuningSettings",
+    "UserError",
+    "compare",
+    "evaluate",
+    "examine",
+    "prepare",
+    "teach",
+    "train",
+]
+
+_HOMES = {
+    "core.errors": ("UserError",),
+    "data": ("Dataset", "GlobalTimeSplit", "LeaveOneOutSplit", "PaperSplit"),
+    "distillation.settings": ("DLLM2RecSettings",),
+    "experiments.comparing": ("compare",),
+    "experiments.config": ("CellSettings",),
+    "experiments.dataset_settings": ("DatasetSettings",),
+    "experiments.doctor": ("examine",),
+    "experiments.evaluating": ("evaluate",),
+    "experiments.preparing": ("prepare",),
+    "experiments.running": ("train",),
+    "experiments.runs": ("Run",),
+    "experiments.teacher_settings": ("BigRecTeacher", "EncoderTeacher", "Limits", "ReferenceTeacher"),
+    "experiments.teaching": ("teach",),
+    "knowledge.store": ("Knowledge",),
+    "losses.bce": ("BCESettings",),
+    "losses.dros": ("DROSSettings",),
+    "losses.softmax": ("SoftmaxSettings",),
+    "students.caser": ("CaserSettings",),
+    "students.gru4rec": ("GRU4RecSettings",),
+    "students.sasrec": ("SASRecSettings",),
+    "teachers.tuning": ("TuningSettings",),
+    "training": ("FitSettings",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = next((home for home, names in _HOMES.items() if name in names), None)
+    if home is None:
+        raise AttributeError(f"module 'dllm2rec' has no attribute '{name}'")
+    return getattr(import_module(f"dllm2rec.{home}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -4,8 +4,15 @@ from typing import Annotated
 
 import typer
 
+from dllm2rec.cli.compare import compare
+from dllm2rec.cli.doctor import doctor
+from dllm2rec.cli.evaluate import evaluate
 from dllm2rec.cli.guard import GuardedGroup
 from dllm2rec.cli.prepare import prepare
+from dllm2rec.cli.report import report
+from dllm2rec.cli.run import run
+from dllm2rec.cli.teach import teach
+from dllm2rec.cli.train import train
 
 app = typer.Typer(
     name="dllm2rec",
@@ -22,7 +29,8 @@ def _options(debug: Annotated[bool, typer.Option("--debug", help="Show the trace
     """Options that stand before the verb."""
 
 
-app.command()(prepare)
+for verb in (prepare, teach, doctor, train, evaluate, compare, run, report):
+    app.command()(verb)
 
 
 def main() -> None:

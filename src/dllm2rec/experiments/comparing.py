@@ -106,7 +106,7 @@ def _tests(evidence: Evidence, seed: int) -> dict[str, Versus]:
 
 
 def _baseline(group: Group, groups: Sequence[Group]) -> Group | None:
-    """For a taught group the plain one of the same student; where nothing is taught, or there is no plain one, the first."""
+    """For a taught group the plain one of the same student; where there is no taught or no plain one, the first."""
     plain = [other for other in groups if other.student == group.student and not other.distilled]
     if not group.distilled and any(other.distilled for other in groups):
         return None

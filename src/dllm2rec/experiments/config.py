@@ -11,7 +11,6 @@ from dllm2rec.core.errors import suggest
 from dllm2rec.distillation.settings import DLLM2RecSettings
 from dllm2rec.experiments.dataset_settings import DatasetSettings, Strict
 from dllm2rec.experiments.settings import override, read_toml, validate
-from dllm2rec.experiments.teacher_settings import TeacherSettings
 from dllm2rec.losses.bce import BCESettings
 from dllm2rec.losses.factory import LossSettings
 from dllm2rec.students.factory import StudentSettings
@@ -96,7 +95,8 @@ class Config(Strict):
     Attributes:
         name: names the directory of the runs and the report.
         dataset: see `DatasetSettings`.
-        teacher: see `TeacherSettings`; none if all methods are plain.
+        teacher: a table, see `TeacherSettings`; none if all methods are plain. `resolve_teacher` checks it, which
+            needs the libraries of a language model: an experiment whose teacher is finished does without them.
         students: by the name that tables show.
         methods: by the name that tables show.
         seeds: each cell is trained with each.
@@ -107,7 +107,7 @@ class Config(Strict):
 
     name: Name
     dataset: DatasetSettings
-    teacher: TeacherSettings | None = None
+    teacher: dict[str, Any] | None = None
     students: Annotated[dict[Name, StudentEntry], Field(min_length=1)]
     methods: Annotated[dict[Name, MethodSettings], Field(min_length=1)]
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (1,)

@@ -14,8 +14,8 @@ from dllm2rec.data import Dataset, Examples, Split
 from dllm2rec.evaluation.metrics import hit_rate, ndcg
 from dllm2rec.evaluation.ranks import Ranks, ranks_from_lists
 from dllm2rec.experiments.evaluating import REFERENCES, TOP, dataset_of, evaluate, reference_ranks
+from dllm2rec.experiments.labelling import seconds_per_1000
 from dllm2rec.experiments.runs import Run, identity
-from dllm2rec.experiments.teaching import seconds_per_1000
 from dllm2rec.knowledge.align import align
 from dllm2rec.knowledge.store import Knowledge
 

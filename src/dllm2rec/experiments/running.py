@@ -14,7 +14,7 @@ from dllm2rec.distillation.base import Distiller
 from dllm2rec.distillation.factory import build_distillers
 from dllm2rec.distillation.settings import DLLM2RecSettings, adapt_loss, adapt_student
 from dllm2rec.experiments.config import CellSettings, NoMethod
-from dllm2rec.experiments.runs import FitSummary, Run, RunResult, Source, make_config
+from dllm2rec.experiments.runs import FitSummary, Run, RunConfig, RunResult, Source, make_config
 from dllm2rec.knowledge.align import align, require_same_dataset
 from dllm2rec.knowledge.store import Knowledge
 from dllm2rec.losses.base import Loss
@@ -52,9 +52,30 @@ def train(
     Raises:
         UserError: the method needs knowledge, the knowledge does not fit, or something else is at ``out``.
     """
+    config = plan(dataset, settings, seed=seed, knowledge=knowledge, student=student, method=method)
+    run = Run.open(out, config)
+    if run.result is None:
+        _fit(run, dataset, knowledge if config.knowledge else None)
+    return run
+
+
+def plan(
+    dataset: Dataset,
+    settings: CellSettings,
+    *,
+    seed: int,
+    knowledge: Knowledge | None,
+    student: str | None = None,
+    method: str | None = None,
+) -> RunConfig:
+    """Resolve what `train` is asked for, which also names it by a hash; nothing is trained or written.
+
+    Raises:
+        UserError: the method needs knowledge, or the knowledge does not fit.
+    """
     settings = adapted(settings)
     taught = require_knowledge(settings, knowledge, dataset)
-    config = make_config(
+    return make_config(
         student=student or student_name(settings),
         method=method or method_name(settings),
         seed=seed,
@@ -62,10 +83,6 @@ def train(
         dataset=Source(path=dataset.path.resolve(), hash=dataset.content_hash, name=dataset.manifest.name),
         knowledge=None if taught is None else knowledge_source(taught),
     )
-    run = Run.open(out, config)
-    if run.result is None:
-        _fit(run, dataset, taught)
-    return run
 
 
 def adapted(settings: CellSettings) -> CellSettings:

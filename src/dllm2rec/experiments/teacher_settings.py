@@ -75,3 +75,9 @@ class ReferenceTeacher(Strict):
 
 
 TeacherSettings = Annotated[BigRecTeacher | EncoderTeacher | ReferenceTeacher, Field(discriminator="kind")]
+
+
+class TeacherChoice(Strict):
+    """The `[teacher]` table of an experiment."""
+
+    teacher: TeacherSettings

@@ -1,23 +1,29 @@
 """Verb `teach`: a teacher labels a dataset."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import JsonValue
 
 from dllm2rec.core.errors import UserError
-from dllm2rec.core.files import read_json, write_json
+from dllm2rec.core.files import write_json
 from dllm2rec.data import Dataset, Examples
-from dllm2rec.experiments.teacher_settings import BigRecTeacher, EncoderTeacher, ReferenceTeacher, TeacherSettings
-from dllm2rec.knowledge.align import align, require_same_dataset
-from dllm2rec.knowledge.schema import DamagedError
+from dllm2rec.experiments.labelling import DONE, finished, request
+from dllm2rec.experiments.settings import validate
+from dllm2rec.experiments.teacher_settings import (
+    BigRecTeacher,
+    EncoderTeacher,
+    ReferenceTeacher,
+    TeacherChoice,
+    TeacherSettings,
+)
+from dllm2rec.knowledge.align import require_same_dataset
 from dllm2rec.knowledge.store import Knowledge
-from dllm2rec.teachers.bigrec import TIMING, teach_bigrec
+from dllm2rec.teachers.bigrec import teach_bigrec
 from dllm2rec.teachers.encoder import teach_encoder
 from dllm2rec.teachers.reference_teacher import label_with_reference
-
-DONE = "taught.json"
 
 
 def teach(dataset: Dataset, settings: TeacherSettings, *, out: Path) -> Knowledge:
@@ -33,49 +39,21 @@ def teach(dataset: Dataset, settings: TeacherSettings, *, out: Path) -> Knowledg
     Raises:
         UserError: the model can't be had, a limit exceeds a split, or something else is at ``out``.
     """
-    wanted: dict[str, JsonValue] = {"dataset": dataset.content_hash, "teacher": settings.model_dump(mode="json")}
-    knowledge = finished(out, wanted)
+    asked = request(dataset, settings.model_dump(mode="json"))
+    knowledge = finished(out, asked)
     if knowledge is None:
         knowledge = _teach(dataset, settings, out)
-        write_json(out / DONE, wanted)
+        write_json(out / DONE, asked)
     return knowledge
 
 
-def finished(out: Path, wanted: dict[str, JsonValue]) -> Knowledge | None:
-    """Return the knowledge at ``out`` if exactly this was asked for before, was finished, and is still sound."""
-    if not (out / DONE).is_file() or read_json(out / DONE) != wanted:
-        return None
-    try:
-        return Knowledge.load(out)
-    except DamagedError:
-        return None
+def resolve_teacher(table: Mapping[str, Any]) -> TeacherSettings:
+    """Check the `[teacher]` table of an experiment.
 
-
-def seconds_per_1000(knowledge: Knowledge) -> float | None:
-    """Return the seconds that the teacher took for 1,000 labels, as measured while it labelled."""
-    file = knowledge.path / TIMING
-    timing = read_json(file) if file.is_file() else {}
-    examples = timing.get("examples", 0)
-    return 1000 * timing["seconds"] / examples if examples else None
-
-
-def unfinished_texts(knowledge: Knowledge) -> int:
-    """Return how many of the teacher's texts came to no end within the limit of tokens."""
-    file = knowledge.path / TIMING
-    return len(read_json(file).get("unfinished", [])) if file.is_file() else 0
-
-
-def labelled(knowledge: Knowledge, dataset: Dataset, examples: Examples) -> tuple[Examples, Knowledge]:
-    """Return the examples that have a label, and their labels in the same order (as knowledge with no other)."""
-    rows = align(knowledge, dataset, examples)
-    kept = rows >= 0
-    part = Knowledge(
-        path=knowledge.path,
-        manifest=knowledge.manifest,
-        labels=knowledge.labels.take(rows[kept]),
-        item_vectors=knowledge.item_vectors,
-    )
-    return examples.take(kept), part
+    Raises:
+        UserError: a name or a value is wrong.
+    """
+    return validate(TeacherChoice, {"teacher": table}).teacher
 
 
 def _teach(dataset: Dataset, settings: TeacherSettings, out: Path) -> Knowledge:

@@ -1,0 +1,30 @@
+"""`dllm2rec compare`: paired tests between runs on the same dataset."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from dllm2rec.cli.options import Json, show, words_to_stderr
+
+Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Directories made by `dllm2rec train`.")]
+
+
+def compare(
+    *,
+    runs: Runs,
+    split: Annotated[Literal["validation", "test"], typer.Option(help="Which examples.")] = "test",
+    mask_history: Annotated[bool, typer.Option("--mask-history", help="Leave items of the history out.")] = False,
+    json: Json = False,
+) -> None:
+    """Put runs, their teacher and references without training into one table, with paired tests.
+
+    Runs that differ in the seed alone become one row. Example: dllm2rec compare work/plain work/distilled
+    """
+    from dllm2rec.cli.tables import comparison_text
+    from dllm2rec.experiments.comparing import compare as put_together
+    from dllm2rec.experiments.runs import Run
+
+    with words_to_stderr():
+        comparison = put_together([Run.load(path) for path in runs], split=split, mask_history=mask_history)
+    show(comparison.model_dump(mode="json"), *comparison_text(comparison), as_json=json)

@@ -1,0 +1,46 @@
+"""`dllm2rec doctor`: what a teacher is worth before anyone trains on it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from dllm2rec.cli.options import Json, KnowledgePath, show, words_to_stderr
+
+_MARKS = {"good": ("+", "green"), "note": ("·", ""), "bad": ("!", "bold red")}
+
+
+def doctor(
+    *,
+    knowledge: KnowledgePath,
+    dataset: Annotated[Path, typer.Option(metavar="DATASET", help="The dataset that was labelled.")],
+    student_run: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="A plain student to compare with; nothing is trained here.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Examine a teacher's labels: coverage, hits against references and a student, weights, texts, vectors.
+
+    Example: dllm2rec doctor work/knowledge --dataset work/dataset --student-run work/plain
+    """
+    from dllm2rec.data import Dataset
+    from dllm2rec.experiments.diagnosis import headline
+    from dllm2rec.experiments.doctor import examine
+    from dllm2rec.experiments.runs import Run
+    from dllm2rec.knowledge.store import Knowledge
+
+    with words_to_stderr():
+        student = None if student_run is None else Run.load(student_run)
+        page = examine(Knowledge.load(knowledge), Dataset.load(dataset), student=student)
+    lines = [
+        Text.assemble((f"{_MARKS[finding.level][0]} ", _MARKS[finding.level][1]), finding.text)
+        for finding in page.findings
+    ]
+    show(
+        {"headline": headline(page), **page.model_dump(mode="json")},
+        Text(f"{page.teacher} {page.model} on {page.dataset}".replace("  ", " "), style="bold"),
+        *lines,
+        Text(headline(page), style="bold"),
+        as_json=json,
+    )

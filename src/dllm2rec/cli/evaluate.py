@@ -1,0 +1,46 @@
+"""`dllm2rec evaluate`: metrics of a run over the whole catalogue."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.table import Table
+
+from dllm2rec.cli.options import Json, show, words_to_stderr
+
+
+def evaluate(
+    *,
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Directory made by `dllm2rec train`.")],
+    split: Annotated[Literal["validation", "test"], typer.Option(help="Which examples.")] = "test",
+    mask_history: Annotated[
+        bool, typer.Option("--mask-history", help="Leave items of the history out; the paper does not.")
+    ] = False,
+    dataset: Annotated[
+        Path | None, typer.Option(metavar="DATASET", help="Where the dataset is now, if it was moved.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Rank the next item among all items, for every example of a split.
+
+    Example: dllm2rec evaluate work/run --split test --json
+    """
+    from dllm2rec.data import Dataset
+    from dllm2rec.experiments.evaluating import evaluate as rank
+    from dllm2rec.experiments.runs import Run
+
+    opened = Run.load(run)
+    with words_to_stderr():
+        found = None if dataset is None else Dataset.load(dataset)
+        done = rank(opened, split=split, mask_history=mask_history, dataset=found)
+    table = Table(title=f"{opened.config.label}, seed {opened.config.seed}: {done.examples:,} {split} examples")
+    table.add_column("metric")
+    table.add_column("value", justify="right")
+    for name, value in done.metrics.items():
+        table.add_row(name, f"{value:.4f}")
+    table.add_row("s / 1,000 users", f"{done.seconds_per_1000:.3g}")
+    show(
+        {"run": str(run), "split": split, **done.model_dump(mode="json")},
+        table,
+        as_json=json,
+    )

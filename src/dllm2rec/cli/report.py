@@ -1,0 +1,40 @@
+"""`dllm2rec report`: one HTML file about runs."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from dllm2rec.cli.compare import Runs
+from dllm2rec.cli.options import Json, show, words_to_stderr
+
+
+def report(
+    *,
+    runs: Runs,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The HTML file.")],
+    name: Annotated[str | None, typer.Option(help="Its title; by default the dataset's name.")] = None,
+    split: Annotated[Literal["validation", "test"], typer.Option(help="Which examples.")] = "test",
+    json: Json = False,
+) -> None:
+    """Write one HTML file that needs no network: the answer, tables, curves, slices, users, settings.
+
+    Example: dllm2rec report work/plain work/distilled --out work/report.html
+    """
+    from dllm2rec.experiments.comparing import tabulate
+    from dllm2rec.experiments.evidence import gather
+    from dllm2rec.experiments.report.page import write_report
+    from dllm2rec.experiments.runs import Run
+    from dllm2rec.experiments.summary import Extras
+
+    with words_to_stderr():
+        evidence = gather([Run.load(path) for path in runs], split=split)
+        comparison = tabulate(evidence)
+        write_report(evidence, comparison, Extras(name=name or comparison.dataset), out)
+    verdict = comparison.verdict
+    show(
+        {"report": str(out), "bytes": out.stat().st_size, "verdict": verdict.model_dump(mode="json")},
+        verdict.headline,
+        f"report in {out}",
+        as_json=json,
+    )

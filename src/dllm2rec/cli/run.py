@@ -1,0 +1,48 @@
+"""`dllm2rec run`: the whole experiment, each stage cached."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dllm2rec.cli.options import Json, Set, show, words_to_stderr
+
+
+def run(
+    *,
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="The experiment.")],
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Its directory; runs/<name> if not given.")] = None,
+    settings: Set = None,
+    json: Json = False,
+) -> None:
+    """Run an experiment: prepare, teach, search, train, evaluate, compare, report.
+
+    Interrupted and started again it goes on; a second run says what is cached. Example: dllm2rec run configs/demo.toml
+    """
+    from dllm2rec.cli.tables import comparison_text
+    from dllm2rec.experiments.config import load_config
+    from dllm2rec.experiments.pipeline import run as run_experiment
+
+    experiment = load_config(config, settings or [])
+    with words_to_stderr():
+        done = run_experiment(
+            experiment, out=out or Path("runs") / experiment.name, say=lambda line: typer.echo(line, err=True)
+        )
+    result = {
+        "experiment": str(done.path),
+        "stages": [dataclasses.asdict(stage) | {"path": str(stage.path)} for stage in done.stages],
+        "comparison": done.comparison.model_dump(mode="json"),
+        "search": [choice.model_dump(mode="json") for choice in done.choices],
+        "report": str(done.report),
+    }
+    cached = sum(stage.cached for stage in done.stages)
+    show(
+        result,
+        *comparison_text(done.comparison),
+        f"{cached} of {len(done.stages)} stages were cached; report in {done.report}",
+        as_json=json,
+    )
+    if done.failed:
+        typer.echo("\n".join(f"failed: {stage.name}: {stage.error}" for stage in done.failed), err=True)
+        raise typer.Exit(1 if any(stage.ours for stage in done.failed) else 2)

@@ -1,0 +1,98 @@
+"""`dllm2rec teach`: a teacher labels a dataset."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from dllm2rec.cli.options import DatasetPath, Json, Out, Set, show, words_to_stderr
+from dllm2rec.core.errors import UserError, suggest
+
+SPLITS = ("train", "validation", "test")
+
+
+def teach(
+    *,
+    dataset: DatasetPath,
+    out: Out,
+    teacher: Annotated[Literal["bigrec", "encoder", "reference"], typer.Option(help="Who teaches.")] = "bigrec",
+    llm: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|PATH", help="For bigrec: packaged model, directory, GGUF file or hub name."),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME|PATH", help="For encoder: packaged model, directory or hub name.")
+    ] = None,
+    split: Annotated[
+        list[str] | None, typer.Option(help="Splits to label: train, validation, test; all if not given.")
+    ] = None,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(metavar="N|SPLIT=N", help="Label at most N examples of each split, or exactly N of one."),
+    ] = None,
+    import_from: Annotated[
+        Path | None, typer.Option("--import", metavar="DIR", help="Read the original code's files instead.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the tuning, and of which examples are labelled.")] = None,
+    settings: Set = None,
+    json: Json = False,
+) -> None:
+    """Tune a teacher and let it label examples; interrupted and started again, it goes on.
+
+    Example: dllm2rec teach work/dataset --teacher bigrec --llm smollm2-135m --limit 1000 --out work/knowledge
+    """
+    from dllm2rec.data import Dataset
+    from dllm2rec.experiments.settings import override, validate
+    from dllm2rec.experiments.teacher_settings import BigRecTeacher, EncoderTeacher, ReferenceTeacher
+    from dllm2rec.experiments.teaching import teach as run
+    from dllm2rec.knowledge.legacy import import_legacy
+
+    opened = Dataset.load(dataset)
+    if import_from is not None:
+        knowledge = import_legacy(opened, import_from, out=out)
+    else:
+        kinds: dict[str, type[BigRecTeacher | EncoderTeacher | ReferenceTeacher]]
+        kinds = {"bigrec": BigRecTeacher, "encoder": EncoderTeacher, "reference": ReferenceTeacher}
+        values: dict[str, Any] = {"kind": teacher, **_given(llm=llm, model=model, seed=seed)}
+        if teacher != "encoder":
+            values["limits"] = _limits(split or list(SPLITS), limit or [], opened.manifest.counts)
+        chosen = validate(kinds[teacher], override(values, settings or []))
+        with words_to_stderr():
+            knowledge = run(opened, chosen, out=out)
+    manifest = knowledge.manifest
+    counts = _counts(opened, knowledge)
+    told = ", ".join(f"{count:,} {name}" for name, count in counts.items())
+    vectors = f"item vectors of size {manifest.vector_size}" if manifest.vector_size else "no item vectors"
+    show(
+        {"knowledge": str(out), "hash": knowledge.content_hash, "labels": counts, **manifest.model_dump(mode="json")},
+        f"{manifest.teacher} {manifest.model}: labels for {told} examples, {vectors}",
+        f"knowledge in {out}; what it is worth: dllm2rec doctor {out} --dataset {dataset}",
+        as_json=json,
+    )
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _limits(splits: list[str], limits: list[str], counts: Any) -> dict[str, int | None]:
+    """Turn ``--split`` and ``--limit`` into a limit for each split; None is all of it."""
+    unknown = [split for split in splits if split not in SPLITS]
+    if unknown:
+        raise UserError(f"--split {unknown[0]}: no such split{suggest(unknown[0], SPLITS)}")
+    chosen: dict[str, int | None] = {split: None if split in splits else 0 for split in SPLITS}
+    for text in limits:
+        name, equals, number = text.rpartition("=")
+        if not number.isdecimal() or (equals and name not in SPLITS):
+            raise UserError(f"--limit {text}: write a number, or train=, validation= or test= and a number")
+        if equals:
+            chosen[name] = int(number)
+        else:
+            chosen |= {split: min(int(number), counts[split]) for split in splits}
+    return chosen
+
+
+def _counts(dataset: Any, knowledge: Any) -> dict[str, int]:
+    from dllm2rec.knowledge.align import align
+
+    return {split: int((align(knowledge, dataset, dataset.examples(split)) >= 0).sum()) for split in SPLITS}

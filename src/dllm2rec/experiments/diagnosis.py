@@ -1,0 +1,141 @@
+"""The doctor's numbers become sentences."""
+
+from collections.abc import Iterator
+
+from dllm2rec.data import Split
+from dllm2rec.experiments.cells import duration
+from dllm2rec.experiments.examination import Examination, Finding, Rival, Texts, Vectors, Weights
+from dllm2rec.experiments.verdict import figure
+
+FEW = 500
+
+
+def diagnose(page: Examination) -> tuple[Finding, ...]:
+    """Say in plain words what the numbers mean for someone who is about to train on this teacher."""
+    return (
+        *_coverage(page),
+        *(finding for rival in page.rivals for finding in _rival(rival)),
+        *_missing_rivals(page),
+        *_weights(page.weights),
+        *_texts(page.texts),
+        *_titles(page),
+        *_vectors(page.vectors),
+        *_cost(page),
+    )
+
+
+def headline(page: Examination) -> str:
+    """Answer whether the teacher is worth training on, from validation where it is labelled there."""
+    split: Split = "validation" if any(rival.split == "validation" for rival in page.rivals) else "test"
+    rivals = [rival for rival in page.rivals if rival.split == split]
+    if page.depth == 0:
+        return "This teacher gives item vectors and no rankings: only embedding distillation can use it."
+    if not rivals:
+        return "Unknown: no validation or test example is labelled, so the teacher can't be compared with anything."
+    beaten = [rival.name for rival in rivals if rival.teacher["NDCG@20"] > rival.rival["NDCG@20"]]
+    if len(beaten) == len(rivals):
+        return f"Promising: on {split} the teacher is better than {' and '.join(beaten)}."
+    if beaten:
+        others = [rival.name for rival in rivals if rival.name not in beaten]
+        return f"Doubtful: on {split} the teacher beats {' and '.join(beaten)}, but not {' and '.join(others)}."
+    names = " and ".join(rival.name for rival in rivals)
+    return f"Weak: on {split} the teacher is no better than {names}; expect little from its rankings."
+
+
+def _coverage(page: Examination) -> Iterator[Finding]:
+    if page.depth == 0:
+        return
+    for split, coverage in page.coverage.items():
+        share = coverage.labelled / max(coverage.examples, 1)
+        text = f"It labelled {coverage.labelled:,} of {coverage.examples:,} {split} examples ({share:.0%})."
+        yield Finding(level="bad" if split == "train" and coverage.labelled == 0 else "note", text=text)
+
+
+def _rival(rival: Rival) -> Iterator[Finding]:
+    own, theirs = rival.teacher, rival.rival
+    caution = f" Few examples ({rival.examples}): take it as a hint." if rival.examples < FEW else ""
+    yield Finding(
+        level="good" if own["NDCG@20"] > theirs["NDCG@20"] else "bad",
+        text=(
+            f"On {rival.examples:,} {rival.split} examples it reaches HR@20 {figure(own['HR@20'])} and "
+            f"NDCG@20 {figure(own['NDCG@20'])}; {rival.name} {figure(theirs['HR@20'])} and "
+            f"{figure(theirs['NDCG@20'])}.{caution}"
+        ),
+    )
+    yield Finding(
+        level="note",
+        text=(
+            f"Where it differs from {rival.name} ({rival.differing:,} examples) the teacher is better in "
+            f"{rival.teacher_wins:.0%}; their lists share {rival.overlap:.1%}; an item in both is the target in "
+            f"{rival.hits_both:.2%} of the cases, an item in one in {rival.hits_one:.2%}."
+        ),
+    )
+
+
+def _missing_rivals(page: Examination) -> Iterator[Finding]:
+    if page.student is None and page.depth:
+        yield Finding(
+            level="note",
+            text="No plain student was given (--student-run RUN), and none was trained for this page: "
+            "the comparison with what it would teach is missing.",
+        )
+
+
+def _weights(weights: Weights | None) -> Iterator[Finding]:
+    if weights is None:
+        return
+    spread = (
+        f"Confidence of {weights.sequences:,} labelled training sequences: the weights vary by {weights.variation:.0%} "
+        f"of their mean, the most trusted tenth carries {weights.top_tenth:.0%} of the weight, and "
+        f"{weights.effective:.0%} of the sequences count. Distances to the true item: {weights.distance_low:.4g} to "
+        f"{weights.distance_high:.4g}, median {weights.distance_median:.4g}."
+    )
+    if weights.variation < 0.05:
+        yield Finding(level="bad", text=f"{spread} All weights are nearly equal: confidence says nothing here.")
+    elif weights.effective < 0.1:
+        yield Finding(level="bad", text=f"{spread} Nearly all weight lies on a few sequences.")
+    else:
+        yield Finding(level="good", text=spread)
+
+
+def _texts(texts: Texts | None) -> Iterator[Finding]:
+    if texts is None:
+        return
+    yield Finding(
+        level="good" if texts.titles > 0.5 else "note",
+        text=(
+            f"Of {texts.texts:,} generated texts {texts.titles:.0%} equal a title of the catalogue, "
+            f"{texts.distinct:.0%} differ from all before them, {texts.empty:.0%} are empty, "
+            f"{texts.unfinished:.0%} came to no end."
+        ),
+    )
+    if texts.commonest_share > 0.1:
+        share = f"{texts.commonest_share:.0%}"
+        text = f"It writes '{texts.commonest[:80]}' in {share} of the cases: it hardly reads the history."
+        yield Finding(level="bad", text=text)
+
+
+def _titles(page: Examination) -> Iterator[Finding]:
+    if page.repeated_titles:
+        count = f"{page.repeated_titles:,} of {page.num_items:,}"
+        yield Finding(level="note", text=f"{count} items repeat the title of another: no text tells them apart.")
+
+
+def _vectors(vectors: Vectors | None) -> Iterator[Finding]:
+    if vectors is None:
+        yield Finding(level="note", text="There are no item vectors: embedding distillation is not possible.")
+        return
+    bad = vectors.zero > 0 or vectors.repeated > vectors.items / 2 or vectors.constant_columns == vectors.size
+    yield Finding(
+        level="bad" if bad else "good",
+        text=(
+            f"Item vectors: {vectors.items:,} of size {vectors.size}, all finite; {vectors.repeated:,} repeat another, "
+            f"{vectors.zero:,} are zero, {vectors.constant_columns:,} columns are constant."
+        ),
+    )
+
+
+def _cost(page: Examination) -> Iterator[Finding]:
+    if page.seconds_per_1000 is not None:
+        text = f"Labelling took {duration(page.seconds_per_1000)} s for 1,000 examples where it was done."
+        yield Finding(level="note", text=text)

@@ -1,0 +1,152 @@
+"""Verb `doctor`: what a teacher is worth, in numbers and plain words, before anyone trains on it."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dllm2rec.data import Dataset, Split
+from dllm2rec.data.splits import SPLITS
+from dllm2rec.distillation.distances import normalise_distances
+from dllm2rec.distillation.weights import sequence_confidence
+from dllm2rec.evaluation.agreement import hit_rate_by_overlap, overlap, win_ratio
+from dllm2rec.evaluation.ranks import Ranks
+from dllm2rec.experiments.diagnosis import diagnose
+from dllm2rec.experiments.evaluating import REFERENCES, TOP, evaluate, reference_ranks
+from dllm2rec.experiments.evidence import Taught, judge_teacher, metric_values
+from dllm2rec.experiments.examination import Coverage, Examination, Rival, Texts, Vectors, Weights
+from dllm2rec.experiments.labelling import seconds_per_1000, unfinished_texts
+from dllm2rec.experiments.runs import Run
+from dllm2rec.knowledge.align import align
+from dllm2rec.knowledge.store import Knowledge
+
+LIST = 10
+
+
+def examine(knowledge: Knowledge, dataset: Dataset, *, student: Run | None = None) -> Examination:
+    """Examine a teacher's knowledge.
+
+    Args:
+        knowledge: of the teacher.
+        dataset: that it labelled.
+        student: a plain student to compare with; without one nothing is trained, and the page says so.
+
+    Raises:
+        UserError: knowledge of another dataset, or the student was trained on another one.
+    """
+    rows = {split: align(knowledge, dataset, dataset.examples(split)) for split in SPLITS}
+    coverage = {split: Coverage(labelled=int((found >= 0).sum()), examples=len(found)) for split, found in rows.items()}
+    manifest = knowledge.manifest
+    facts = {
+        "dataset": dataset.manifest.name,
+        "teacher": manifest.teacher,
+        "model": manifest.model,
+        "depth": manifest.depth,
+        "coverage": coverage,
+        "rivals": _rivals(knowledge, dataset, student),
+        "weights": _weights(knowledge, rows["train"]),
+        "texts": _texts(knowledge, dataset),
+        "vectors": _vectors(knowledge),
+        "repeated_titles": len(dataset.titles) - len(set(dataset.titles)),
+        "num_items": dataset.num_items,
+        "seconds_per_1000": seconds_per_1000(knowledge),
+        "student": student.config.label if student else None,
+    }
+    examination = Examination.model_validate({**facts, "findings": ()})
+    return examination.model_copy(update={"findings": diagnose(examination)})
+
+
+def _rivals(knowledge: Knowledge, dataset: Dataset, student: Run | None) -> list[Rival]:
+    """The teacher against each rival, on the labelled examples of validation and of test."""
+    rivals = []
+    splits: Sequence[Split] = ("validation", "test")
+    for split in splits:
+        examples = dataset.examples(split)
+        taught = judge_teacher(knowledge, dataset, examples)
+        if taught is None:
+            continue
+        kept = taught.labelled
+        for name in REFERENCES:
+            ranks, _ = reference_ranks(name, dataset, examples.take(kept))
+            rivals.append(_rival(taught, ranks, name, split, examples.target[kept]))
+        if student is not None:
+            evaluate(student, split=split, dataset=dataset)
+            ranks = student.read_ranks(split).take(kept)
+            rivals.append(_rival(taught, ranks, student.config.label, split, examples.target[kept]))
+    return rivals
+
+
+def _rival(taught: Taught, other: Ranks, name: str, split: Split, targets: NDArray[np.int32]) -> Rival:
+    own, theirs = metric_values(taught.ranks), metric_values(other)
+    wins = win_ratio(own["NDCG@20"], theirs["NDCG@20"])
+    depth = min(TOP, taught.knowledge.manifest.depth)
+    assert taught.ranks.top_items is not None and other.top_items is not None  # noqa: S101, PT018 - both were asked for
+    first, second = taught.ranks.top_items[:, :depth], other.top_items[:, :depth]
+    hits = hit_rate_by_overlap(first, second, targets)
+    return Rival(
+        name=name,
+        split=split,
+        examples=len(targets),
+        teacher={metric: float(values.mean()) for metric, values in own.items()},
+        rival={metric: float(values.mean()) for metric, values in theirs.items()},
+        teacher_wins=wins.first,
+        rival_wins=wins.second,
+        differing=wins.differing,
+        overlap=overlap(first, second),
+        hits_both=hits.both,
+        hits_one=hits.one,
+    )
+
+
+def _weights(knowledge: Knowledge, rows: NDArray[np.int64]) -> Weights | None:
+    """The spread of the confidence of the labelled training sequences (eq. 7)."""
+    used = rows[rows >= 0]
+    if len(used) == 0 or knowledge.manifest.depth == 0:
+        return None
+    distances = knowledge.labels.target_distance[used]
+    weights = (
+        sequence_confidence(normalise_distances(torch.from_numpy(distances)), size=LIST).numpy().astype(np.float64)
+    )
+    tenth = max(1, len(weights) // 10)
+    return Weights(
+        sequences=len(weights),
+        distance_low=float(np.quantile(distances, 0.05)),
+        distance_median=float(np.median(distances)),
+        distance_high=float(np.quantile(distances, 0.95)),
+        variation=float(weights.std() / weights.mean()),
+        effective=float(weights.sum() ** 2 / (weights**2).sum() / len(weights)),
+        top_tenth=float(np.sort(weights)[-tenth:].sum() / weights.sum()),
+    )
+
+
+def _texts(knowledge: Knowledge, dataset: Dataset) -> Texts | None:
+    texts = [" ".join(text.split()) for text in knowledge.labels.generated_text]
+    if not any(texts):
+        return None
+    titles = {title.casefold() for title in dataset.titles}
+    (commonest, times), *_ = Counter(texts).most_common(1)
+    return Texts(
+        texts=len(texts),
+        titles=sum(text.casefold() in titles for text in texts) / len(texts),
+        distinct=len(set(texts)) / len(texts),
+        empty=texts.count("") / len(texts),
+        unfinished=unfinished_texts(knowledge) / len(texts),
+        commonest=commonest,
+        commonest_share=times / len(texts),
+    )
+
+
+def _vectors(knowledge: Knowledge) -> Vectors | None:
+    """Item vectors that can't tell items apart; what is not finite is refused when knowledge is read."""
+    vectors = knowledge.item_vectors
+    if vectors is None:
+        return None
+    return Vectors(
+        items=len(vectors),
+        size=vectors.shape[1],
+        constant_columns=int((vectors.std(axis=0) <= 1e-6 * (1 + np.abs(vectors.mean(axis=0)))).sum()),
+        repeated=len(vectors) - len(np.unique(vectors, axis=0)),
+        zero=int((~vectors.any(axis=1)).sum()),
+    )

@@ -1,0 +1,148 @@
+"""What the doctor measured."""
+
+from typing import Literal
+
+from dllm2rec.data import Split
+from dllm2rec.experiments.dataset_settings import Strict
+
+
+class Coverage(Strict):
+    """How many examples of a split have a label."""
+
+    labelled: int
+    examples: int
+
+
+class Rival(Strict):
+    """The teacher against something else on the same labelled examples.
+
+    Attributes:
+        name: of the rival.
+        split: of the examples.
+        examples: how many were compared.
+        teacher: its HR@20 and NDCG@20.
+        rival: the rival's.
+        teacher_wins: share of the examples that differ in NDCG@20 in which the teacher is better.
+        rival_wins: the same for the rival.
+        differing: how many examples differ.
+        overlap: mean share of the two lists of 20 that is the same.
+        hits_both: share of hits among items in both lists.
+        hits_one: share of hits among items in one.
+    """
+
+    name: str
+    split: Split
+    examples: int
+    teacher: dict[str, float]
+    rival: dict[str, float]
+    teacher_wins: float
+    rival_wins: float
+    differing: int
+    overlap: float
+    hits_both: float
+    hits_one: float
+
+
+class Weights(Strict):
+    """Confidence weights of the labelled training sequences, and the distances they come from.
+
+    Attributes:
+        sequences: how many.
+        distance_low: 5% of the distances from the text to the true next item lie below.
+        distance_median: half of them.
+        distance_high: 95%.
+        variation: standard deviation of the weights over their mean; 0 where all are equal.
+        effective: sequences that count, as a share (Kish); 1 where all weights are equal.
+        top_tenth: share of the weight that lies on the most trusted tenth.
+    """
+
+    sequences: int
+    distance_low: float
+    distance_median: float
+    distance_high: float
+    variation: float
+    effective: float
+    top_tenth: float
+
+
+class Texts(Strict):
+    """What the teacher wrote, as shares of all texts.
+
+    Attributes:
+        texts: how many.
+        titles: equal to a title of the catalogue, without regard to case.
+        distinct: different from each other.
+        empty: of nothing.
+        unfinished: that came to no end within the limit of tokens.
+        commonest: the text that occurs most often.
+        commonest_share: how often.
+    """
+
+    texts: int
+    titles: float
+    distinct: float
+    empty: float
+    unfinished: float
+    commonest: str
+    commonest_share: float
+
+
+class Vectors(Strict):
+    """Item vectors.
+
+    Attributes:
+        items: V.
+        size: Dt.
+        constant_columns: columns in which all items are the same.
+        repeated: items whose vector another item has too.
+        zero: items with the zero vector.
+    """
+
+    items: int
+    size: int
+    constant_columns: int
+    repeated: int
+    zero: int
+
+
+class Finding(Strict):
+    """One sentence. `level`: good, something to know, or something that speaks against training on this teacher."""
+
+    level: Literal["good", "note", "bad"]
+    text: str
+
+
+class Examination(Strict):
+    """The doctor's page.
+
+    Attributes:
+        dataset: its name.
+        teacher: its kind.
+        model: its model.
+        depth: items that a label lists.
+        coverage: of each split.
+        rivals: on validation and test, where examples are labelled.
+        weights: None without labelled training examples.
+        texts: None for a teacher that writes none.
+        vectors: None where there are none.
+        repeated_titles: items whose title an earlier item has too.
+        num_items: V.
+        seconds_per_1000: labelling time of 1,000 examples.
+        student: the plain student that was compared, if any.
+        findings: in plain words.
+    """
+
+    dataset: str
+    teacher: str
+    model: str
+    depth: int
+    coverage: dict[Split, Coverage]
+    rivals: tuple[Rival, ...]
+    weights: Weights | None
+    texts: Texts | None
+    vectors: Vectors | None
+    repeated_titles: int
+    num_items: int
+    seconds_per_1000: float | None
+    student: str | None
+    findings: tuple[Finding, ...]

@@ -1,0 +1,239 @@
+"""The whole experiment: prepare, teach, search, train, evaluate, compare, report; each kept by the hash of its input.
+
+In its directory: `dataset-<hash>`, `knowledge-<hash>`, `runs/<student>-<method>-seed<n>-<hash>`, and in the end
+`comparison.json`, `search.json`, `doctor.json`, `results.md` and `report.html`. Killed at any moment and started again
+it goes on; what is finished is not done again.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from dllm2rec.core.errors import UserError
+from dllm2rec.core.files import hash_json, read_json, require_fresh_directory, write_json
+from dllm2rec.data import Dataset
+from dllm2rec.experiments.comparing import tabulate
+from dllm2rec.experiments.config import CellSettings, Config
+from dllm2rec.experiments.doctor import examine
+from dllm2rec.experiments.evaluating import evaluate
+from dllm2rec.experiments.evidence import gather
+from dllm2rec.experiments.examination import Examination
+from dllm2rec.experiments.labelling import finished, request
+from dllm2rec.experiments.preparing import log_hashes, prepare
+from dllm2rec.experiments.report.page import write_report
+from dllm2rec.experiments.results import Comparison
+from dllm2rec.experiments.running import plan, train
+from dllm2rec.experiments.runs import RESULT, Run, software
+from dllm2rec.experiments.search import Choice, search
+from dllm2rec.experiments.stages import Say, Stage, Stages
+from dllm2rec.experiments.summary import Extras, write_summary
+from dllm2rec.knowledge.store import Knowledge
+
+MARKER = "experiment.json"
+CONCLUSION = "conclusion.json"
+COMPARISON = "comparison.json"
+REPORT = "report.html"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What an experiment gave.
+
+    Attributes:
+        path: its directory.
+        stages: in the order in which they ran.
+        comparison: tables and verdict.
+        choices: what the search tried and chose.
+        report: the HTML file.
+    """
+
+    path: Path
+    stages: list[Stage]
+    comparison: Comparison
+    choices: tuple[Choice, ...]
+    report: Path
+
+    @property
+    def failed(self) -> list[Stage]:
+        """The stages that failed."""
+        return [stage for stage in self.stages if stage.error is not None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Cell:
+    """A student with a method, by their names."""
+
+    student: str
+    method: str
+
+    @property
+    def label(self) -> str:
+        return f"{self.student}, {self.method}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Work:
+    """What every stage needs."""
+
+    config: Config
+    out: Path
+    stages: Stages
+    dataset: Dataset
+    knowledge: Knowledge | None
+
+
+def run(config: Config, *, out: Path, say: Say = lambda _: None) -> Outcome:
+    """Run an experiment, or what is left of it. A cell that fails is reported and does not stop the others.
+
+    Args:
+        config: the experiment.
+        out: its directory.
+        say: told in words what each stage did.
+
+    Raises:
+        UserError: the log, the teacher or the directory is at fault, or no cell could be trained.
+    """
+    require_fresh_directory(out, marker=MARKER)
+    teacher = _resolve_teacher(config, out)
+    write_json(out / MARKER, {"config": config.model_dump(mode="json"), "teacher": teacher})
+    stages = Stages(out=out, say=say)
+    dataset = _prepare(config, out, stages)
+    knowledge = _teach(teacher, out, stages, dataset)
+    work = _Work(config=config, out=out, stages=stages, dataset=dataset, knowledge=knowledge)
+    cells = [_Cell(student=student, method=method) for student in config.students for method in config.methods]
+    trained = [_train_cell(work, cell) for cell in cells]
+    runs = [one for found, _ in trained for one in found]
+    choices = tuple(choice for _, choice in trained if choice is not None)
+    if not runs:
+        raise UserError(f"no cell could be trained; the last one failed with: {stages.done[-1].error}")
+    comparison = _conclude(work, runs, choices)
+    return Outcome(path=out, stages=stages.done, comparison=comparison, choices=choices, report=out / REPORT)
+
+
+def _prepare(config: Config, out: Path, stages: Stages) -> Dataset:
+    settings = config.dataset
+    described = settings.model_dump(mode="json", exclude={"interactions", "items"})
+    path = out / f"dataset-{hash_json([log_hashes(settings), described])[:8]}"
+    cached = path.is_dir()
+    work = partial(Dataset.load, path) if cached else partial(prepare, settings, out=path)
+    return stages.do("prepare", path, work, cached=cached)
+
+
+def _resolve_teacher(config: Config, out: Path) -> dict[str, Any] | None:
+    """Return the teacher's settings with all defaults; from the last run where its table is the same."""
+    if config.teacher is None:
+        return None
+    known = read_json(out / MARKER) if (out / MARKER).is_file() else {}
+    if known.get("config", {}).get("teacher") == config.teacher:
+        settings: dict[str, Any] = known["teacher"]
+        return settings
+    from dllm2rec.experiments.teaching import resolve_teacher  # noqa: PLC0415 - seconds, and another extra
+
+    return resolve_teacher(config.teacher).model_dump(mode="json")
+
+
+def _teach(settings: dict[str, Any] | None, out: Path, stages: Stages, dataset: Dataset) -> Knowledge | None:
+    if settings is None:
+        return None
+    asked = request(dataset, settings)
+    path = out / f"knowledge-{hash_json(asked)[:8]}"
+    knowledge = finished(path, asked)
+    if knowledge is not None:
+        return stages.do("teach", path, lambda: knowledge, cached=True)
+    from dllm2rec.experiments.teaching import resolve_teacher, teach  # noqa: PLC0415 - seconds, and another extra
+
+    return stages.do("teach", path, partial(teach, dataset, resolve_teacher(settings), out=path), cached=False)
+
+
+def _train_cell(work: _Work, cell: _Cell) -> tuple[list[Run], Choice | None]:
+    """Search, then train and evaluate every seed; what fails is left out."""
+    guard = work.stages.guard
+    searching = partial(search, work.config, cell.student, cell.method, partial(_trial, work, cell))
+    searched = guard(f"search {cell.label}", work.out, searching)
+    if searched is None:
+        return [], None
+    settings, choice = searched
+    runs = [
+        guard(f"{cell.label}, seed {seed}", work.out, partial(_train_and_evaluate, work, cell, settings, seed))
+        for seed in work.config.seeds
+    ]
+    return [one for one in runs if one is not None], choice
+
+
+def _trial(work: _Work, cell: _Cell, settings: CellSettings) -> Run:
+    assert work.config.search is not None  # noqa: S101 - there are trials only where there is a search
+    return _train(work, cell, settings, work.config.search.seed, verb="try")
+
+
+def _train_and_evaluate(work: _Work, cell: _Cell, settings: CellSettings, seed: int) -> Run:
+    trained = _train(work, cell, settings, seed, verb="train")
+    mask = work.config.evaluation.mask_history
+    done = trained.finished().evaluation.get("test")
+    work.stages.do(
+        f"evaluate {cell.label}, seed {seed}",
+        trained.path,
+        partial(evaluate, trained, mask_history=mask, dataset=work.dataset),
+        cached=done is not None and done.mask_history == mask,
+    )
+    return trained
+
+
+def _train(work: _Work, cell: _Cell, settings: CellSettings, seed: int, *, verb: str) -> Run:
+    names = {"student": cell.student, "method": cell.method}
+    planned = plan(work.dataset, settings, seed=seed, knowledge=work.knowledge, **names)
+    path = work.out / "runs" / f"{_slug(cell.student)}-{_slug(cell.method)}-seed{seed}-{planned.hash[:8]}"
+    return work.stages.do(
+        f"{verb} {cell.label}, seed {seed}",
+        path,
+        partial(train, work.dataset, settings, out=path, seed=seed, knowledge=work.knowledge, **names),
+        cached=(path / RESULT).is_file(),
+    )
+
+
+def _conclude(work: _Work, runs: Sequence[Run], choices: Sequence[Choice]) -> Comparison:
+    """Compare, examine the teacher, and write the summary and the report."""
+    evaluation, out = work.config.evaluation, work.out
+    key = hash_json(
+        {
+            "runs": [[run.path.name, run.config.label, run.config.hash] for run in runs],
+            "evaluation": evaluation.model_dump(mode="json"),
+            "search": [choice.model_dump(mode="json") for choice in choices],
+            "version": software().get("dllm2rec"),
+        }
+    )
+    cached = (out / CONCLUSION).is_file() and read_json(out / CONCLUSION).get("key") == key
+    if cached:
+        load = partial(Comparison.model_validate, read_json(out / COMPARISON))
+        return work.stages.do("compare and report", out / REPORT, load, cached=True)
+    comparison = work.stages.do("compare and report", out / REPORT, partial(_write, work, runs, choices), cached=False)
+    write_json(out / CONCLUSION, {"key": key})
+    return comparison
+
+
+def _write(work: _Work, runs: Sequence[Run], choices: Sequence[Choice]) -> Comparison:
+    evaluation, out = work.config.evaluation, work.out
+    evidence = gather(runs, mask_history=evaluation.mask_history)
+    comparison = tabulate(evidence, seed=evaluation.seed)
+    page = _examine(work, runs)
+    write_json(out / COMPARISON, comparison.model_dump(mode="json"))
+    write_json(out / "search.json", [choice.model_dump(mode="json") for choice in choices])
+    if page is not None:
+        write_json(out / "doctor.json", page.model_dump(mode="json"))
+    extras = Extras(name=work.config.name, page=page, choices=tuple(choices), times=work.stages.times())
+    write_summary(comparison, extras, out / "results.md")
+    write_report(evidence, comparison, extras, out / REPORT)
+    return comparison
+
+
+def _examine(work: _Work, runs: Sequence[Run]) -> Examination | None:
+    if work.knowledge is None:
+        return None
+    plain = [run for run in runs if not run.config.distilled]
+    return examine(work.knowledge, work.dataset, student=plain[0] if plain else None)
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")

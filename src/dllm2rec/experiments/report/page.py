@@ -1,0 +1,70 @@
+"""Verb `report`: one HTML file, which needs no network, from evidence."""
+
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+
+from dllm2rec.core.files import atomic_path
+from dllm2rec.experiments.evidence import Evidence
+from dllm2rec.experiments.report.cases import user_cards
+from dllm2rec.experiments.report.charts import scripts
+from dllm2rec.experiments.report.markup import answer, comparison_table, paragraph, section
+from dllm2rec.experiments.report.sections import (
+    agreement,
+    doctors_page,
+    search_table,
+    settings_and_versions,
+    slices,
+    training_curves,
+)
+from dllm2rec.experiments.results import Comparison
+from dllm2rec.experiments.summary import Extras
+
+
+def write_report(evidence: Evidence, comparison: Comparison, extras: Extras, file: Path) -> None:
+    """Write the report, atomically.
+
+    Args:
+        evidence: ranks on the split.
+        comparison: made of it.
+        extras: what else the experiment knows.
+        file: the HTML file.
+
+    Raises:
+        UserError: the disk refuses.
+    """
+    html = render(evidence, comparison, extras)
+    with atomic_path(file) as target:
+        target.write_text(html, encoding="utf-8")
+
+
+def render(evidence: Evidence, comparison: Comparison, extras: Extras) -> str:
+    """Return the report as HTML."""
+    plotly, theme = scripts()
+    skeleton = Template(files("dllm2rec.experiments.report").joinpath("skeleton.html").read_text(encoding="utf-8"))
+    return skeleton.substitute(
+        title=f"dllm2rec: {extras.name}", body=plotly + _body(evidence, comparison, extras), script=theme
+    )
+
+
+def _body(evidence: Evidence, comparison: Comparison, extras: Extras) -> str:
+    question = f"{extras.name}: did the language model teach the small one anything?"
+    parts = [
+        answer(question, comparison.verdict),
+        section("Results", *(comparison_table(table) for table in comparison.tables)),
+        section("Training", training_curves(evidence)),
+        section("For whom", *slices(evidence)),
+        section("Teacher against student", *agreement(evidence)),
+        section("The teacher, examined", *(doctors_page(extras.page) if extras.page else [])),
+        section(
+            "Ten users",
+            paragraph(
+                "Drawn with a fixed seed: some for whom the target rose, some for whom it fell, the rest as they come.",
+                style="soft",
+            ),
+            user_cards(evidence),
+        ),
+        section("Search on validation", search_table(extras)),
+        section("Settings and versions", *settings_and_versions(evidence, extras)),
+    ]
+    return "\n".join(part for part in parts if part)

@@ -1,0 +1,119 @@
+"""The parts of the report, each from evidence to HTML."""
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+
+from dllm2rec.evaluation.agreement import hit_rate_by_overlap, overlap, win_ratio
+from dllm2rec.evaluation.slices import Slice, history_slices, popularity_slices
+from dllm2rec.experiments.diagnosis import headline
+from dllm2rec.experiments.evidence import Evidence, Group, Taught
+from dllm2rec.experiments.examination import Examination
+from dllm2rec.experiments.report.charts import bar_chart, line_chart
+from dllm2rec.experiments.report.markup import folded, paragraph, plain_table
+from dllm2rec.experiments.summary import SEARCH_HEADER, Extras, search_rows, timing_lines
+from dllm2rec.training.runlog import read_log
+
+METRIC = "NDCG@20"
+
+
+def training_curves(evidence: Evidence) -> str:
+    """Validation NDCG@20 an epoch, of the first seed of each group."""
+    series = {}
+    for group in evidence.groups:
+        lines = read_log(group.runs[0].path)
+        if lines:
+            epochs = [float(line["epoch"]) for line in lines]
+            series[group.label] = (epochs, [line["validation"][METRIC] for line in lines])
+    caption = "Validation NDCG@20 after each epoch (first seed). The best epoch is the one that is tested."
+    return line_chart("curves", series, x="epoch", y=METRIC, caption=caption) if series else ""
+
+
+def slices(evidence: Evidence) -> list[str]:
+    """NDCG@20 by how often training saw the target, and by the length of the history."""
+    popularity = popularity_slices(evidence.examples, evidence.dataset.train_counts())
+    length = history_slices(evidence.examples)
+    return [
+        _slice_chart(
+            "by-popularity",
+            evidence,
+            popularity,
+            "By how often the item that came next occurs in training. One that never does can only be found by text.",
+        ),
+        _slice_chart("by-history", evidence, length, "By the number of items in the history."),
+    ]
+
+
+def _slice_chart(name: str, evidence: Evidence, parts: Sequence[Slice], caption: str) -> str:
+    names = [f"{part.name}<br>({int(part.rows.sum()):,})" for part in parts]
+    series = {
+        group.label: [float(group.values[METRIC][:, part.rows].mean()) for part in parts] for group in evidence.groups
+    }
+    return bar_chart(name, names, series, y=METRIC, caption=caption)
+
+
+def agreement(evidence: Evidence) -> list[str]:
+    """How each student stands to each teacher, on the examples that the teacher labelled."""
+    return [
+        part for taught in evidence.teachers for part in (_agreement_table(evidence, taught), _agreement_words(taught))
+    ]
+
+
+def _agreement_table(evidence: Evidence, taught: Taught) -> str:
+    header = ("student", "teacher better", "student better", "differ", "lists share", "hits in both", "hits in one")
+    return plain_table(header, [_agreement_row(evidence, taught, group) for group in evidence.groups])
+
+
+def _agreement_row(evidence: Evidence, taught: Taught, group: Group) -> tuple[str, ...]:
+    kept = taught.labelled
+    student = group.ranks[0].take(kept)
+    own = np.where(taught.ranks.rank <= 20, 1 / np.log2(taught.ranks.rank + 1), 0.0)
+    theirs = group.values[METRIC][0][kept]
+    wins = win_ratio(own, theirs)
+    assert taught.ranks.top_items is not None and student.top_items is not None  # noqa: S101, PT018 - always written
+    depth = min(student.top_items.shape[1], taught.ranks.top_items.shape[1])
+    lists = taught.ranks.top_items[:, :depth], student.top_items[:, :depth]
+    hits = hit_rate_by_overlap(*lists, evidence.examples.target[kept])
+    return (
+        group.label,
+        f"{wins.first:.1%}",
+        f"{wins.second:.1%}",
+        f"{wins.differing:,}",
+        f"{overlap(*lists):.2%}",
+        f"{hits.both:.2%}",
+        f"{hits.one:.2%}",
+    )
+
+
+def _agreement_words(taught: Taught) -> str:
+    count = int(taught.labelled.sum())
+    return paragraph(
+        f"On the {count:,} examples that {taught.name} labelled: who is better where the two differ in NDCG@20; how "
+        "much of their lists of 20 is the same; and how often an item in both lists, or in one, is what came next.",
+        style="notes",
+    )
+
+
+def doctors_page(page: Examination) -> list[str]:
+    """What the doctor says about the teacher."""
+    return [paragraph(headline(page)), *(paragraph(finding.text, style="soft") for finding in page.findings)]
+
+
+def search_table(extras: Extras) -> str:
+    """All trials of the search."""
+    return plain_table(SEARCH_HEADER, search_rows(extras.choices)) if extras.choices else ""
+
+
+def settings_and_versions(evidence: Evidence, extras: Extras) -> list[str]:
+    """What was run, and how long it took."""
+    dataset = json.dumps(evidence.dataset.manifest.model_dump(mode="json"), indent=2)
+    parts = [paragraph(line) for line in timing_lines(extras.times)] if extras.times else []
+    parts.append(folded("dataset", dataset))
+    for taught in evidence.teachers:
+        manifest = taught.knowledge.manifest.model_dump(mode="json")
+        parts.append(folded(f"teacher: {taught.name}", json.dumps(manifest, indent=2)))
+    for group in evidence.groups:
+        config = group.runs[0].config.model_dump(mode="json")
+        parts.append(folded(f"{group.label}, seed {group.runs[0].config.seed}", json.dumps(config, indent=2)))
+    return parts

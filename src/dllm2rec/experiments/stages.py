@@ -1,0 +1,89 @@
+"""The stages of an experiment: said as they end, timed, and remembered."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from dllm2rec.core.errors import UserError
+from dllm2rec.core.files import read_json, write_json
+from dllm2rec.experiments.cells import duration
+
+TIMES = "times.json"
+Result = TypeVar("Result")
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """What a stage did.
+
+    Attributes:
+        name: of the stage.
+        path: what it made.
+        cached: it was finished before.
+        seconds: that it took now.
+        error: why it failed, or None.
+        ours: whether the failure is a defect of ours.
+    """
+
+    name: str
+    path: Path
+    cached: bool
+    seconds: float
+    error: str | None = None
+    ours: bool = False
+
+
+@dataclass(kw_only=True)
+class Stages:
+    """Runs stages one after the other.
+
+    Attributes:
+        out: directory of the experiment; holds `times.json`, the seconds of each stage over all runs.
+        say: told in words what each stage did.
+        done: what ran.
+    """
+
+    out: Path
+    say: Say
+    done: list[Stage] = field(default_factory=list)
+
+    def do(self, name: str, path: Path, work: Callable[[], Result], *, cached: bool) -> Result:
+        """Run a stage; ``cached`` says that ``work`` will find it finished."""
+        if not cached:
+            self.say(f"{name} ...")
+        start = time.perf_counter()
+        try:
+            result = work()
+        finally:
+            seconds = time.perf_counter() - start
+            if not cached:
+                self._remember(name, seconds)
+        self.done.append(Stage(name=name, path=path, cached=cached, seconds=seconds))
+        self.say(f"{name}: cached, {path}" if cached else f"{name}: done in {duration(seconds)} s, {path}")
+        return result
+
+    def guard(self, name: str, path: Path, work: Callable[[], Result]) -> Result | None:
+        """Run something that others do not need: when it fails, that is noted and said, and None is returned."""
+        try:
+            return work()
+        except UserError as error:
+            failed = Stage(name=name, path=path, cached=False, seconds=0.0, error=str(error))
+        except Exception as error:
+            message = f"{type(error).__name__}: {error}"
+            failed = Stage(name=name, path=path, cached=False, seconds=0.0, error=message, ours=True)
+        self.done.append(failed)
+        self.say(f"{name}: FAILED, {failed.error}")
+        return None
+
+    def _remember(self, name: str, seconds: float) -> None:
+        times = self.times()
+        write_json(self.out / TIMES, times | {name: round(times.get(name, 0.0) + seconds, 2)})
+
+    def times(self) -> dict[str, float]:
+        """Return the seconds of each stage over all runs so far."""
+        file = self.out / TIMES
+        times: dict[str, float] = read_json(file) if file.is_file() else {}
+        return times

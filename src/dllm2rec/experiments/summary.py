@@ -1,0 +1,91 @@
+"""An experiment in Markdown: the answer, the tables, the doctor's page, the search, and how long it took."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dllm2rec.core.files import atomic_path
+from dllm2rec.experiments.cells import duration, markdown
+from dllm2rec.experiments.diagnosis import headline
+from dllm2rec.experiments.examination import Examination
+from dllm2rec.experiments.results import Comparison
+from dllm2rec.experiments.search import Choice
+from dllm2rec.experiments.verdict import figure
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extras:
+    """What an experiment knows beyond its tables.
+
+    Attributes:
+        name: of the experiment.
+        page: of the doctor.
+        choices: of the search.
+        times: seconds of each stage over all runs.
+    """
+
+    name: str
+    page: Examination | None = None
+    choices: tuple[Choice, ...] = ()
+    times: Mapping[str, float] = field(default_factory=dict)
+
+
+def write_summary(comparison: Comparison, extras: Extras, file: Path) -> None:
+    """Write the summary."""
+    parts = [f"# {extras.name}", f"**{comparison.verdict.headline}**", _bullets(comparison.verdict.lines)]
+    parts += [markdown(table) for table in comparison.tables]
+    if extras.page is not None:
+        lines = [finding.text for finding in extras.page.findings]
+        parts += ["## The teacher, examined", headline(extras.page), _bullets(lines)]
+    if extras.choices:
+        parts += ["## Search on validation", search_markdown(extras.choices)]
+    if extras.times:
+        parts += ["## How long it took", _bullets(timing_lines(extras.times))]
+    with atomic_path(file) as target:
+        target.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def search_rows(choices: Sequence[Choice]) -> list[tuple[str, ...]]:
+    """Return for each trial: student, method, what it sets, validation NDCG@20, epochs, and whether it was chosen."""
+    return [
+        (
+            choice.student,
+            choice.method,
+            ", ".join(f"{name}={value}" for name, value in flatten(trial.change).items()) or "as it stands",
+            figure(trial.validation),
+            str(trial.epochs),
+            "chosen" if index == choice.chosen else "",
+        )
+        for choice in choices
+        for index, trial in enumerate(choice.trials)
+    ]
+
+
+SEARCH_HEADER = ("student", "method", "trial", "validation NDCG@20", "epochs", "")
+
+
+def search_markdown(choices: Sequence[Choice]) -> str:
+    """Write the trials as a Markdown table."""
+    lines = [SEARCH_HEADER, ["---"] * len(SEARCH_HEADER), *search_rows(choices)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def timing_lines(times: Mapping[str, float]) -> list[str]:
+    """Say how long each kind of stage took."""
+    kinds: dict[str, list[float]] = {}
+    for name, seconds in times.items():
+        kinds.setdefault(name.split(" ")[0], []).append(seconds)
+    lines = [f"{kind}: {duration(sum(values))} s ({len(values)} in all)" for kind, values in kinds.items()]
+    return [*lines, f"together: {duration(sum(times.values()))} s"]
+
+
+def flatten(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    """Turn nested tables into names with dots."""
+    flat: dict[str, object] = {}
+    for name, value in values.items():
+        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return flat
+
+
+def _bullets(lines: Sequence[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
