@@ -23,7 +23,7 @@ def build(settings: StudentSettings) -> tuple[Student, dict[str, np.ndarray]]:
 
 def histories() -> np.ndarray:
     history = np.random.default_rng(0).integers(0, V, (6, L))
-    history[1, :2] = history[2, :4] = V
+    history[1, :2] = history[2, :4] = history[3] = V
     return history
 
 
