@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -22,18 +23,21 @@ class Progress(BaseModel):
     """Where a run is.
 
     Attributes:
-        epoch: whole epochs behind it.
-        seconds: spent on them.
-        finished: whether training has ended.
+        seconds: spent so far.
         stopping: of early stopping.
+        history: a line for each whole epoch behind it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
-    epoch: int
-    seconds: float
-    finished: bool
-    stopping: Stopping
+    seconds: float = 0.0
+    stopping: Stopping = Stopping()
+    history: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def epoch(self) -> int:
+        """Number of the last whole epoch, from 1; 0 before the first."""
+        return len(self.history)
 
 
 def save_best(run: Path, student: nn.Module) -> None:

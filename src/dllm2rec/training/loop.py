@@ -1,6 +1,5 @@
 """The one training loop. It knows no method by name and never sees the test split."""
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,10 +19,11 @@ from dllm2rec.distillation.base import Distiller
 from dllm2rec.evaluation.metrics import summary
 from dllm2rec.evaluation.ranks import rank_targets
 from dllm2rec.losses.base import Loss, SharedScorer
+from dllm2rec.losses.checks import NotFiniteError
 from dllm2rec.students.base import Student
 from dllm2rec.training.checkpoint import Progress, load_checkpoint, load_student_weights, save_best, save_checkpoint
-from dllm2rec.training.runlog import append_log, cut_log
-from dllm2rec.training.stopping import METRIC, Stopping
+from dllm2rec.training.runlog import append_log, write_log
+from dllm2rec.training.stopping import METRIC
 
 
 class FitSettings(BaseModel):
@@ -85,7 +85,8 @@ def fit(
     """Train a student until validation stops getting better, and give it the best weights.
 
     What is random in an epoch follows from the seed and the number of the epoch alone. So a run that is interrupted
-    and started again goes on after its last whole epoch and ends with the same weights as one that was not.
+    and started again goes on after its last whole epoch and ends with the same weights as one that was not. More
+    epochs or patience prolong a finished run; whatever else changes needs a directory of its own.
 
     Args:
         student: initialised; trained in place.
@@ -104,19 +105,18 @@ def fit(
     if len(train) == 0 or len(validation) == 0:
         raise ValueError("training and validation need at least one example each")
     optimizer = _optimizer(student, settings)
-    progress = load_checkpoint(run, student, optimizer) or Progress(
-        epoch=0, seconds=0.0, finished=False, stopping=Stopping(patience=settings.patience)
-    )
-    history = cut_log(run, progress.epoch)
+    progress = load_checkpoint(run, student, optimizer) or Progress()
+    write_log(run, list(progress.history))
+    step = _Step(student=student, loss=loss, distillers=distillers, optimizer=optimizer, settings=settings)
     with progress_bar(f"training {run.name}", settings.epochs, completed=progress.epoch) as advance:
-        while not (progress.finished or progress.epoch >= settings.epochs):
-            step = _Step(student=student, loss=loss, distillers=distillers, optimizer=optimizer, settings=settings)
-            progress, line = _epoch(step, train, validation, progress, run=run, seed=seed)
-            history.append(line)
-            _show(advance, line)
+        while not (
+            progress.epoch >= settings.epochs or progress.stopping.over(progress.epoch, patience=settings.patience)
+        ):
+            progress = _epoch(step, train, validation, progress, run=run, seed=seed)
+            _show(advance, progress.history[-1])
     load_student_weights(student, run)
     student.eval()
-    return _result(history, progress, len(train))
+    return _result(progress, len(train))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,17 +134,19 @@ class _Step:
             distiller.epoch(student, torch_generator(seed, "distiller", epoch))
         order, dropout, draws = (torch_generator(seed, name, epoch) for name in ("order", "dropout", "draws"))
         total = torch.zeros(())
-        for number, batch in enumerate(batches(train, batch_size=size, generator=order)):
-            value = self._loss(batch, dropout, draws)
+        for batch in batches(train, batch_size=size, generator=order):
+            try:
+                value = self._loss(batch, dropout, draws)
+            except NotFiniteError:
+                raise _diverged(epoch) from None
             self.optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(value)
             if self.settings.clip_norm is not None:
                 torch.nn.utils.clip_grad_norm_(student.parameters(), self.settings.clip_norm)
             self.optimizer.step()
             total += value.detach() * len(batch.target)
-            if number % 50 == 0:
-                _require_finite(total, epoch, number)
-        _require_finite(total, epoch, -(-len(train) // size))
+        if not (torch.isfinite(total) and all(torch.isfinite(weight).all() for weight in student.parameters())):
+            raise _diverged(epoch)
         return float(total) / len(train)
 
     def _loss(self, batch: Batch, dropout: torch.Generator, draws: torch.Generator) -> Tensor:
@@ -156,9 +158,7 @@ class _Step:
         return value
 
 
-def _epoch(
-    step: _Step, train: Examples, validation: Examples, before: Progress, *, run: Path, seed: int
-) -> tuple[Progress, dict[str, Any]]:
+def _epoch(step: _Step, train: Examples, validation: Examples, before: Progress, *, run: Path, seed: int) -> Progress:
     start = time.perf_counter()
     epoch = before.epoch + 1
     loss = step.epoch(train, epoch, seed)
@@ -169,14 +169,10 @@ def _epoch(
         save_best(run, step.student)
     line = {"epoch": epoch, "loss": loss, "train_seconds": round(trained, 4), "validation": metrics}
     append_log(run, line)
-    progress = Progress(
-        epoch=epoch,
-        seconds=before.seconds + time.perf_counter() - start,
-        finished=stopping.over(epoch) or epoch >= step.settings.epochs,
-        stopping=stopping,
-    )
+    seconds = before.seconds + time.perf_counter() - start
+    progress = Progress(seconds=seconds, stopping=stopping, history=(*before.history, line))
     save_checkpoint(run, step.student, step.optimizer, progress)
-    return progress, line
+    return progress
 
 
 def _optimizer(student: Student, settings: FitSettings) -> torch.optim.Optimizer:
@@ -184,26 +180,25 @@ def _optimizer(student: Student, settings: FitSettings) -> torch.optim.Optimizer
     return kind(student.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
 
 
-def _require_finite(total: Tensor, epoch: int, step: int) -> None:
-    if not math.isfinite(float(total)):
-        raise UserError(
-            f"the loss is not finite in epoch {epoch}, by step {step}; lower training.learning_rate, "
-            "or set training.clip_norm=1.0"
-        )
+def _diverged(epoch: int) -> UserError:
+    return UserError(
+        f"training diverged in epoch {epoch}: the loss is not finite; lower training.learning_rate, "
+        "or set training.clip_norm=1.0"
+    )
 
 
 def _show(advance: Advance, line: dict[str, Any]) -> None:
     advance(note=f"loss {line['loss']:.4f}, validation {METRIC} {line['validation'][METRIC]:.4f}")
 
 
-def _result(history: list[dict[str, Any]], progress: Progress, examples: int) -> FitResult:
-    best = history[progress.stopping.best_epoch - 1]
+def _result(progress: Progress, examples: int) -> FitResult:
+    history, best = progress.history, progress.stopping.best_epoch
     seconds = sum(line["train_seconds"] for line in history)
     return FitResult(
-        best_epoch=progress.stopping.best_epoch,
-        best_validation=best["validation"],
+        best_epoch=best,
+        best_validation=history[best - 1]["validation"],
         epochs_run=progress.epoch,
         seconds=progress.seconds,
         examples_per_second=examples * len(history) / max(seconds, 1e-9),
-        history=history,
+        history=list(history),
     )

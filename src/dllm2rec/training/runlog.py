@@ -23,14 +23,11 @@ def read_log(run: Path) -> list[dict[str, Any]]:
 
 def append_log(run: Path, line: dict[str, Any]) -> None:
     """Add the line of an epoch."""
-    run.mkdir(parents=True, exist_ok=True)
     with (run / FILE).open("a", encoding="utf-8") as handle:
         handle.write(json.dumps(line, allow_nan=False) + "\n")
 
 
-def cut_log(run: Path, epoch: int) -> list[dict[str, Any]]:
-    """Drop the lines beyond ``epoch``, which a resumed run will write again, and return the rest."""
-    kept = [line for line in read_log(run) if line["epoch"] <= epoch]
+def write_log(run: Path, lines: list[dict[str, Any]]) -> None:
+    """Write the lines of the epochs that the checkpoint knows; a run that resumes adds the others again."""
     with atomic_path(run / FILE) as target:
-        target.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-    return kept
+        target.write_text("".join(json.dumps(line, allow_nan=False) + "\n" for line in lines), encoding="utf-8")

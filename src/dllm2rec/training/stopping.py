@@ -9,14 +9,12 @@ class Stopping(BaseModel):
     """What early stopping remembers between epochs.
 
     Attributes:
-        patience: epochs without a better validation value after which training ends.
         best: greatest value so far.
         best_epoch: its epoch, from 1; 0 before the first.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    patience: int
     best: float = float("-inf")
     best_epoch: int = 0
 
@@ -26,6 +24,6 @@ class Stopping(BaseModel):
             return self.model_copy(update={"best": value, "best_epoch": epoch})
         return self
 
-    def over(self, epoch: int) -> bool:
-        """Tell whether the patience is at its end."""
-        return epoch - self.best_epoch >= self.patience
+    def over(self, epoch: int, *, patience: int) -> bool:
+        """Tell whether ``patience`` epochs have passed without a better value."""
+        return epoch - self.best_epoch >= patience

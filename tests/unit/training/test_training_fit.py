@@ -22,7 +22,7 @@ from dllm2rec.students.sasrec import SASRecSettings
 from dllm2rec.training import FitResult, FitSettings, checkpoint, fit
 from dllm2rec.training import loop as loop_module
 from dllm2rec.training.checkpoint import load_student_weights
-from dllm2rec.training.runlog import cut_log, read_log
+from dllm2rec.training.runlog import read_log
 from dllm2rec.training.stopping import Stopping
 
 ITEMS = 12
@@ -102,19 +102,9 @@ def test_a_student_learns_a_cycle_by_heart(tmp_path: Path) -> None:
 def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(tmp_path: Path) -> None:
     whole, _ = train(tmp_path / "whole", epochs=5)
     train(tmp_path / "parts", epochs=2)
-    resumed, result = train_more(tmp_path / "parts", epochs=5)
+    resumed, result = train(tmp_path / "parts", epochs=5)
     assert_same(weights(whole), weights(resumed))
     assert [line["epoch"] for line in result.history] == [1, 2, 3, 4, 5]
-
-
-def train_more(run: Path, *, epochs: int) -> tuple[Student, FitResult]:
-    """Continue a run whose last checkpoint says that its few epochs were all: as a kill would have left it."""
-    model = student()
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.01, fused=True)
-    progress = checkpoint.load_checkpoint(run, model, optimizer)
-    assert progress is not None
-    checkpoint.save_checkpoint(run, model, optimizer, progress.model_copy(update={"finished": False}))
-    return train(run, epochs=epochs)
 
 
 @pytest.mark.parametrize("moment", ["save_best", "append_log", "save_checkpoint"])
@@ -219,10 +209,10 @@ def test_early_stopping_restores_the_best_epoch(tmp_path: Path, monkeypatch: pyt
 
 
 def test_stopping_by_hand() -> None:
-    state = Stopping(patience=2).see(0.3, 1)
+    state = Stopping().see(0.3, 1)
     assert state.see(0.3, 2).best_epoch == 1
-    assert not state.over(2)
-    assert state.over(3)
+    assert not state.over(2, patience=2)
+    assert state.over(3, patience=2)
 
 
 def test_a_loss_that_is_not_finite_says_what_to_lower(tmp_path: Path) -> None:
@@ -230,7 +220,7 @@ def test_a_loss_that_is_not_finite_says_what_to_lower(tmp_path: Path) -> None:
         def __call__(self, scorer: Scorer, hidden: Tensor, batch: Batch, generator: torch.Generator) -> Tensor:
             return hidden.sum() * float("nan")
 
-    with pytest.raises(UserError, match=r"epoch 1, by step 0; lower training\.learning_rate"):
+    with pytest.raises(UserError, match=r"diverged in epoch 1: .*lower training\.learning_rate"):
         fit(
             student=student(),
             loss=Broken(),
@@ -272,8 +262,26 @@ def test_checkpoints_that_are_damaged_missing_or_of_another_student(tmp_path: Pa
         train(tmp_path, epochs=2)
 
 
-def test_a_line_that_a_kill_cut_is_dropped(tmp_path: Path) -> None:
-    (tmp_path / "metrics.jsonl").write_text('{"epoch": 1}\n{"epoch": 2}\n{"epo')
+def test_a_real_loss_that_diverges_is_the_users_to_mend(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="training diverged in epoch"):
+        fit(
+            student=student(),
+            loss=BCELoss(negatives=1, reduction="sum"),
+            distillers=(),
+            train=cyclic(200),
+            validation=cyclic(10),
+            settings=FitSettings(epochs=9, batch_size=16, learning_rate=1e30),
+            run=tmp_path,
+            seed=0,
+        )
+
+
+def test_a_line_that_a_kill_cut_is_dropped_and_the_log_is_written_from_the_checkpoint(tmp_path: Path) -> None:
+    _, result = train(tmp_path, epochs=2)
+    log = tmp_path / "metrics.jsonl"
+    whole = log.read_text()
+    log.write_text(whole + '{"epo')
     assert [line["epoch"] for line in read_log(tmp_path)] == [1, 2]
-    assert cut_log(tmp_path, 1) == [{"epoch": 1}]
-    assert (tmp_path / "metrics.jsonl").read_text() == '{"epoch": 1}\n'
+    log.unlink()
+    assert train(tmp_path, epochs=2)[1].history == result.history
+    assert log.read_text() == whole
