@@ -11,6 +11,12 @@ from typer.testing import CliRunner
 from dllm2rec.cli.main import app
 
 USERS, ITEMS, EVENTS = 40, 30, 14
+SMALL_TEACHER = [
+    *("--set", "tuning.examples=8", "--set", "tuning.validation_examples=4", "--set", "tuning.epochs=1"),
+    *("--set", "tuning.batch_size=4", "--set", "tuning.micro_batch_size=4", "--set", "title_tokens=8"),
+    *("--set", "depth=25", "--set", "shard_size=100"),
+]
+SMALL_TRAINING = ["--set", "training.epochs=3", "--set", "training.batch_size=64", "--set", "student.dim=16"]
 
 
 @dataclass(frozen=True)
@@ -57,11 +63,16 @@ def log_rows() -> list[tuple[str, int, int]]:
     return rows
 
 
+def item_titles() -> list[str]:
+    """One title an item; the first needs escaping in HTML."""
+    return ["Dogs & <b>cats</b>", *(f"Title {n} of the {'red' if n % 2 else 'blue'} things" for n in range(1, ITEMS))]
+
+
 def write_log(folder: Path, rows: list[tuple[Any, Any, Any]], items: list[tuple[Any, Any]] | None = None) -> list[str]:
     """Write a log as two CSV files and return the arguments that name them."""
     folder.mkdir(parents=True, exist_ok=True)
     if items is None:
-        items = [(item, f"Title {item} of the {'red' if item % 2 else 'blue'} things") for item in range(ITEMS)]
+        items = list(enumerate(item_titles()))
     interactions, catalogue = folder / "log.csv", folder / "items.csv"
     interactions.write_text("user,item,time\n" + "".join(f"{user},{item},{time}\n" for user, item, time in rows))
     catalogue.write_text("item,title\n" + "".join(f"{item},{title}\n" for item, title in items))

@@ -69,7 +69,7 @@ def _narrow(here: Any, part: str | int) -> tuple[Any, bool]:
     candidates = [candidate for candidate in _alternatives(here) if candidate is not type(None)]
     models = [candidate for candidate in candidates if _is_model(candidate)]
     for candidate in models if len(candidates) > 1 else []:
-        if part in _tags(candidate) and part not in candidate.model_fields:
+        if part in _tags(candidate):
             return candidate, True
     return (models or candidates or [None])[0], False
 

@@ -1,0 +1,221 @@
+"""`dllm2rec run`: the whole experiment, twice, interrupted, with a cell that fails."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from cli_helpers import SMALL_TEACHER, call, log_rows, refused, write_log
+
+CONFIG = """
+name = "small"
+seeds = [1, 2]
+[dataset]
+interactions = "log.csv"
+items = "items.csv"
+[dataset.split]
+kind = "paper"
+history = 5
+[teacher]
+{teacher}
+[students.SASRec.student]
+kind = "sasrec"
+dim = 16
+[students.DROS]
+student = {{ kind = "sasrec", dim = 16 }}
+loss = {{ kind = "dros" }}
+[methods.plain]
+kind = "none"
+[methods.taught]
+kind = "dllm2rec"
+embedding = {embedding}
+[search]
+trials.plain = [{{}}, {{ training.weight_decay = 1e-3 }}]
+trials.taught = [{{ method.lambda_d = 0.3 }}, {{ method.lambda_d = 1.0 }}]
+[training]
+epochs = 3
+batch_size = 64
+"""
+COUNTING = 'kind = "reference"'
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """An experiment whose teacher counts."""
+    write_log(tmp_path, list(log_rows()))
+    file = tmp_path / "small.toml"
+    file.write_text(CONFIG.format(teacher=COUNTING, embedding="false"))
+    return file
+
+
+def test_an_experiment_with_a_language_model(tmp_path: Path, llm: Path) -> None:
+    write_log(tmp_path, list(log_rows()))
+    teacher = [f'kind = "bigrec"\nllm = "{llm}"', "limits.validation = 10", "limits.test = 12"]
+    teacher += [text for text in SMALL_TEACHER if text != "--set"]
+    file, out = tmp_path / "small.toml", tmp_path / "out"
+    file.write_text(CONFIG.format(teacher="\n".join(teacher), embedding="true"))
+    first = call("run", file, "--out", out, "--json")
+    assert first.code == 0, first.err
+    assert not any(stage["cached"] for stage in first.json["stages"] if stage["name"].startswith(("prepare", "teach")))
+    whole, labelled = first.json["comparison"]["tables"]
+    names = ["SASRec, plain", "SASRec, taught", "DROS, plain", "DROS, taught"]
+    assert [row["label"] for row in whole["rows"] if row["kind"] == "student"] == names
+    assert all(row["seeds"] == [1, 2] for row in whole["rows"] if row["kind"] == "student")
+    assert labelled["examples"] == 12
+    for name in ("report.html", "results.md", "comparison.json", "search.json", "doctor.json"):
+        assert (out / name).is_file(), name
+    summary = (out / "results.md").read_text()
+    for words in ("## The teacher, examined", "method.lambda_d=0.3", "chosen", "together:"):
+        assert words in summary, words
+    choices = first.json["search"]
+    assert [len(choice["trials"]) for choice in choices] == [2] * 4
+    for choice in choices:
+        values = [trial["validation"] for trial in choice["trials"]]
+        assert values[choice["chosen"]] == max(values)
+
+    start = time.monotonic()
+    second = call("run", file, "--out", out, "--json")
+    assert time.monotonic() - start < 5
+    assert all(stage["cached"] for stage in second.json["stages"])
+    assert second.json["comparison"] == first.json["comparison"]
+    assert "teach: cached" in second.err
+
+
+def test_a_changed_setting_redoes_what_depends_on_it_alone(config: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    first = call("run", config, "--out", out, "--json")
+    assert first.code == 0, first.err
+    second = call("run", config, "--out", out, "--set", "methods.taught.top_k=5", "--json")
+    fresh = [stage["name"] for stage in second.json["stages"] if not stage["cached"]]
+    assert fresh
+    assert all("taught" in name or name == "compare and report" for name in fresh)
+    (tmp_path / "log.csv").write_text((tmp_path / "log.csv").read_text() + "u0,3,2000000\n")
+    third = call("run", config, "--out", out, "--json")
+    assert not any(stage["cached"] for stage in third.json["stages"] if stage["name"].startswith(("prepare", "teach")))
+
+
+def test_a_cell_that_fails_leaves_the_others(config: Path, tmp_path: Path) -> None:
+    outcome = call("run", config, "--out", tmp_path / "out", "--set", "methods.taught.top_k=200", "--json")
+    assert outcome.code == 2
+    assert "failed: search SASRec, taught" in outcome.err
+    rows = outcome.json["comparison"]["tables"][0]["rows"]
+    assert [row["label"] for row in rows if row["kind"] == "student"] == ["SASRec, plain", "DROS, plain"]
+    mended = call("run", config, "--out", tmp_path / "out", "--json")
+    assert mended.code == 0
+    cached = [stage["name"] for stage in mended.json["stages"] if stage["cached"]]
+    assert "train DROS, plain, seed 2" in cached
+
+
+def test_a_defect_in_a_cell_is_ours(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dllm2rec.experiments import running
+
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("no")
+
+    monkeypatch.setattr(running, "build_distillers", broken)
+    outcome = call("run", config, "--out", tmp_path / "out")
+    assert outcome.code == 1
+    assert "ZeroDivisionError: no" in outcome.err
+    assert "SASRec, plain" in " ".join(outcome.out.split())
+
+
+def test_ctrl_c_and_again(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dllm2rec.training import loop
+
+    calls = []
+    save = loop.save_checkpoint
+
+    def interrupt(*arguments: object) -> None:
+        save(*arguments)  # type: ignore[arg-type]  # passed on as it came
+        calls.append(1)
+        if len(calls) == 8:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "save_checkpoint", interrupt)
+        outcome = call("run", config, "--out", tmp_path / "out")
+    assert outcome.code == 130
+    assert "the same command again goes on" in outcome.err
+    again = call("run", config, "--out", tmp_path / "out", "--json")
+    assert again.code == 0, again.err
+    fresh = call("run", config, "--out", tmp_path / "fresh", "--json")
+    for one, other in zip(*(found.json["comparison"]["tables"][0]["rows"] for found in (again, fresh)), strict=True):
+        assert one["metrics"] == other["metrics"]
+
+
+def test_kill_9_and_again(config: Path, tmp_path: Path) -> None:
+    program = [sys.executable, "-c", "from dllm2rec.cli.main import main; main()", "run", str(config)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    running = subprocess.Popen([*program, "--out", str(tmp_path / "out")], stderr=subprocess.PIPE, env=environment)
+    assert running.stderr is not None
+    for line in running.stderr:
+        if line.startswith(b"try SASRec, taught"):
+            break
+    running.send_signal(signal.SIGKILL)
+    running.communicate()
+    again = call("run", config, "--out", tmp_path / "out", "--json")
+    assert again.code == 0, again.err
+    cached = [stage["name"] for stage in again.json["stages"] if stage["cached"]]
+    assert "teach" in cached
+    assert "train SASRec, plain, seed 1" in cached
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--set", "methods.tought.kind=none", "--set", "search.trials.tough=[]"], ["search.trials", "tough"]),
+        (["--set", "training.epochs=-1"], ["small.toml", "training.epochs", "greater than 0"]),
+        (["--set", "students.SASRec.student.kind=sas"], ["students.SASRec.student.kind", "did you mean 'sasrec'"]),
+        (["--set", "students.SASRec.student.dims=3"], ["students.SASRec.student.dims", "did you mean 'dim'"]),
+        (["--set", "teacher.dept=3"], ["teacher.dept", "did you mean 'depth'"]),
+        (["--set", "teacher.kind=gpt"], ["teacher.kind", "gpt"]),
+        (["--set", "seeds=[1, 1]"], ["seed"]),
+        (["--set", "seeds=[]"], ["seeds"]),
+        (["--set", "dataset.source=ml-100k"], ["dataset", "either a source"]),
+        (["--set", "dataset.interactions=absent.csv"], ["absent.csv", "no such file"]),
+        (["--set", "search.trials.plain=[]"], ["same number of trials"]),
+        (
+            ["--set", "search.trials.plain=[{method.lambda_d = 1}, {}]"],
+            ["search.trials.plain.0", "SASRec", "method.lambda_d"],
+        ),
+    ],
+)
+def test_bad_experiments(options: list[str], words: list[str], config: Path, tmp_path: Path) -> None:
+    refused(call("run", config, *options, "--out", tmp_path / "out"), *words)
+    assert not list((tmp_path / "out").glob("dataset-*"))
+
+
+def test_experiments_that_are_no_toml_or_not_there(tmp_path: Path) -> None:
+    refused(call("run", tmp_path / "no.toml"), "no.toml", "no such file")
+    (tmp_path / "bad.toml").write_text("name = ")
+    refused(call("run", tmp_path / "bad.toml"), "bad.toml", "not a TOML file")
+    (tmp_path / "empty.toml").write_text("")
+    refused(call("run", tmp_path / "empty.toml"), "dataset is missing")
+    (tmp_path / "taught.toml").write_text(
+        '[dataset]\nsource = "ml-100k"\n[students.a.student]\nkind = "caser"\n[methods.b]\nkind = "dllm2rec"\n'
+    )
+    refused(call("run", tmp_path / "taught.toml"), "needs a teacher")
+
+
+def test_an_output_directory_that_holds_something_else(config: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("mine")
+    refused(call("run", config, "--out", tmp_path / "mine"), "something else")
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+
+
+def test_the_experiments_that_come_along_are_sound() -> None:
+    from dllm2rec.experiments.config import load_config
+    from dllm2rec.experiments.teaching import resolve_teacher
+
+    files = sorted((Path(__file__).parents[2] / "configs").glob("*.toml"))
+    assert {file.stem for file in files} >= {"demo", "toys"}
+    for file in files:
+        config = load_config(file)
+        assert config.teacher is not None
+        assert resolve_teacher(config.teacher).model_dump(mode="json")["kind"] == "bigrec"
+        assert json.dumps(config.model_dump(mode="json"))

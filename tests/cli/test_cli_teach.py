@@ -1,0 +1,179 @@
+"""`dllm2rec teach` and `doctor`: good and bad teachers, good and damaged knowledge."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli_helpers import SMALL_TEACHER, call, log_rows, refused, write_log
+from safetensors.numpy import load_file, save_file
+
+
+def test_the_same_again_is_there_at_once_and_more_labels_are_added(dataset: Path, llm: Path, knowledge: Path) -> None:
+    limits = ["--limit", "validation=10", "--limit", "test=12"]
+    again = call("teach", dataset, "--llm", llm, *limits, *SMALL_TEACHER, "--out", knowledge, "--json")
+    assert again.json["labels"]["test"] == 12
+    more = call(
+        "teach", dataset, "--llm", llm, "--limit", "validation=10", *SMALL_TEACHER, "--out", knowledge, "--json"
+    )
+    assert more.json["labels"]["test"] > 12
+    assert more.json["labels"]["train"] == again.json["labels"]["train"] > 100
+
+
+def test_a_plain_limit_and_chosen_splits(dataset: Path, tmp_path: Path) -> None:
+    outcome = call(
+        *("teach", dataset, "--teacher", "reference", "--split", "train", "--split", "test", "--limit", 20),
+        *("--out", tmp_path / "k", "--json"),
+    )
+    assert outcome.json["labels"] == {"train": 20, "validation": 0, "test": 20}
+
+
+def test_labels_that_are_there_already_for_another_teacher_stay(dataset: Path, llm: Path, knowledge: Path) -> None:
+    before = sorted(path.name for path in knowledge.iterdir())
+    outcome = call("teach", dataset, "--llm", llm, "--seed", 7, *SMALL_TEACHER, "--out", knowledge)
+    refused(outcome, "seed is 0, asked for 7")
+    assert sorted(path.name for path in knowledge.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--limit", "many"], ["--limit many", "number"]),
+        (["--limit", "trian=3"], ["--limit trian=3"]),
+        (["--limit", "train=999999"], ["train", "999999"]),
+        (["--split", "tset"], ["--split tset", "did you mean 'test'"]),
+        (["--set", "tuning.exmaples=3"], ["tuning.exmaples", "did you mean 'examples'"]),
+        (["--set", "tuning.dropout=1"], ["tuning.dropout", "at least 0 and less than 1"]),
+    ],
+)
+def test_bad_settings(options: list[str], words: list[str], dataset: Path, llm: Path, tmp_path: Path) -> None:
+    refused(call("teach", dataset, "--llm", llm, *options, "--out", tmp_path / "k"), *words)
+    assert not (tmp_path / "k").exists()
+
+
+def test_models_that_are_not_there(dataset: Path, tmp_path: Path) -> None:
+    out = tmp_path / "k"
+    refused(call("teach", dataset, "--llm", "smollm-135m", "--out", out), "smollm-135m", "did you mean 'smollm2-135m'")
+    refused(call("teach", dataset, "--llm", tmp_path / "no.gguf", "--out", out), "no.gguf")
+    (tmp_path / "empty").mkdir()
+    refused(call("teach", dataset, "--llm", tmp_path / "empty", "--out", out), "config.json")
+    refused(call("teach", dataset, "--teacher", "encoder", "--model", "./nothing", "--out", out), "minilm")
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("content", [b"not a model", b"GGUF" + b"\x03\x00\x00\x00" + b"\xff" * 64])
+def test_a_gguf_that_is_none(content: bytes, dataset: Path, tmp_path: Path) -> None:
+    file = tmp_path / "model.gguf"
+    file.write_bytes(content)
+    refused(call("teach", dataset, "--llm", file, "--out", tmp_path / "k"), "model.gguf", "GGUF")
+    assert not (tmp_path / "k").exists()
+
+
+def test_a_directory_that_is_no_dataset(tmp_path: Path) -> None:
+    refused(call("teach", tmp_path, "--teacher", "reference", "--out", tmp_path / "k"), "not a dataset", "prepare")
+    refused(call("teach", tmp_path / "no", "--teacher", "reference", "--out", tmp_path / "k"), "not a dataset")
+
+
+def test_an_output_directory_that_holds_something_else(dataset: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    refused(call("teach", dataset, "--teacher", "reference", "--out", tmp_path), "something else")
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_the_doctor_speaks_and_counts(dataset: Path, taught: Path, runs: dict[str, Path]) -> None:
+    page = call("doctor", taught, "--dataset", dataset, "--student-run", runs["plain"], "--json").json
+    assert page["coverage"]["test"]["labelled"] == 12
+    assert {rival["name"] for rival in page["rivals"]} == {"popularity", "item-kNN", "sasrec, plain"}
+    assert {rival["examples"] for rival in page["rivals"] if rival["split"] == "test"} == {12}
+    assert page["vectors"] == {"items": 30, "size": 32, "constant_columns": 0, "repeated": 0, "zero": 0}
+    assert page["texts"]["texts"] == sum(part["labelled"] for part in page["coverage"].values())
+    words = call("doctor", taught, "--dataset", dataset).out
+    assert "of mean" not in words
+    for word in (
+        "labelled 12 of",
+        "popularity",
+        "item-kNN",
+        "No plain student was given",
+        "generated texts",
+        "weights",
+    ):
+        assert word in " ".join(words.split()), word
+
+
+def damage_shard(knowledge: Path) -> None:
+    shard = knowledge / "labels-000000.parquet"
+    shard.write_bytes(shard.read_bytes()[:-100])
+
+
+def lose_shard(knowledge: Path) -> None:
+    (knowledge / "labels-000000.parquet").unlink()
+
+
+def shrink_vectors(knowledge: Path) -> None:
+    vectors = load_file(knowledge / "item_vectors.safetensors")["item_vectors"]
+    save_file({"item_vectors": np.ascontiguousarray(vectors[:, :-1])}, knowledge / "item_vectors.safetensors")
+
+
+def spoil_vectors(knowledge: Path) -> None:
+    vectors = load_file(knowledge / "item_vectors.safetensors")["item_vectors"]
+    vectors[3, 0] = np.nan
+    save_file({"item_vectors": vectors}, knowledge / "item_vectors.safetensors")
+
+
+def lose_manifest(knowledge: Path) -> None:
+    (knowledge / "manifest.json").unlink()
+
+
+def cut_manifest(knowledge: Path) -> None:
+    (knowledge / "manifest.json").write_text('{"format_version": 1, ')
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (damage_shard, ["labels-000000.parquet", "cut"]),
+        (lose_shard, ["labels-000000.parquet", "missing"]),
+        (shrink_vectors, ["item_vectors.safetensors", "shape"]),
+        (spoil_vectors, ["item_vectors.safetensors", "not finite", "item 3"]),
+        (lose_manifest, ["not a knowledge directory"]),
+        (cut_manifest, ["manifest.json", "JSON"]),
+    ],
+)
+def test_damaged_knowledge_is_refused_by_doctor_and_train(
+    damage: object, words: list[str], dataset: Path, knowledge: Path, tmp_path: Path
+) -> None:
+    assert callable(damage)
+    damage(knowledge)
+    refused(call("doctor", knowledge, "--dataset", dataset), *words)
+    refused(call("train", dataset, "--knowledge", knowledge, "--out", tmp_path / "run"), *words)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_damaged_shard_is_mended_by_teaching_again(dataset: Path, llm: Path, taught: Path, knowledge: Path) -> None:
+    damage_shard(knowledge)
+    limits = ["--limit", "validation=10", "--limit", "test=12"]
+    mended = call("teach", dataset, "--llm", llm, *limits, *SMALL_TEACHER, "--out", knowledge, "--json")
+    whole = call("teach", dataset, "--llm", llm, *limits, *SMALL_TEACHER, "--out", taught, "--json")
+    assert mended.json["hash"] == whole.json["hash"]
+
+
+def test_knowledge_of_another_dataset(taught: Path, tmp_path: Path) -> None:
+    files = write_log(tmp_path / "in", list(reversed(log_rows())))
+    assert call("prepare", *files, "--out", tmp_path / "other").code == 0
+    made_of = json.loads((taught / "manifest.json").read_text())["dataset_hash"]
+    refused(call("doctor", taught, "--dataset", tmp_path / "other"), "another dataset", made_of)
+    refused(
+        call("train", tmp_path / "other", "--knowledge", taught, "--out", tmp_path / "run"), "another dataset", made_of
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_original_codes_files_come_in(dataset: Path, tmp_path: Path) -> None:
+    count = json.loads((dataset / "dataset.json").read_text())["counts"]["train"]
+    source = tmp_path / "files"
+    source.mkdir()
+    np.savetxt(source / "myrank_train.txt", np.tile(np.arange(10), (count, 1)), fmt="%d")
+    np.savetxt(source / "confidence_train.txt", np.tile(np.arange(10.0), (count, 1)))
+    outcome = call("teach", dataset, "--import", source, "--out", tmp_path / "k", "--json")
+    assert outcome.json["labels"] == {"train": count, "validation": 0, "test": 0}
+    refused(call("teach", dataset, "--import", tmp_path / "no", "--out", tmp_path / "k2"), "no such directory")

@@ -1,0 +1,205 @@
+"""`dllm2rec train`, `evaluate`, `compare` and `report`, and what wrong requests get."""
+
+import errno
+import json
+import shutil
+from pathlib import Path
+
+import polars as pl
+import pytest
+from cli_helpers import SMALL_TRAINING, call, log_rows, refused, write_log
+
+
+def test_a_run_says_what_it_is_and_the_same_again_is_there(dataset: Path, runs: dict[str, Path]) -> None:
+    config = json.loads((runs["plain"] / "config.json").read_text())
+    assert config["settings"]["training"]["epochs"] == 3
+    assert config["dataset"]["hash"] == json.loads((dataset / "dataset.json").read_text())["content_hash"]
+    assert config["software"]["torch"]
+    lines = (runs["plain"] / "metrics.jsonl").read_text().splitlines()
+    again = call("train", dataset, *SMALL_TRAINING, "--out", runs["plain"], "--json").json
+    assert again["epochs_run"] == len(lines) == 3
+    assert again["hash"] == config["hash"]
+
+
+def test_a_distilled_run_knows_its_teacher(runs: dict[str, Path], taught: Path) -> None:
+    config = json.loads((runs["distilled"] / "config.json").read_text())
+    assert Path(config["knowledge"]["path"]) == taught
+    assert config["settings"]["student"]["output"] == "tied"
+    assert json.loads((runs["distilled"] / "result.json").read_text())["fit"]["labelled"] > 100
+
+
+def test_the_same_seed_gives_the_same_ranks_and_another_seed_others(dataset: Path, tmp_path: Path) -> None:
+    ranks = []
+    for name, seed in (("a", 5), ("b", 5), ("c", 6)):
+        assert call("train", dataset, *SMALL_TRAINING, "--seed", seed, "--out", tmp_path / name).code == 0
+        assert call("evaluate", tmp_path / name).code == 0
+        ranks.append(pl.read_parquet(tmp_path / name / "ranks-test.parquet"))
+    assert ranks[0].equals(ranks[1])
+    assert not ranks[0].equals(ranks[2])
+
+
+def test_evaluate_on_both_splits_with_and_without_the_history(runs: dict[str, Path]) -> None:
+    test = call("evaluate", runs["plain"], "--json").json
+    validation = call("evaluate", runs["plain"], "--split", "validation", "--json").json
+    assert test["examples"] > 0
+    assert set(test["metrics"]) == {f"{m}@{k}" for m in ("HR", "NDCG", "MRR") for k in (5, 10, 20)} | {"coverage@20"}
+    result = json.loads((runs["plain"] / "result.json").read_text())
+    assert validation["metrics"]["NDCG@20"] == pytest.approx(result["fit"]["validation"]["NDCG@20"])
+    masked = call("evaluate", runs["plain"], "--mask-history", "--json").json
+    assert masked["metrics"] != test["metrics"]
+    assert call("evaluate", runs["plain"], "--json").json["metrics"] == test["metrics"]
+
+
+def test_compare_puts_references_teacher_and_students_in_one_table(runs: dict[str, Path]) -> None:
+    found = call("compare", runs["plain"], runs["distilled"], "--json").json
+    whole, labelled = found["tables"]
+    assert [row["label"] for row in whole["rows"]] == [
+        "popularity (no training)",
+        "item-kNN (no training)",
+        "sasrec, plain",
+        "sasrec, dllm2rec (paper)",
+    ]
+    assert labelled["examples"] == 12
+    assert [row["kind"] for row in labelled["rows"]] == ["reference", "reference", "teacher", "student", "student"]
+    versus = whole["rows"][3]["versus"]
+    assert versus["baseline"] == "sasrec, plain"
+    assert 0 < versus["p_value"] <= 1
+    assert all(row["seconds_per_1000"] > 0 for row in labelled["rows"])
+    words = " ".join(call("compare", runs["plain"], runs["distilled"]).out.split())
+    for word in ("Split: paper, test part", "dllm2rec (paper)", "Seeds: 1", "validation NDCG@20 only", "mean rank"):
+        assert word in words, word
+
+
+def test_runs_that_differ_in_the_seed_become_one_row(dataset: Path, runs: dict[str, Path], tmp_path: Path) -> None:
+    assert call("train", dataset, *SMALL_TRAINING, "--seed", 2, "--out", tmp_path / "second").code == 0
+    rows = call("compare", runs["plain"], tmp_path / "second", runs["plain"], "--json").json["tables"][0]["rows"]
+    (row,) = [row for row in rows if row["kind"] == "student"]
+    assert row["seeds"] == [1, 2]
+    assert row["spread"]["NDCG@20"] >= 0
+
+
+def test_the_report_is_one_file_that_needs_no_network(runs: dict[str, Path], tmp_path: Path) -> None:
+    out = tmp_path / "report.html"
+    assert call("report", runs["plain"], runs["distilled"], "--out", out, "--name", "a <b> test").code == 0
+    html = out.read_text()
+    page = html[: html.index("<script>")] + html[html.index("</script>") :]
+    assert "did the language model teach the small one anything?" in page
+    assert "a &lt;b&gt; test" in page
+    assert "Dogs &amp; &lt;b&gt;cats&lt;/b&gt;" in page
+    assert "prefers-color-scheme: dark" in html
+    for needle in ('src="http', "src='http", 'href="http', "@import", "<link"):
+        assert needle not in page
+    assert page.count('class="user"') == 10
+    assert page.count('class="plotly-graph-div"') == 3
+
+
+def test_a_report_about_one_plain_run(runs: dict[str, Path], tmp_path: Path) -> None:
+    outcome = call("report", runs["plain"], "--out", tmp_path / "r.html")
+    assert outcome.code == 0
+    assert "No student here was taught" in outcome.out
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--set", "training.epoch=3"], ["training.epoch", "did you mean 'epochs'"]),
+        (["--set", "training.epochs=0"], ["training.epochs", "greater than 0"]),
+        (["--set", "student.dropout=1.5"], ["student.dropout", "less than 1"]),
+        (["--set", "student.kind=sasrek"], ["student.kind", "did you mean 'sasrec'"]),
+        (["--set", "loss.negatives=none"], ["loss.negatives", "whole number"]),
+        (["--method", "dllm2rec"], ["--knowledge"]),
+        (["--knowledge", "/nowhere"], ["/nowhere", "not a knowledge directory"]),
+    ],
+)
+def test_bad_settings(options: list[str], words: list[str], dataset: Path, tmp_path: Path) -> None:
+    refused(call("train", dataset, *options, "--out", tmp_path / "run"), *words)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_list_longer_than_the_teachers(dataset: Path, taught: Path, tmp_path: Path) -> None:
+    refused(
+        call("train", dataset, "--knowledge", taught, "--set", "method.top_k=26", "--out", tmp_path / "r"), "26", "25"
+    )
+
+
+def test_a_run_with_other_settings_stays(dataset: Path, runs: dict[str, Path], tmp_path: Path) -> None:
+    refused(
+        call("train", dataset, *SMALL_TRAINING, "--set", "student.dim=8", "--out", runs["plain"]),
+        "student.dim is 16, asked for 8",
+    )
+    (tmp_path / "thesis.txt").write_text("mine")
+    refused(call("train", dataset, "--out", tmp_path), "something else")
+
+
+def test_things_that_are_no_run(dataset: Path, tmp_path: Path) -> None:
+    for verb in ("evaluate", "compare"):
+        refused(call(verb, dataset), "not a run directory", "dllm2rec train")
+    refused(call("report", tmp_path / "no", "--out", tmp_path / "r.html"), "not a run directory")
+    assert not (tmp_path / "r.html").exists()
+
+
+def test_damaged_runs(runs: dict[str, Path], tmp_path: Path) -> None:
+    run = Path(shutil.copytree(runs["plain"], tmp_path / "run"))
+    weights = run / "checkpoint" / "best.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    refused(call("evaluate", run, "--mask-history", "--split", "validation"), "best.safetensors", "damaged")
+    (run / "result.json").unlink()
+    refused(call("evaluate", run), "has not ended")
+    (run / "config.json").write_text('{"format_version": 1}')
+    refused(call("evaluate", run), "config.json", "another version or damaged")
+
+
+def test_runs_on_different_datasets(runs: dict[str, Path], tmp_path: Path) -> None:
+    files = write_log(tmp_path / "in", list(reversed(log_rows())))
+    assert call("prepare", *files, "--out", tmp_path / "other").code == 0
+    assert call("train", tmp_path / "other", *SMALL_TRAINING, "--out", tmp_path / "run").code == 0
+    refused(call("compare", runs["plain"], tmp_path / "run"), "another dataset")
+
+
+def test_a_dataset_that_was_moved_is_found_by_its_option(dataset: Path, tmp_path: Path) -> None:
+    first = Path(shutil.copytree(dataset, tmp_path / "first"))
+    assert call("train", first, *SMALL_TRAINING, "--out", tmp_path / "run").code == 0
+    first.rename(tmp_path / "second")
+    refused(call("evaluate", tmp_path / "run"), "first", "not a dataset")
+    assert call("evaluate", tmp_path / "run", "--dataset", tmp_path / "second").code == 0
+
+
+@pytest.mark.parametrize(("number", "words"), [(errno.ENOSPC, "no space left"), (errno.EACCES, "no permission")])
+def test_a_disk_that_refuses(
+    number: int, words: str, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = Path.replace
+
+    def refuse(self: Path, target: Path) -> Path:
+        if "checkpoint" in str(target):
+            raise OSError(number, "refused", str(target))
+        return replace(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", refuse)
+        refused(call("train", dataset, *SMALL_TRAINING, "--out", tmp_path / "run"), words)
+    assert not (tmp_path / "run" / "result.json").exists()
+    assert call("train", dataset, *SMALL_TRAINING, "--out", tmp_path / "run").code == 0
+
+
+def test_ctrl_c_and_the_same_command_again_end_with_the_same_weights(
+    dataset: Path, runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dllm2rec.training import loop
+
+    save = loop.save_checkpoint
+
+    def interrupt(run: Path, *rest: object) -> None:
+        save(run, *rest)  # type: ignore[arg-type]  # passed on as it came
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "save_checkpoint", interrupt)
+        outcome = call("train", dataset, *SMALL_TRAINING, "--out", tmp_path / "run")
+    assert outcome.code == 130
+    assert "the same command again goes on" in outcome.err
+    assert "Traceback" not in outcome.err
+    refused(call("evaluate", tmp_path / "run"), "has not ended")
+    assert call("train", dataset, *SMALL_TRAINING, "--out", tmp_path / "run").code == 0
+    weights = [path / "checkpoint" / "best.safetensors" for path in (tmp_path / "run", runs["plain"])]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
