@@ -12,7 +12,8 @@ import torch
 from datasets import Dataset as TokenDataset
 from peft import LoraConfig, PeftModel, get_peft_model
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
-from transformers import EarlyStoppingCallback, TrainerCallback
+from torch.nn import functional as F
+from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTConfig, SFTTrainer
 
@@ -160,7 +161,7 @@ def _trainer(
         target_modules=list(settings.modules),
         task_type="CAUSAL_LM",
     )
-    return SFTTrainer(
+    trainer = _Trainer(
         model=get_peft_model(llm.model, lora),  # adapters stay in float32: steps of bfloat16 would be lost
         args=arguments,
         train_dataset=_tokens(train, loss_on_prompt=settings.loss_on_prompt),
@@ -168,6 +169,8 @@ def _trainer(
         processing_class=llm.tokenizer,
         callbacks=[EarlyStoppingCallback(early_stopping_patience=settings.patience)],
     )
+    trainer.remove_callback(PrinterCallback)  # we have a bar
+    return trainer
 
 
 def _tokens(texts: Sequence[Text], *, loss_on_prompt: bool) -> TokenDataset:
@@ -179,6 +182,23 @@ def _tokens(texts: Sequence[Text], *, loss_on_prompt: bool) -> TokenDataset:
         for prompt, answer in texts
     ]
     return TokenDataset.from_list(rows)
+
+
+class _Trainer(SFTTrainer):  # type: ignore[misc] # trl carries no types
+    """Computes logits only where there is a label, all at once: on a processor several times as fast as trl's tiles."""
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Return the cross-entropy over labelled tokens, summed and divided by those of the whole step."""
+        labels = inputs["labels"][:, 1:]
+        kept = labels != IGNORED
+        llm = self.accelerator.unwrap_model(model).get_base_model()
+        hidden = llm.base_model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False)
+        logits = llm.lm_head(hidden.last_hidden_state[:, :-1][kept])
+        total = F.cross_entropy(logits.float(), labels[kept], reduction="sum")
+        loss = total / (kept.sum() if num_items_in_batch is None else num_items_in_batch)
+        return (loss, {}) if return_outputs else loss
 
 
 class _Progress(TrainerCallback):  # type: ignore[misc] # transformers carries no types
