@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModel, AutoTokenizer
+from transformers.utils.logging import disable_progress_bar
 
 from dllm2rec.core.errors import UserError, suggest
 from dllm2rec.core.files import hash_file, read_json
@@ -55,6 +56,7 @@ class Encoder:
             UserError: no model, no safe weights, or a pooling that we do not offer.
         """
         require_model(directory)
+        disable_progress_bar()  # we have a bar of our own
         try:
             model = AutoModel.from_pretrained(directory, use_safetensors=True, dtype=torch.float32)
             tokenizer = AutoTokenizer.from_pretrained(directory)
