@@ -79,7 +79,7 @@ def rank_targets(
             scores = _checked(score(history), (len(history), examples.num_items))
             if mask_history:
                 scores = _masked(scores, history, target)
-            rank[rows] = _mean_rank(scores, target).numpy()
+            rank[rows] = _mean_rank(scores, target)
             if top is not None:
                 top[rows] = best_items(scores, top_k).numpy()
             advance(len(history))
@@ -124,11 +124,11 @@ def _masked(scores: Tensor, history: Tensor, target: Tensor) -> Tensor:
     return padded[:, :-1].scatter(1, target, kept)
 
 
-def _mean_rank(scores: Tensor, target: Tensor) -> Tensor:
-    own = scores.gather(1, target)
-    greater = (scores > own).sum(1)
-    equal = (scores == own).sum(1)
-    return 1.0 + greater.double() + (equal.double() - 1.0) / 2.0
+def _mean_rank(scores: Tensor, target: Tensor) -> NDArray[np.float64]:
+    values = scores.float().numpy()  # counting is several times as fast here as in torch
+    own = np.take_along_axis(values, target.numpy(), axis=1)
+    greater, equal = (np.count_nonzero(found, axis=1) for found in (values > own, values == own))
+    return 1.0 + greater + (equal - 1.0) / 2.0
 
 
 class _silence:  # noqa: N801 - reads as the context it is
