@@ -128,7 +128,8 @@ def _mean_rank(scores: Tensor, target: Tensor) -> NDArray[np.float64]:
     values = scores.float().numpy()  # counting is several times as fast here as in torch
     own = np.take_along_axis(values, target.numpy(), axis=1)
     greater, equal = (np.count_nonzero(found, axis=1) for found in (values > own, values == own))
-    return 1.0 + greater + (equal - 1.0) / 2.0
+    rank: NDArray[np.float64] = 1.0 + greater + (equal - 1.0) / 2.0
+    return rank
 
 
 class _silence:  # noqa: N801 - reads as the context it is
