@@ -62,7 +62,7 @@ def test_an_experiment_with_a_language_model(tmp_path: Path, llm: Path) -> None:
     assert first.code == 0, first.err
     assert not any(stage["cached"] for stage in first.json["stages"] if stage["name"].startswith(("prepare", "teach")))
     whole, labelled = first.json["comparison"]["tables"]
-    names = ["SASRec, plain", "SASRec, taught", "DROS, plain", "DROS, taught"]
+    names = ["SASRec plain", "SASRec + taught", "DROS plain", "DROS + taught"]
     assert [row["label"] for row in whole["rows"] if row["kind"] == "student"] == names
     assert all(row["seeds"] == [1, 2] for row in whole["rows"] if row["kind"] == "student")
     assert labelled["examples"] == 12
@@ -103,7 +103,7 @@ def test_a_cell_that_fails_leaves_the_others(config: Path, tmp_path: Path) -> No
     assert outcome.code == 2
     assert "failed: search SASRec, taught" in outcome.err
     rows = outcome.json["comparison"]["tables"][0]["rows"]
-    assert [row["label"] for row in rows if row["kind"] == "student"] == ["SASRec, plain", "DROS, plain"]
+    assert [row["label"] for row in rows if row["kind"] == "student"] == ["SASRec plain", "DROS plain"]
     mended = call("run", config, "--out", tmp_path / "out", "--json")
     assert mended.code == 0
     cached = [stage["name"] for stage in mended.json["stages"] if stage["cached"]]
@@ -120,7 +120,7 @@ def test_a_defect_in_a_cell_is_ours(config: Path, tmp_path: Path, monkeypatch: p
     outcome = call("run", config, "--out", tmp_path / "out")
     assert outcome.code == 1
     assert "ZeroDivisionError: no" in outcome.err
-    assert "SASRec, plain" in " ".join(outcome.out.split())
+    assert "SASRec plain" in " ".join(outcome.out.split())
 
 
 def test_ctrl_c_and_again(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """Comparisons for people at a terminal."""
 
+from rich import box
 from rich.console import RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -22,9 +23,9 @@ def comparison_text(comparison: Comparison) -> list[RenderableType]:
 
 
 def _table(table: Table) -> RichTable:
-    rich = RichTable(title=table.title, title_justify="left", title_style="bold")
+    rich = RichTable(title=table.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for index, name in enumerate(HEADER):
-        rich.add_column(name, justify="right" if index else "left")
+        rich.add_column(name, justify="right" if index else "left", overflow="fold", no_wrap=index > 0)
     best = best_rows(table)
     for index, row in enumerate(table_rows(table)):
         rich.add_row(*row, style="bold" if index in best else None)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dllm2rec.experiments.results import METRICS, Row, Table
 from dllm2rec.experiments.verdict import figure, p_text, percent
 
-HEADER = ("", *METRICS, "against plain", "p (Holm)", "s / 1,000 users", "seeds")
+HEADER = ("", *METRICS, "vs plain", "p (Holm)", "s/1k users")
 
 
 def table_rows(table: Table) -> list[tuple[str, ...]]:
@@ -17,7 +17,6 @@ def table_rows(table: Table) -> list[tuple[str, ...]]:
             percent(row.versus.gain) if row.versus else "",
             p_text(row.versus.p_value).removeprefix("p ").removeprefix("= ") if row.versus else "",
             duration(row.seconds_per_1000),
-            ", ".join(map(str, row.seeds)),
         )
         for row in table.rows
     ]
@@ -48,5 +47,5 @@ def _line(texts: Sequence[str]) -> str:
 
 
 def _metric(row: Row, name: str) -> str:
-    spread = f" ± {figure(row.spread[name])}" if name in row.spread else ""
+    spread = f"±{figure(row.spread[name])}" if name in row.spread else ""
     return figure(row.metrics[name]) + spread

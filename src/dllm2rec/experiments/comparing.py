@@ -10,6 +10,7 @@ from dllm2rec.data import Split
 from dllm2rec.evaluation.significance import bootstrap_interval, holm, paired_permutation_test
 from dllm2rec.experiments.evidence import Evidence, Group, Taught, gather, metric_values
 from dllm2rec.experiments.results import Comparison, Row, Table, Versus
+from dllm2rec.experiments.running import method_name
 from dllm2rec.experiments.runs import Run
 from dllm2rec.experiments.verdict import METRIC, judge
 
@@ -58,7 +59,7 @@ def _reference_row(name: str, evidence: Evidence, kept: Mask) -> Row:
     ranks, seconds = evidence.references[name]
     values = metric_values(ranks)
     return Row(
-        label=f"{name} (no training)",
+        label=name,
         kind="reference",
         metrics={metric: float(value[kept].mean()) for metric, value in values.items()},
         seconds_per_1000=seconds,
@@ -67,7 +68,7 @@ def _reference_row(name: str, evidence: Evidence, kept: Mask) -> Row:
 
 def _teacher_row(taught: Taught) -> Row:
     return Row(
-        label=f"teacher: {taught.name}",
+        label=f"teacher {taught.name}",
         kind="teacher",
         metrics={metric: float(value.mean()) for metric, value in metric_values(taught.ranks).items()},
         seconds_per_1000=taught.seconds_per_1000,
@@ -129,22 +130,36 @@ def _versus(
 
 def _notes(evidence: Evidence, tests: int) -> tuple[str, ...]:
     manifest = evidence.dataset.manifest
-    variants = sorted({group.runs[0].config.method for group in evidence.groups})
-    seeds = sorted({run.config.seed for group in evidence.groups for run in group.runs})
     masked = "left out" if evidence.mask_history else "not left out"
     notes = [
         f"Split: {manifest.split.kind}, {evidence.split} part.",
-        f"Methods: {', '.join(variants)}.",
-        f"Seeds: {', '.join(map(str, seeds))}; mean ± standard deviation over seeds.",
+        f"Methods: {'; '.join(sorted({_method(group) for group in evidence.groups}))}.",
+        _seeds(evidence.groups),
         "Selection: epochs and settings by validation NDCG@20 only.",
         f"Ranks: among all {manifest.num_items:,} items, ties take the mean rank, items of the history {masked}.",
+        f"{' and '.join(evidence.references)} need no training.",
     ]
     if tests:
         notes.append(
-            f"Tests: NDCG@20 by example (mean over seeds) against the plain student of the same name, else the first "
-            f"run; two-sided sign-flip permutation, Holm over {tests}."
+            "Tests: NDCG@20 by example (mean over seeds) against the plain student of the same name, else the first "
+            f"student; two-sided sign-flip permutation, Holm over {tests}."
         )
     if not evidence.teachers:
         notes.append(f"No teacher labelled {evidence.split} examples.")
     notes += [f"The teacher's knowledge is gone from {path}." for path in evidence.missing]
     return tuple(notes)
+
+
+def _method(group: Group) -> str:
+    """The name of a method, and what it is where the name does not say it."""
+    config = group.runs[0].config
+    kind = method_name(config.settings)
+    return kind if kind == config.method else f"{config.method} = {kind}"
+
+
+def _seeds(groups: Sequence[Group]) -> str:
+    by_group = {group.label: ", ".join(str(run.config.seed) for run in group.runs) for group in groups}
+    spread = "; mean ± standard deviation over seeds" if any(len(group.runs) > 1 for group in groups) else ""
+    if len(set(by_group.values())) == 1:
+        return f"Seeds: {next(iter(by_group.values()))}{spread}."
+    return f"Seeds: {'; '.join(f'{label}: {seeds}' for label, seeds in by_group.items())}{spread}."

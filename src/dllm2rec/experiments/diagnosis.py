@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dllm2rec.data import Split
 from dllm2rec.experiments.cells import duration
 from dllm2rec.experiments.examination import Examination, Finding, Rival, Texts, Vectors, Weights
-from dllm2rec.experiments.verdict import figure
+from dllm2rec.experiments.verdict import figure, listing
 
 FEW = 500
 
@@ -34,21 +34,23 @@ def headline(page: Examination) -> str:
         return "Unknown: no validation or test example is labelled, so the teacher can't be compared with anything."
     beaten = [rival.name for rival in rivals if rival.teacher["NDCG@20"] > rival.rival["NDCG@20"]]
     if len(beaten) == len(rivals):
-        return f"Promising: on {split} the teacher is better than {' and '.join(beaten)}."
+        return f"Promising: on {split} the teacher is better than {listing(beaten)}."
     if beaten:
         others = [rival.name for rival in rivals if rival.name not in beaten]
-        return f"Doubtful: on {split} the teacher beats {' and '.join(beaten)}, but not {' and '.join(others)}."
-    names = " and ".join(rival.name for rival in rivals)
+        return f"Doubtful: on {split} the teacher beats {listing(beaten)}, but not {listing(others)}."
+    names = listing([rival.name for rival in rivals])
     return f"Weak: on {split} the teacher is no better than {names}; expect little from its rankings."
 
 
 def _coverage(page: Examination) -> Iterator[Finding]:
     if page.depth == 0:
         return
-    for split, coverage in page.coverage.items():
-        share = coverage.labelled / max(coverage.examples, 1)
-        text = f"It labelled {coverage.labelled:,} of {coverage.examples:,} {split} examples ({share:.0%})."
-        yield Finding(level="bad" if split == "train" and coverage.labelled == 0 else "note", text=text)
+    parts = [
+        f"{found.labelled:,} of {found.examples:,} {split} examples ({found.labelled / max(found.examples, 1):.0%})"
+        for split, found in page.coverage.items()
+    ]
+    useless = page.coverage["train"].labelled == 0
+    yield Finding(level="bad" if useless else "note", text=f"It labelled {listing(parts)}.")
 
 
 def _rival(rival: Rival) -> Iterator[Finding]:

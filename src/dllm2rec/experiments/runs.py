@@ -65,7 +65,7 @@ class RunConfig(Strict):
     @property
     def label(self) -> str:
         """Name of the row in tables."""
-        return f"{self.student}, {self.method}"
+        return f"{self.student} {'+ ' if self.distilled else ''}{self.method}"
 
     @property
     def distilled(self) -> bool:

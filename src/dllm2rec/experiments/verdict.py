@@ -48,28 +48,30 @@ def figure(value: float) -> str:
     return f"{value:.4f}".removeprefix("0")
 
 
+def listing(names: Sequence[str]) -> str:
+    """Write ``a``, ``a and b``, ``a, b and c``."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
 def _headline(taught: Sequence[tuple[Row, Versus]]) -> tuple[Outcome, str]:
     if not taught:
         return "none", "No student here was taught by a teacher."
     helped = [row for row, versus in taught if is_significant(versus) and versus.difference > 0]
     harmed = [row for row, versus in taught if is_significant(versus) and versus.difference < 0]
-    names = _names(helped or harmed)
     match bool(helped), bool(harmed):
         case True, False:
             extent = "Yes" if len(helped) == len(taught) else "In part"
-            return "helped", f"{extent}: the teacher made {names} better."
+            return "helped", f"{extent}, the teacher helped: {_names(helped)} better than plain."
         case False, True:
-            extent = "No" if len(harmed) == len(taught) else "No, not clearly anywhere"
-            return "harmed", f"{extent}: the teacher made {names} worse."
+            return "harmed", f"No, the teacher did harm: {_names(harmed)} worse than plain."
         case True, True:
-            return "unclear", f"Mixed: the teacher made {names} better and {_names(harmed)} worse."
+            return "unclear", f"Mixed: {_names(helped)} better than plain, {_names(harmed)} worse."
         case _:
             return "unclear", "Not shown: no difference between plain and taught students is beyond chance."
 
 
 def _names(rows: Sequence[Row]) -> str:
-    names = [row.label for row in rows]
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else ""
+    return f"{listing([row.label for row in rows])} {'is' if len(rows) == 1 else 'are'}"
 
 
 def _versus_line(row: Row, versus: Versus) -> str:

@@ -42,18 +42,26 @@ def table(*rows: Row, examples: int = 100) -> Table:
     ("rows", "outcome", "start"),
     [
         ([student("S", 0.01)], "none", "No student here was taught"),
-        ([student("A", 0.03, difference=0.01, p_value=0.01)], "helped", "Yes: the teacher made A better"),
-        ([student("A", 0.03, difference=-0.01, p_value=0.01)], "harmed", "No: the teacher made A worse"),
+        (
+            [student("A", 0.03, difference=0.01, p_value=0.01)],
+            "helped",
+            "Yes, the teacher helped: A is better than plain",
+        ),
+        (
+            [student("A", 0.03, difference=-0.01, p_value=0.01)],
+            "harmed",
+            "No, the teacher did harm: A is worse than plain",
+        ),
         ([student("A", 0.03, difference=0.01, p_value=0.05)], "unclear", "Not shown"),
         (
             [student("A", 0.03, difference=0.01, p_value=0.01), student("B", 0.03, difference=0.01, p_value=0.9)],
             "helped",
-            "In part: the teacher made A better",
+            "In part, the teacher helped: A is better",
         ),
         (
             [student("A", 0.03, difference=0.01, p_value=0.01), student("B", 0.03, difference=-0.01, p_value=0.01)],
             "unclear",
-            "Mixed: the teacher made A better and B worse",
+            "Mixed: A is better than plain, B is worse",
         ),
     ],
 )

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from dllm2rec.experiments.cells import HEADER, best_rows, table_rows
+from dllm2rec.experiments.examination import Finding
 from dllm2rec.experiments.results import Table, Verdict
 
 
@@ -44,6 +45,11 @@ def grid(header: Sequence[str], body: str) -> str:
     """A table that scrolls sideways where the screen is narrow."""
     head = "".join(f"<th>{escape(name)}</th>" for name in header)
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def findings(found: Iterable[Finding]) -> str:
+    """The doctor's sentences; what speaks against the teacher stands out."""
+    return f'<ul class="lines">{"".join(f"<li{_class(one.level)}>{escape(one.text)}</li>" for one in found)}</ul>'
 
 
 def definitions(pairs: Iterable[tuple[str, str]]) -> str:

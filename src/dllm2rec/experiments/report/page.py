@@ -1,5 +1,6 @@
 """Verb `report`: one HTML file, which needs no network, from evidence."""
 
+from html import escape
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -43,7 +44,7 @@ def render(evidence: Evidence, comparison: Comparison, extras: Extras) -> str:
     plotly, theme = scripts()
     skeleton = Template(files("dllm2rec.experiments.report").joinpath("skeleton.html").read_text(encoding="utf-8"))
     return skeleton.substitute(
-        title=f"dllm2rec: {extras.name}", body=plotly + _body(evidence, comparison, extras), script=theme
+        title=escape(f"dllm2rec: {extras.name}"), body=plotly + _body(evidence, comparison, extras), script=theme
     )
 
 

@@ -11,7 +11,7 @@ from dllm2rec.experiments.diagnosis import headline
 from dllm2rec.experiments.evidence import Evidence, Group, Taught
 from dllm2rec.experiments.examination import Examination
 from dllm2rec.experiments.report.charts import bar_chart, line_chart
-from dllm2rec.experiments.report.markup import folded, paragraph, plain_table
+from dllm2rec.experiments.report.markup import findings, folded, paragraph, plain_table
 from dllm2rec.experiments.summary import SEARCH_HEADER, Extras, search_rows, timing_lines
 from dllm2rec.training.runlog import read_log
 
@@ -46,6 +46,8 @@ def slices(evidence: Evidence) -> list[str]:
 
 
 def _slice_chart(name: str, evidence: Evidence, parts: Sequence[Slice], caption: str) -> str:
+    if len(parts) < 2:
+        return ""
     names = [f"{part.name}<br>({int(part.rows.sum()):,})" for part in parts]
     series = {
         group.label: [float(group.values[METRIC][:, part.rows].mean()) for part in parts] for group in evidence.groups
@@ -97,7 +99,7 @@ def _agreement_words(taught: Taught) -> str:
 
 def doctors_page(page: Examination) -> list[str]:
     """What the doctor says about the teacher."""
-    return [paragraph(headline(page)), *(paragraph(finding.text, style="soft") for finding in page.findings)]
+    return [paragraph(headline(page)), findings(page.findings)]
 
 
 def search_table(extras: Extras) -> str:

@@ -1,0 +1,26 @@
+"""A small dataset for the experiments' tests."""
+
+import polars as pl
+import pytest
+
+from dllm2rec.core.seeding import numpy_generator
+from dllm2rec.data import Dataset, PaperSplit, prepare, read_log
+
+ITEMS = 40
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    folder = tmp_path_factory.mktemp("small")
+    generator = numpy_generator(0, "small")
+    rows = [
+        {"user_id": user, "item_id": int(item), "timestamp": 1000 * step + user}
+        for user in range(50)
+        for step, item in enumerate(generator.integers(ITEMS, size=8))
+    ]
+    pl.DataFrame(rows).write_csv(folder / "log.csv")
+    pl.DataFrame({"item_id": range(ITEMS), "title": [f"thing {n}" for n in range(ITEMS)]}).write_csv(
+        folder / "items.csv"
+    )
+    log = read_log(folder / "log.csv", folder / "items.csv")
+    return prepare(log, PaperSplit(history=4), folder / "dataset", name="small")

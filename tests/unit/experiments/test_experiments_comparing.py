@@ -1,0 +1,193 @@
+"""Tables from ranks that are known: means, spreads, tests, restrictions to labelled examples."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from dllm2rec.core.seeding import numpy_generator
+from dllm2rec.data import Dataset
+from dllm2rec.distillation.settings import DLLM2RecSettings
+from dllm2rec.evaluation.ranks import Ranks
+from dllm2rec.evaluation.significance import paired_permutation_test
+from dllm2rec.experiments.cells import markdown, table_rows
+from dllm2rec.experiments.comparing import tabulate
+from dllm2rec.experiments.config import CellSettings, NoMethod
+from dllm2rec.experiments.evidence import Evidence, Group, Taught
+from dllm2rec.experiments.runs import Run, Source, make_config
+from dllm2rec.knowledge import Knowledge, KnowledgeManifest, Labels
+
+Rank = NDArray[np.float64]
+
+
+def ranked(dataset: Dataset, rank: Rank) -> Ranks:
+    ids = dataset.examples("test").example_id[: len(rank)]
+    return Ranks(example_id=ids, rank=rank, top_items=None)
+
+
+def group(dataset: Dataset, student: str, ranks: Sequence[Rank], *, taught: bool = False) -> Group:
+    method = DLLM2RecSettings() if taught else NoMethod()
+    runs = tuple(
+        Run(
+            Path("runs") / f"{student}{taught}{seed}",
+            make_config(
+                student=student,
+                method="taught" if taught else "plain",
+                seed=seed,
+                settings=CellSettings(method=method),
+                dataset=Source(path=dataset.path, hash=dataset.content_hash, name="small"),
+                knowledge=None,
+            ),
+        )
+        for seed in range(1, len(ranks) + 1)
+    )
+    return Group(
+        label=runs[0].config.label,
+        runs=runs,
+        ranks=tuple(ranked(dataset, rank) for rank in ranks),
+        seconds_per_1000=0.5,
+    )
+
+
+def evidence(dataset: Dataset, *groups: Group, teachers: tuple[Taught, ...] = ()) -> Evidence:
+    count = len(dataset.examples("test"))
+    return Evidence(
+        dataset=dataset,
+        split="test",
+        mask_history=False,
+        examples=dataset.examples("test"),
+        groups=groups,
+        references={"popularity": (ranked(dataset, np.full(count, 3.0)), 0.1)},
+        teachers=teachers,
+        missing=(),
+    )
+
+
+def teacher(dataset: Dataset, labelled: int) -> Taught:
+    """Puts the target first for each of the first examples."""
+    examples = dataset.examples("test")
+    count = len(examples)
+    label_rows = np.where(np.arange(count) < labelled, np.arange(count), -1)
+    manifest = KnowledgeManifest(
+        dataset_hash=dataset.content_hash,
+        num_items=dataset.num_items,
+        teacher="oracle",
+        model="",
+        revision="",
+        seed=0,
+        settings={},
+        depth=2,
+        vector_size=None,
+        distance_scale=None,
+    )
+    knowledge = Knowledge(path=Path("k"), manifest=manifest, labels=Labels.empty(2), item_vectors=None)
+    return Taught(
+        name="oracle",
+        knowledge=knowledge,
+        label_rows=label_rows,
+        ranks=ranked(dataset, np.ones(labelled)),
+        seconds_per_1000=100.0,
+    )
+
+
+def test_means_and_spreads_over_seeds_by_hand(small: Dataset) -> None:
+    count = len(small.examples("test"))
+    hits, misses = np.ones(count), np.full(count, 50.0)
+    half = np.where(np.arange(count) % 2, hits, misses)
+    rows = tabulate(evidence(small, group(small, "S", [hits, half]))).tables[0].rows
+    row = rows[1]
+    share = half.tolist().count(1.0) / count
+    assert row.metrics["HR@20"] == pytest.approx((1 + share) / 2)
+    assert row.spread["HR@20"] == pytest.approx(abs(1 - share) / np.sqrt(2))  # n - 1 = 1
+    assert rows[0].metrics["NDCG@20"] == pytest.approx(0.5)  # rank 3
+    assert rows[0].spread == {}
+    assert row.versus is None
+
+
+def test_a_taught_student_is_tested_against_the_plain_one_of_its_name(small: Dataset) -> None:
+    count = len(small.examples("test"))
+    generator = np.random.default_rng(0)
+    plain, taught = generator.integers(1, 40, count).astype(float), generator.integers(1, 20, count).astype(float)
+    other = np.full(count, 2.0)
+    comparison = tabulate(
+        evidence(
+            small,
+            group(small, "other", [other]),
+            group(small, "S", [plain]),
+            group(small, "S", [taught], taught=True),
+            group(small, "other", [other], taught=True),
+        )
+    )
+    versus = {row.label: row.versus for row in comparison.tables[0].rows}
+    assert versus["S plain"] is None
+    found = versus["S + taught"]
+    assert found is not None
+    assert found.baseline == "S plain"
+    own, before = np.where(taught <= 20, 1 / np.log2(taught + 1), 0), np.where(plain <= 20, 1 / np.log2(plain + 1), 0)
+    assert found.difference == pytest.approx(own.mean() - before.mean())
+    assert found.gain == pytest.approx(own.mean() / before.mean() - 1)
+    raw = paired_permutation_test(own, before, generator=numpy_generator(0, "permutation", "S + taught"))
+    assert found.p_value == pytest.approx(min(1, 2 * raw))  # Holm over two: the smaller of the two is doubled
+    assert found.interval[0] < found.difference < found.interval[1]
+    same = versus["other + taught"]
+    assert same is not None
+    assert (same.difference, same.p_value) == (0.0, 1.0)
+
+
+def test_where_nothing_is_taught_the_others_are_tested_against_the_first(small: Dataset) -> None:
+    count = len(small.examples("test"))
+    rows = (
+        tabulate(evidence(small, group(small, "A", [np.ones(count)]), group(small, "B", [np.full(count, 30.0)])))
+        .tables[0]
+        .rows
+    )
+    assert rows[1].versus is None
+    assert rows[2].versus is not None
+    assert rows[2].versus.baseline == "A plain"
+    assert rows[2].versus.gain == -1.0
+
+
+def test_a_teacher_of_some_examples_has_a_table_on_these_examples(small: Dataset) -> None:
+    count = len(small.examples("test"))
+    rank = np.where(np.arange(count) < 3, 1.0, 50.0)
+    tables = tabulate(evidence(small, group(small, "S", [rank]), teachers=(teacher(small, 3),))).tables
+    assert [table.examples for table in tables] == [count, 3]
+    assert [row.kind for row in tables[0].rows] == ["reference", "student"]
+    by_kind = {row.kind: row for row in tables[1].rows}
+    assert by_kind["teacher"].metrics["HR@20"] == 1.0
+    assert by_kind["student"].metrics["HR@20"] == 1.0
+    assert tables[0].rows[1].metrics["HR@20"] == pytest.approx(3 / count)
+
+
+def test_a_teacher_of_all_examples_stands_in_the_one_table(small: Dataset) -> None:
+    count = len(small.examples("test"))
+    given = evidence(small, group(small, "S", [np.ones(count)]), teachers=(teacher(small, count),))
+    (table,) = tabulate(given).tables
+    assert [row.kind for row in table.rows] == ["reference", "teacher", "student"]
+
+
+def test_every_table_says_how_it_was_made_and_all_forms_say_the_same(small: Dataset) -> None:
+    count = len(small.examples("test"))
+    given = evidence(
+        small, group(small, "S", [np.ones(count)] * 2), group(small, "S", [np.full(count, 2.0)] * 2, taught=True)
+    )
+    (table,) = tabulate(given).tables
+    notes = " ".join(table.notes)
+    for words in (
+        "Split: paper, test part",
+        "taught = dllm2rec (paper)",
+        "Seeds: 1, 2",
+        "validation NDCG@20 only",
+        "ties take the mean rank",
+        "popularity need no training",
+        "Holm over 1",
+        "No teacher labelled test examples",
+    ):
+        assert words in notes, words
+    text = markdown(table)
+    for row in table_rows(table):
+        assert all(cell in text for cell in row)
+    assert "1.0000±.0000" in text
+    assert notes in text

@@ -1,0 +1,101 @@
+"""The doctor's numbers on labels that are known, and what it says about them."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dllm2rec.data import Dataset
+from dllm2rec.experiments.diagnosis import headline
+from dllm2rec.experiments.doctor import examine
+from dllm2rec.experiments.labelling import TIMING, seconds_per_1000, unfinished_texts
+from dllm2rec.knowledge import Knowledge, KnowledgeManifest, Labels
+
+
+def knowledge(dataset: Dataset, path: Path, *, right: bool, **changes: Any) -> Knowledge:
+    """Labels all examples: the target stands first, or is not in the list; distances grow from 1 to N."""
+    parts = [dataset.examples(split) for split in ("train", "validation", "test")]
+    ids, targets = (np.concatenate([getattr(part, name) for part in parts]) for name in ("example_id", "target"))
+    order = np.argsort(ids)
+    ids, targets = ids[order], targets[order]
+    shift = 0 if right else 1
+    items = (targets[:, None] + shift + np.arange(25)) % dataset.num_items
+    labels: dict[str, Any] = {
+        "example_id": ids,
+        "ranked_items": items.astype(np.int32),
+        "distances": np.tile(np.arange(25, dtype=np.float32), (len(ids), 1)),
+        "target_distance": np.arange(1, len(ids) + 1, dtype=np.float32),
+        "generated_text": [f"Thing {target}" for target in targets],
+    }
+    vectors = changes.pop("item_vectors", np.random.default_rng(0).normal(size=(dataset.num_items, 6)))
+    manifest = KnowledgeManifest(
+        dataset_hash=dataset.content_hash,
+        num_items=dataset.num_items,
+        teacher="bigrec",
+        model="tiny",
+        revision="",
+        seed=0,
+        settings={},
+        depth=25,
+        vector_size=6,
+        distance_scale=None,
+    )
+    return Knowledge(
+        path=path, manifest=manifest, labels=Labels(**{**labels, **changes}), item_vectors=vectors.astype(np.float32)
+    )
+
+
+def test_a_teacher_that_is_always_right(small: Dataset, tmp_path: Path) -> None:
+    page = examine(knowledge(small, tmp_path, right=True), small)
+    assert {split: found.labelled for split, found in page.coverage.items()} == small.manifest.counts
+    for rival in page.rivals:
+        assert rival.teacher == {"HR@20": 1.0, "NDCG@20": 1.0}
+        assert rival.rival_wins == 0.0
+    assert page.texts is not None
+    assert page.texts.titles == 1.0
+    assert headline(page) == "Promising: on validation the teacher is better than popularity and item-kNN."
+    assert not any(finding.level == "bad" for finding in page.findings)
+
+
+def test_a_teacher_that_is_never_right(small: Dataset, tmp_path: Path) -> None:
+    page = examine(knowledge(small, tmp_path, right=False), small)
+    assert all(rival.teacher["HR@20"] == 0.0 and rival.teacher_wins == 0.0 for rival in page.rivals)
+    assert headline(page).startswith("Weak: on validation the teacher is no better than popularity and item-kNN")
+
+
+def test_equal_distances_are_found(small: Dataset, tmp_path: Path) -> None:
+    count = sum(small.manifest.counts.values())
+    page = examine(knowledge(small, tmp_path, right=True, target_distance=np.full(count, 7.0, dtype=np.float32)), small)
+    assert page.weights is not None
+    assert (page.weights.variation, page.weights.effective) == (pytest.approx(0, abs=1e-6), pytest.approx(1))
+    assert any(finding.level == "bad" and "nearly equal" in finding.text for finding in page.findings)
+
+
+def test_a_teacher_that_always_writes_the_same_is_found(small: Dataset, tmp_path: Path) -> None:
+    texts = ["The"] * sum(small.manifest.counts.values())
+    page = examine(knowledge(small, tmp_path, right=True, generated_text=texts), small)
+    assert page.texts is not None
+    assert (page.texts.titles, page.texts.commonest_share) == (0.0, 1.0)
+    assert any("writes 'The' in 100%" in finding.text for finding in page.findings)
+
+
+@pytest.mark.parametrize(
+    ("vectors", "field", "value"),
+    [(np.ones((40, 6)), "repeated", 39), (np.zeros((40, 6)), "zero", 40), (np.ones((40, 6)), "constant_columns", 6)],
+)
+def test_vectors_that_tell_nothing_apart_are_found(
+    vectors: np.ndarray, field: str, value: int, small: Dataset, tmp_path: Path
+) -> None:
+    page = examine(knowledge(small, tmp_path, right=True, item_vectors=vectors), small)
+    assert getattr(page.vectors, field) == value
+    assert any(finding.level == "bad" and "Item vectors" in finding.text for finding in page.findings)
+
+
+def test_what_labelling_cost(small: Dataset, tmp_path: Path) -> None:
+    known = knowledge(small, tmp_path, right=True)
+    assert seconds_per_1000(known) is None
+    (tmp_path / TIMING).write_text('{"examples": 50, "seconds": 10.0, "unfinished": [1, 2]}')
+    assert seconds_per_1000(known) == 200.0
+    assert unfinished_texts(known) == 2
+    assert "200 s for 1,000 examples" in examine(known, small).findings[-1].text
