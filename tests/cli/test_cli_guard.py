@@ -57,6 +57,11 @@ def test_a_full_disk_is_the_users_and_another_failure_of_the_system_ours(capsys:
     assert end(OSError(5, "Input/output error", "/data/x"), capsys)[0] == 1
 
 
+def test_a_reader_who_left_is_nobodys_fault() -> None:
+    with pytest.raises(BrokenPipeError), guarded():
+        raise BrokenPipeError(32, "Broken pipe")
+
+
 def test_help_is_quick_and_knows_every_verb() -> None:
     start = time.monotonic()
     program = [sys.executable, "-c", "from dllm2rec.cli.main import main; main()", "--help"]

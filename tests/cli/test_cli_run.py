@@ -82,7 +82,8 @@ def test_an_experiment_with_a_language_model(tmp_path: Path, llm: Path) -> None:
     assert time.monotonic() - start < 5
     assert all(stage["cached"] for stage in second.json["stages"])
     assert second.json["comparison"] == first.json["comparison"]
-    assert "teach: cached" in second.err
+    assert "[2/27] teach: cached" in second.err
+    assert "[27/27] compare and report: cached" in second.err
 
 
 def test_a_changed_setting_redoes_what_depends_on_it_alone(config: Path, tmp_path: Path) -> None:
@@ -153,7 +154,7 @@ def test_kill_9_and_again(config: Path, tmp_path: Path) -> None:
     running = subprocess.Popen([*program, "--out", str(tmp_path / "out")], stderr=subprocess.PIPE, env=environment)
     assert running.stderr is not None
     for line in running.stderr:
-        if line.startswith(b"try SASRec, taught"):
+        if line.rpartition(b"] ")[2].startswith(b"try SASRec, taught"):
             break
     running.send_signal(signal.SIGKILL)
     running.communicate()

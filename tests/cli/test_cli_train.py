@@ -45,7 +45,7 @@ def test_evaluate_on_both_splits_with_and_without_the_history(runs: dict[str, Pa
     assert set(test["metrics"]) == {f"{m}@{k}" for m in ("HR", "NDCG", "MRR") for k in (5, 10, 20)} | {"coverage@20"}
     result = json.loads((runs["plain"] / "result.json").read_text())
     assert validation["metrics"]["NDCG@20"] == pytest.approx(result["fit"]["validation"]["NDCG@20"])
-    masked = call("evaluate", runs["plain"], "--mask-history", "--json").json
+    masked = call("evaluate", runs["plain"], "--set", "mask_history=true", "--json").json
     assert masked["metrics"] != test["metrics"]
     assert call("evaluate", runs["plain"], "--json").json["metrics"] == test["metrics"]
 
@@ -143,7 +143,7 @@ def test_damaged_runs(runs: dict[str, Path], tmp_path: Path) -> None:
     run = Path(shutil.copytree(runs["plain"], tmp_path / "run"))
     weights = run / "checkpoint" / "best.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])
-    refused(call("evaluate", run, "--mask-history", "--split", "validation"), "best.safetensors", "damaged")
+    refused(call("evaluate", run, "--set", "mask_history=true", "--split", "validation"), "best.safetensors", "damaged")
     (run / "result.json").unlink()
     refused(call("evaluate", run), "has not ended")
     (run / "config.json").write_text('{"format_version": 1}')
@@ -160,9 +160,24 @@ def test_runs_on_different_datasets(runs: dict[str, Path], tmp_path: Path) -> No
 def test_a_dataset_that_was_moved_is_found_by_its_option(dataset: Path, tmp_path: Path) -> None:
     first = Path(shutil.copytree(dataset, tmp_path / "first"))
     assert call("train", first, *SMALL_TRAINING, "--out", tmp_path / "run").code == 0
-    first.rename(tmp_path / "second")
+    (tmp_path / "elsewhere").mkdir()
+    first.rename(tmp_path / "elsewhere" / "second")
     refused(call("evaluate", tmp_path / "run"), "first", "not a dataset")
-    assert call("evaluate", tmp_path / "run", "--dataset", tmp_path / "second").code == 0
+    assert call("evaluate", tmp_path / "run", "--dataset", tmp_path / "elsewhere" / "second").code == 0
+
+
+def test_knowledge_and_dataset_that_were_moved_with_the_run_are_found(
+    dataset: Path, taught: Path, tmp_path: Path
+) -> None:
+    here = tmp_path / "here"
+    data, known = Path(shutil.copytree(dataset, here / "data")), Path(shutil.copytree(taught, here / "known"))
+    assert call("train", data, "--knowledge", known, *SMALL_TRAINING, "--out", here / "runs" / "a").code == 0
+    here.rename(tmp_path / "there")
+    assert call("evaluate", tmp_path / "there" / "runs" / "a").code == 0
+    shutil.move(tmp_path / "there" / "known", tmp_path / "known2")
+    again = ["evaluate", tmp_path / "there" / "runs" / "a", "--split", "validation"]
+    refused(call(*again), "not a knowledge directory")
+    assert call(*again, "--knowledge", tmp_path / "known2").code == 0
 
 
 @pytest.mark.parametrize(("number", "words"), [(errno.ENOSPC, "no space left"), (errno.EACCES, "no permission")])

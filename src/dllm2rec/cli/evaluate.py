@@ -6,33 +6,44 @@ from typing import Annotated, Literal
 import typer
 from rich.table import Table
 
-from dllm2rec.cli.options import Json, show, words_to_stderr
+from dllm2rec.cli.options import Json, Set, show, words_to_stderr
 
 
 def evaluate(
     *,
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Directory made by `dllm2rec train`.")],
     split: Annotated[Literal["validation", "test"], typer.Option(help="Which examples.")] = "test",
-    mask_history: Annotated[
-        bool, typer.Option("--mask-history", help="Leave items of the history out; the paper does not.")
-    ] = False,
     dataset: Annotated[
         Path | None, typer.Option(metavar="DATASET", help="Where the dataset is now, if it was moved.")
     ] = None,
+    knowledge: Annotated[
+        Path | None, typer.Option(metavar="KNOWLEDGE", help="Where the knowledge is now, if it was moved.")
+    ] = None,
+    settings: Set = None,
     json: Json = False,
 ) -> None:
     """Rank the next item among all items, for every example of a split.
 
+    With --set mask_history=true items of the history are left out; the paper does not.
     Example: dllm2rec evaluate work/run --split test --json
     """
     from dllm2rec.data import Dataset
+    from dllm2rec.experiments.config import EvaluationSettings
     from dllm2rec.experiments.evaluating import evaluate as rank
     from dllm2rec.experiments.runs import Run
+    from dllm2rec.experiments.settings import override, validate
+    from dllm2rec.knowledge.store import Knowledge
 
+    chosen = validate(EvaluationSettings, override({}, settings or []))
     opened = Run.load(run)
     with words_to_stderr():
-        found = None if dataset is None else Dataset.load(dataset)
-        done = rank(opened, split=split, mask_history=mask_history, dataset=found)
+        done = rank(
+            opened,
+            split=split,
+            mask_history=chosen.mask_history,
+            dataset=None if dataset is None else Dataset.load(dataset),
+            knowledge=None if knowledge is None else Knowledge.load(knowledge),
+        )
     table = Table(title=f"{opened.config.label}, seed {opened.config.seed}: {done.examples:,} {split} examples")
     table.add_column("metric")
     table.add_column("value", justify="right")

@@ -48,6 +48,8 @@ def guarded(*, debug: bool = False) -> Iterator[None]:
     except OSError as error:
         if error.errno in _USERS_OS_ERRORS:
             _end(str(explain_os_error(error, Path(os.fsdecode(error.filename or ".")))), 2)
+        if error.errno == errno.EPIPE:  # whoever read our output has left; typer ends quietly
+            raise
         _defect(error, debug=debug)
     except (typer.Exit, typer.Abort):
         raise

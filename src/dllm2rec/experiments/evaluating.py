@@ -10,6 +10,7 @@ from dllm2rec.evaluation.metrics import coverage, summary
 from dllm2rec.evaluation.ranks import Ranks, ScoreFunction, rank_targets
 from dllm2rec.experiments.running import rebuild
 from dllm2rec.experiments.runs import Evaluation, Run
+from dllm2rec.knowledge.store import Knowledge
 from dllm2rec.students.base import Student
 from dllm2rec.teachers.references import ItemKNNSettings, PopularitySettings, ReferenceSettings, Scorer, fit_reference
 
@@ -18,7 +19,12 @@ REFERENCES: dict[str, ReferenceSettings] = {"popularity": PopularitySettings(), 
 
 
 def evaluate(
-    run: Run, *, split: Split = "test", mask_history: bool = False, dataset: Dataset | None = None
+    run: Run,
+    *,
+    split: Split = "test",
+    mask_history: bool = False,
+    dataset: Dataset | None = None,
+    knowledge: Knowledge | None = None,
 ) -> Evaluation:
     """Rank the targets of a split with the best weights of a run; what was ranked before is not ranked again.
 
@@ -27,16 +33,17 @@ def evaluate(
         split: validation or test.
         mask_history: leave items of the history out; the paper does not.
         dataset: that the run was trained on; by default it is looked for where it lay then.
+        knowledge: that taught the run, if any; the same.
 
     Raises:
         UserError: training has not ended, or the dataset is gone or another.
     """
     result = run.finished()
     done = result.evaluation.get(split)
-    if done is not None and done.mask_history == mask_history:
+    if done is not None and done.mask_history == mask_history and run.has_ranks(split):
         return done
     dataset = dataset_of(run, dataset)
-    score = score_with(rebuild(run, dataset))
+    score = score_with(rebuild(run, dataset, knowledge))
     examples = dataset.examples(split)
     ranks = rank_targets(score, examples, mask_history=mask_history, top_k=TOP)
     evaluation = Evaluation(
@@ -57,7 +64,7 @@ def dataset_of(run: Run, dataset: Dataset | None = None) -> Dataset:
         UserError: it is gone, or another one.
     """
     source = run.config.dataset
-    dataset = dataset or Dataset.load(source.path)
+    dataset = dataset or Dataset.load(run.find(source))
     if dataset.content_hash != source.hash:
         raise UserError(
             f"{dataset.path}: another dataset (content hash {dataset.content_hash}) than {run.path} was trained on "

@@ -1,8 +1,8 @@
 """What tables and reports are made of: ranks of students, references and teachers on the same examples."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -138,7 +138,7 @@ def gather(
         split=split,
         mask_history=mask_history,
         examples=examples,
-        groups=_groups(runs, dataset, split, mask_history=mask_history),
+        groups=_groups(runs, partial(_ranked, dataset, split, mask_history)),
         references=references,
         teachers=teachers,
         missing=missing,
@@ -166,38 +166,34 @@ def judge_teacher(knowledge: Knowledge, dataset: Dataset, examples: Examples) ->
     )
 
 
-def _groups(runs: Sequence[Run], dataset: Dataset, split: Split, *, mask_history: bool) -> tuple[Group, ...]:
+def _groups(runs: Sequence[Run], rank: Callable[[Run], Timed]) -> tuple[Group, ...]:
     by_settings: dict[str, list[Run]] = {}
     for run in runs:
         same = identity(run.config) | {"seed": None, "label": run.config.label}
         by_settings.setdefault(hash_json(same), []).append(run)
-    collected = list(by_settings.values())
-    labels = [members[0].config.label for members in collected]
+    labels = [members[0].config.label for members in by_settings.values()]
     return tuple(
-        _group(
-            members,
-            label if labels.count(label) == 1 else f"{label} [{members[0].path.name}]",
-            dataset,
-            split,
-            mask_history,
-        )
-        for members, label in zip(collected, labels, strict=True)
+        _group(members, label if labels.count(label) == 1 else f"{label} [{members[0].path.name}]", rank)
+        for members, label in zip(by_settings.values(), labels, strict=True)
     )
 
 
-def _group(runs: list[Run], label: str, dataset: Dataset, split: Split, mask_history: bool) -> Group:
+def _group(runs: list[Run], label: str, rank: Callable[[Run], Timed]) -> Group:
     runs = sorted(runs, key=lambda run: run.config.seed)
-    done = [evaluate(run, split=split, mask_history=mask_history, dataset=dataset) for run in runs]
-    return Group(
-        label=label,
-        runs=tuple(runs),
-        ranks=tuple(run.read_ranks(split) for run in runs),
-        seconds_per_1000=float(np.mean([evaluation.seconds_per_1000 for evaluation in done])),
-    )
+    ranks, seconds = zip(*(rank(run) for run in runs), strict=True)
+    return Group(label=label, runs=tuple(runs), ranks=ranks, seconds_per_1000=float(np.mean(seconds)))
+
+
+def _ranked(dataset: Dataset, split: Split, mask_history: bool, run: Run) -> Timed:
+    done = evaluate(run, split=split, mask_history=mask_history, dataset=dataset)
+    ranks = run.read_ranks(split)
+    if not np.array_equal(ranks.example_id, dataset.examples(split).example_id):
+        raise UserError(f"{run.path}: its {split} ranks are of other examples; remove them and evaluate again")
+    return ranks, done.seconds_per_1000
 
 
 def _teachers(runs: Sequence[Run], dataset: Dataset, examples: Examples) -> tuple[tuple[Taught, ...], tuple[Path, ...]]:
-    sources = {run.config.knowledge.hash: run.config.knowledge.path for run in runs if run.config.knowledge}
+    sources = {run.config.knowledge.hash: run.find(run.config.knowledge) for run in runs if run.config.knowledge}
     found, missing = [], []
     for path in sources.values():
         if not path.is_dir():

@@ -1,8 +1,9 @@
 """An error of pydantic becomes one line: the field as the user writes it, and what is allowed there."""
 
+import dataclasses
 import types
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import annotated_types
 from pydantic import BaseModel
@@ -24,21 +25,27 @@ def explain(model: type[BaseModel], error: ErrorDetails) -> str:
     path, field, names = _locate(model, error["loc"])
     where = ".".join(path) or "settings"
     match error["type"]:
-        case "extra_forbidden":
+        case "extra_forbidden" | "unexpected_keyword_argument":
             return f"unknown setting '{where}'{suggest(path[-1], names)}"
         case "missing":
             return f"{where} is missing"
-        case "union_tag_not_found":
-            kinds = [repr(tag) for candidate in _alternatives(field) for tag in _tags(candidate)]
-            return f"{where}.kind is missing; one of {', '.join(kinds)}"
-        case "union_tag_invalid":
-            tags = [tag.strip(" '") for tag in error["ctx"]["expected_tags"].split(",")]
-            return f"{where}.kind: unknown '{error['ctx']['tag']}'{suggest(error['ctx']['tag'], tags)}"
+        case "union_tag_not_found" | "union_tag_invalid":
+            return _explain_kind(where, field, error)
         case "value_error":
             return f"{where}: {error['ctx']['error']}"
+        case "model_type" | "model_attributes_type" | "dataclass_type" | "dict_type":
+            return f"{where}: {error['input']!r} is not allowed; it must be a table of settings"
         case _:
             allowed = _allowed(field)
             return f"{where}: {error['input']!r} is not allowed; it must be {allowed or _lower(error['msg'])}"
+
+
+def _explain_kind(where: str, field: Any, error: ErrorDetails) -> str:
+    kinds = [tag for candidate in _alternatives(field) for tag in _tags(candidate)]
+    if error["type"] == "union_tag_not_found":
+        return f"{where}.kind is missing; one of {', '.join(map(repr, kinds))}"
+    tag = error["ctx"]["tag"]
+    return f"{where}.kind: unknown '{tag}'{suggest(tag, kinds)}"
 
 
 def _lower(message: str) -> str:
@@ -56,11 +63,9 @@ def _locate(model: type[BaseModel], location: Sequence[str | int]) -> tuple[list
         if narrowed:
             continue
         path.append(str(part))
-        names = list(here.model_fields) if _is_model(here) else []
-        if _is_model(here):
-            here = here.model_fields.get(str(part))
-        else:
-            here = next((argument for argument in reversed(get_args(here))), None)
+        fields = _fields(here)
+        names = list(fields)
+        here = fields.get(str(part)) if fields else next(iter(reversed(_arguments(here))), None)
     return path, here, names
 
 
@@ -96,32 +101,42 @@ def _is_model(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
+def _fields(annotation: Any) -> dict[str, Any]:
+    """The fields of a model or a dataclass."""
+    if _is_model(annotation):
+        return dict(annotation.model_fields)
+    if dataclasses.is_dataclass(annotation) and isinstance(annotation, type):
+        return dict(get_type_hints(annotation))
+    return {}
+
+
+def _arguments(annotation: Any) -> list[Any]:
+    """The types inside a list, tuple or dict."""
+    return [argument for argument in get_args(annotation) if argument is not Ellipsis]
+
+
 def _allowed(field: Any) -> str:
     """What a field allows, in words; empty where only pydantic knows."""
-    if not isinstance(field, FieldInfo):
-        return ""
-    members = [member for member in _alternatives(field.annotation) if member is not type(None)]
+    members = [member for member in _alternatives(field) if member is not type(None)]
     choices = [choice for member in members if get_origin(member) is Literal for choice in get_args(member)]
     if choices:
         return "one of " + ", ".join(repr(choice) for choice in choices)
     kind = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}.get(members[0], "")
+    found = _metadata(field)
     bounds = [
-        f"{words} {getattr(bound, name):g}"
-        for bound in _metadata(field)
-        for kind_, name, words in _BOUNDS
-        if isinstance(bound, kind_)
+        f"{words} {getattr(one, name):g}" for one in found for bound, name, words in _BOUNDS if isinstance(one, bound)
     ]
     return " ".join(part for part in (kind, " and ".join(bounds)) if part)
 
 
-def _metadata(field: FieldInfo) -> list[Any]:
+def _metadata(annotation: Any) -> list[Any]:
     """Bounds of a field, also those inside `Annotated` members of a union such as ``PositiveInt | None``."""
-    found = list(field.metadata)
-    pending = [field.annotation]
-    while pending:
-        annotation = pending.pop()
-        if get_origin(annotation) is Annotated:
-            found += get_args(annotation)[1:]
-        if get_origin(annotation) in (Annotated, Union, types.UnionType):
-            pending += get_args(annotation)
-    return found
+    if isinstance(annotation, FieldInfo):
+        return [*annotation.metadata, *_metadata(annotation.annotation)]
+    if get_origin(annotation) is Annotated:
+        inner, *metadata = get_args(annotation)
+        nested = [item for one in metadata for item in (one.metadata if isinstance(one, FieldInfo) else [one])]
+        return [*nested, *_metadata(inner)]
+    if get_origin(annotation) in (Union, types.UnionType):
+        return [item for member in get_args(annotation) for item in _metadata(member)]
+    return []

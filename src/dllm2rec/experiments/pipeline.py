@@ -6,6 +6,7 @@ it goes on; what is finished is not done again.
 """
 
 import re
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -99,7 +100,8 @@ def run(config: Config, *, out: Path, say: Say = lambda _: None) -> Outcome:
     require_fresh_directory(out, marker=MARKER)
     teacher = _resolve_teacher(config, out)
     write_json(out / MARKER, {"config": config.model_dump(mode="json"), "teacher": teacher})
-    stages = Stages(out=out, say=say)
+    _remove_leftovers(out)
+    stages = Stages(out=out, say=say, total=_count(config))
     dataset = _prepare(config, out, stages)
     knowledge = _teach(teacher, out, stages, dataset)
     work = _Work(config=config, out=out, stages=stages, dataset=dataset, knowledge=knowledge)
@@ -111,6 +113,19 @@ def run(config: Config, *, out: Path, say: Say = lambda _: None) -> Outcome:
         raise UserError(f"no cell could be trained; the last one failed with: {stages.done[-1].error}")
     comparison = _conclude(work, runs, choices)
     return Outcome(path=out, stages=stages.done, comparison=comparison, choices=choices, report=out / REPORT)
+
+
+def _count(config: Config) -> int:
+    """Stages in all: prepare, teach, the trials, training and evaluation of each seed, and the conclusion."""
+    cells = len(config.students) * len(config.methods)
+    trials = sum(map(len, config.search.trials.values())) * len(config.students) if config.search else 0
+    return 1 + (config.teacher is not None) + trials + 2 * cells * len(config.seeds) + 1
+
+
+def _remove_leftovers(out: Path) -> None:
+    """Remove what a killed run left in the middle of an atomic write."""
+    for left in out.glob(".*.tmp"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def _prepare(config: Config, out: Path, stages: Stages) -> Dataset:

@@ -116,20 +116,23 @@ def require_knowledge(settings: CellSettings, knowledge: Knowledge | None, datas
             return knowledge
 
 
-def rebuild(run: Run, dataset: Dataset) -> Student:
+def rebuild(run: Run, dataset: Dataset, knowledge: Knowledge | None = None) -> Student:
     """Build the student of a run, with its best weights.
+
+    Args:
+        run: trained.
+        dataset: that it was trained on.
+        knowledge: that taught it; by default it is looked for where it lay then.
 
     Raises:
         UserError: its knowledge or its weights are gone or damaged.
     """
     source = run.config.knowledge
-    vectors = None
     if source is not None:
-        knowledge = Knowledge.load(source.path)
+        knowledge = knowledge or Knowledge.load(run.find(source))
         if knowledge.content_hash != source.hash:
-            raise UserError(f"{source.path}: has changed since {run.path} was trained on it; train again")
-        vectors = item_vectors(run.config.settings, knowledge)
-    student = _student(run, dataset, vectors)
+            raise UserError(f"{knowledge.path}: is not the knowledge that {run.path} was trained on, or has changed")
+    student = _student(run, dataset, item_vectors(run.config.settings, knowledge))
     load_student_weights(student, run.path)
     return student.eval()
 

@@ -167,6 +167,15 @@ class Run:
         """Write `result.json`."""
         write_json(self.path / RESULT, result.model_dump(mode="json"))
 
+    def find(self, source: Source) -> Path:
+        """Return where a source is now: where it lay, or where it is if it was moved together with the run."""
+        together = (parent / source.path.name for parent in self.path.resolve().parents[:3])
+        return next((path for path in (source.path, *together) if path.is_dir()), source.path)
+
+    def has_ranks(self, split: Split) -> bool:
+        """Whether the examples of a split were ranked."""
+        return self._ranks_file(split).is_file()
+
     def write_ranks(self, split: Split, ranks: Ranks) -> None:
         """Write a row an example: its id, the rank of its target, the best items."""
         write_ranks(self._ranks_file(split), ranks)

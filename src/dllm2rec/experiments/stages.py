@@ -43,17 +43,20 @@ class Stages:
     Attributes:
         out: directory of the experiment; holds `times.json`, the seconds of each stage over all runs.
         say: told in words what each stage did.
+        total: stages in all, if none fails.
         done: what ran.
     """
 
     out: Path
     say: Say
+    total: int
     done: list[Stage] = field(default_factory=list)
 
     def do(self, name: str, path: Path, work: Callable[[], Result], *, cached: bool) -> Result:
         """Run a stage; ``cached`` says that ``work`` will find it finished."""
+        place = f"[{len(self.done) + 1}/{self.total}] {name}"
         if not cached:
-            self.say(f"{name} ...")
+            self.say(f"{place} ...")
         start = time.perf_counter()
         try:
             result = work()
@@ -62,7 +65,7 @@ class Stages:
             if not cached:
                 self._remember(name, seconds)
         self.done.append(Stage(name=name, path=path, cached=cached, seconds=seconds))
-        self.say(f"{name}: cached, {path}" if cached else f"{name}: done in {duration(seconds)} s, {path}")
+        self.say(f"{place}: cached, {path}" if cached else f"{place}: done in {duration(seconds)} s, {path}")
         return result
 
     def guard(self, name: str, path: Path, work: Callable[[], Result]) -> Result | None:

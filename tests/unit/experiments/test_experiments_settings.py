@@ -1,5 +1,6 @@
 """Settings: overrides, and errors in one line that names the field and what it allows."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -24,7 +25,15 @@ class Dog(Strict):
     weight: Annotated[float, Field(gt=0, lt=90)] = 10.0
 
 
+@dataclass(frozen=True)
+class Street:
+    name: str | None = None
+
+
 class Home(Strict):
+    street: Street = Street()
+    shares: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.5,)
+    height: Annotated[float, Field(gt=0)] | None = None
     pet: Annotated[Cat | Dog, Field(discriminator="kind")] = Cat()
     pets: list[Annotated[Cat | Dog, Field(discriminator="kind")]] = []
     rooms: PositiveInt | None = None
@@ -91,6 +100,11 @@ def test_override_past_a_list_or_through_a_value_is_refused() -> None:
             "pet.weight: 90 is not allowed; it must be a number greater than 0 and less than 90",
         ),
         ({"rooms": 0}, "rooms: 0 is not allowed; it must be a whole number greater than 0"),
+        ({"height": -1}, "height: -1 is not allowed; it must be a number greater than 0"),
+        ({"shares": [0.5, 1]}, "shares.1: 1 is not allowed; it must be a number greater than 0 and less than 1"),
+        ({"street": {"nome": "x"}}, "unknown setting 'street.nome' (did you mean 'name'?)"),
+        ({"pet": 3}, "pet: 3 is not allowed; it must be a table of settings"),
+        ({"street": 3}, "street: 3 is not allowed; it must be a table of settings"),
         ({"rooms": "many"}, "rooms: 'many' is not allowed; it must be a whole number greater than 0"),
         ({"colour": "green"}, "colour: 'green' is not allowed; it must be one of 'red', 'blue'"),
     ],
