@@ -102,7 +102,7 @@ def kth_largest(scores: Tensor, k: int) -> Tensor:
     if blocks > 2 * k:
         blocked = scores[:, : blocks * COLUMNS_AT_ONCE].view(len(scores), blocks, COLUMNS_AT_ONCE)
         best = blocked.amax(dim=2).topk(k, dim=1, sorted=False).indices
-        chosen = blocked.gather(1, best.unsqueeze(2).expand(-1, -1, COLUMNS_AT_ONCE)).flatten(1)
+        chosen = blocked[torch.arange(len(scores), device=scores.device).unsqueeze(1), best].flatten(1)
         scores = torch.cat([chosen, scores[:, blocks * COLUMNS_AT_ONCE :]], dim=1)
     return scores.topk(k, dim=1).values[:, -1]
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dllm2rec.core.ids import padding_index
+from dllm2rec.students.projection import Projector
 
 Output = Literal["separate", "tied"]
 VectorScaling = Literal["standardise", "none"]
@@ -65,7 +66,7 @@ class ItemTable(nn.Module):
         self.offset = nn.Parameter(torch.zeros(num_items, dim)) if offset else None
         vectors = None if item_vectors is None else _scale(item_vectors, vector_scaling)
         self.register_buffer("item_vectors", vectors, persistent=False)
-        self.projector = None if vectors is None else _projector(vectors.shape[1], projector_hidden, dim)
+        self.projector = None if vectors is None else Projector(size=vectors.shape[1], hidden=projector_hidden, dim=dim)
         self.output_weight = nn.Parameter(torch.zeros(num_items, dim)) if output == "separate" else None
         has_bias = output == "separate" if output_bias is None else output_bias
         self.output_bias = nn.Parameter(torch.zeros(num_items)) if has_bias else None
@@ -101,11 +102,8 @@ class ItemTable(nn.Module):
         """Draw the first weights of the offsets, the projector and the output layer."""
         if self.offset is not None:
             self.offset.normal_(std=self.offset_std, generator=generator)
-        layers = [module for module in self.modules() if isinstance(module, nn.Linear)]
-        for layer in layers:
-            gain = self.projector_std if layer is layers[-1] else 1.0
-            layer.weight.normal_(std=gain * layer.in_features**-0.5, generator=generator)
-            layer.bias.zero_()
+        if self.projector is not None:
+            self.projector.initialise(generator, std=self.projector_std)
         bound = self.dim**-0.5
         if self.output_weight is not None:
             self.output_weight.uniform_(-bound, bound, generator=generator)
@@ -121,24 +119,26 @@ class ItemTable(nn.Module):
         if self.item_vectors is None or not (self.training or torch.is_grad_enabled()):
             return F.embedding(items, self._table())
         distinct, place = torch.unique(items, return_inverse=True)
-        offset = None if self.offset is None else F.embedding(distinct, self.offset)
-        return F.embedding(place, self._combine(offset, self.item_vectors.index_select(0, distinct)))
+        return F.embedding(place, self._embed(distinct))
 
     def _table(self) -> Tensor:
         if self.item_vectors is None:
             assert self.offset is not None  # noqa: S101 - checked when built
             return self.offset
         if self.training or torch.is_grad_enabled():
-            return self._combine(self.offset, self.item_vectors)
+            return self._embed(None)
         versions = tuple(tensor._version for tensor in self.parameters())
         if self._folded is None or self._folded[0] != versions:
-            self._folded = versions, self._combine(self.offset, self.item_vectors)
+            self._folded = versions, self._embed(None)
         return self._folded[1]
 
-    def _combine(self, offset: Tensor | None, vectors: Tensor) -> Tensor:
+    def _embed(self, rows: Tensor | None) -> Tensor:
+        """Compute ``e`` of the given rows, `[N, D]`, or of all items, `[V, D]`."""
         assert self.projector is not None  # noqa: S101 - there are vectors
-        projected: Tensor = self.projector(vectors) * self.text_weight
-        return projected if offset is None else offset + projected
+        projected: Tensor = self.projector(self.item_vectors, rows) * self.text_weight
+        if self.offset is None:
+            return projected
+        return projected + (self.offset if rows is None else F.embedding(rows, self.offset))
 
 
 def _check(num_items: int, item_vectors: Tensor | None, offset: bool) -> None:
@@ -161,9 +161,3 @@ def _scale(vectors: Tensor, scaling: VectorScaling) -> Tensor:
         return vectors
     deviation, mean = torch.std_mean(vectors, dim=0, correction=0)
     return (vectors - mean) / torch.where(deviation > 1e-6 * (1 + mean.abs()), deviation, 1.0)
-
-
-def _projector(size: int, hidden: int | None, dim: int) -> nn.Sequential:
-    if hidden is None:
-        return nn.Sequential(nn.Linear(size, dim))
-    return nn.Sequential(nn.Linear(size, hidden), nn.ReLU(), nn.Linear(hidden, dim))

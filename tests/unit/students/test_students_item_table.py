@@ -1,9 +1,10 @@
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dllm2rec.core.seeding import torch_generator
 from dllm2rec.students.item_table import ItemTable
+from dllm2rec.students.projection import project_rows
 
 V, D, TEXT = 6, 3, 4
 
@@ -23,7 +24,7 @@ def test_e_is_b_plus_w_times_the_projection_by_hand() -> None:
         num_items=2, dim=2, item_vectors=torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]), vector_scaling="none",
         text_weight=0.5, output="tied",
     )  # fmt: skip
-    layer = built.projector[0]
+    layer = built.projector.first
     with torch.no_grad():
         layer.weight.copy_(torch.tensor([[1.0, 0.0, -1.0], [0.0, 2.0, 0.0]]))
         layer.bias.copy_(torch.tensor([10.0, 20.0]))
@@ -71,7 +72,7 @@ def test_a_separate_output_has_its_own_weights_and_a_bias_and_a_tied_one_shares(
 def test_only_the_distinct_rows_that_are_needed_are_projected() -> None:
     built = table(item_vectors=vectors(), output="tied")
     sizes: list[int] = []
-    built.projector.register_forward_hook(lambda module, inputs, output: sizes.append(len(inputs[0])))
+    built.projector.register_forward_hook(lambda module, inputs, output: sizes.append(len(output)))
     items = torch.tensor([[5, 5, 2], [2, 5, 5]])
     embedded = built.input(items)
     assert sizes == [2]
@@ -83,7 +84,7 @@ def test_only_the_distinct_rows_that_are_needed_are_projected() -> None:
 def test_outside_training_the_table_is_projected_once() -> None:
     built = table(item_vectors=vectors(), output="tied").eval()
     sizes: list[int] = []
-    built.projector.register_forward_hook(lambda module, inputs, output: sizes.append(len(inputs[0])))
+    built.projector.register_forward_hook(lambda module, inputs, output: sizes.append(len(output)))
     with torch.no_grad():
         for _ in range(3):
             built.input(torch.tensor([1, V]))
@@ -104,9 +105,24 @@ def test_text_vectors_are_no_part_of_the_state() -> None:
 
 def test_a_hidden_layer_can_be_put_into_the_projector() -> None:
     built = table(item_vectors=vectors(), projector_hidden=5)
-    assert [type(layer) for layer in built.projector] == [nn.Linear, nn.ReLU, nn.Linear]
-    assert built.projector[0].out_features == 5
-    assert built.fold().shape == (V, D)
+    first, second = built.projector.first, built.projector.second
+    hidden = torch.relu(built.item_vectors @ first.weight.T + first.bias)
+    torch.testing.assert_close(built.fold() - built.offset, hidden @ second.weight.T + second.bias)
+    assert hidden.shape == (V, 5)
+
+
+@pytest.mark.parametrize("count", [1, 256, 600])
+def test_projecting_rows_in_parts_has_the_value_and_gradient_of_one_product(count: int) -> None:
+    matrix = torch.randn(700, TEXT, generator=torch_generator(0, "m"))
+    rows = torch.randint(700, (count,), generator=torch_generator(0, "r"))
+    ours = torch.randn(D, TEXT, generator=torch_generator(0, "w")).requires_grad_()
+    plain = ours.detach().clone().requires_grad_()
+    slope = torch.randn(count, D, generator=torch_generator(0, "s"))
+    found, expected = project_rows(matrix, rows, ours), matrix[rows] @ plain.T
+    torch.testing.assert_close(found, expected)
+    (found * slope).sum().backward()
+    (expected * slope).sum().backward()
+    torch.testing.assert_close(ours.grad, plain.grad, rtol=1e-4, atol=1e-4)
 
 
 def test_first_values_have_the_spread_that_was_asked_for() -> None:
