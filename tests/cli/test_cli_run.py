@@ -121,6 +121,8 @@ def test_a_defect_in_a_cell_is_ours(config: Path, tmp_path: Path, monkeypatch: p
     outcome = call("run", config, "--out", tmp_path / "out")
     assert outcome.code == 1
     assert "ZeroDivisionError: no" in outcome.err
+    assert "Traceback" not in outcome.err
+    assert "Traceback" in (tmp_path / "out" / "failures.log").read_text()
     assert "SASRec plain" in " ".join(outcome.out.split())
 
 

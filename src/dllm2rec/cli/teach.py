@@ -1,14 +1,19 @@
 """`dllm2rec teach`: a teacher labels a dataset."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from dllm2rec.cli.options import DatasetPath, Json, Out, Set, show, words_to_stderr
 from dllm2rec.core.errors import UserError, suggest
 
-SPLITS = ("train", "validation", "test")
+if TYPE_CHECKING:
+    from dllm2rec.data import Dataset, Split
+    from dllm2rec.knowledge.store import Knowledge
+
+SPLITS: "tuple[Split, ...]" = ("train", "validation", "test")
 
 
 def teach(
@@ -75,11 +80,12 @@ def _given(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _limits(splits: list[str], limits: list[str], counts: Any) -> dict[str, int | None]:
+def _limits(splits: list[str], limits: list[str], counts: "Mapping[Split, int]") -> dict[str, int | None]:
     """Turn ``--split`` and ``--limit`` into a limit for each split; None is all of it."""
     unknown = [split for split in splits if split not in SPLITS]
     if unknown:
         raise UserError(f"--split {unknown[0]}: no such split{suggest(unknown[0], SPLITS)}")
+    available: dict[str, int] = dict(counts.items())
     chosen: dict[str, int | None] = {split: None if split in splits else 0 for split in SPLITS}
     for text in limits:
         name, equals, number = text.rpartition("=")
@@ -88,11 +94,11 @@ def _limits(splits: list[str], limits: list[str], counts: Any) -> dict[str, int 
         if equals:
             chosen[name] = int(number)
         else:
-            chosen |= {split: min(int(number), counts[split]) for split in splits}
+            chosen |= {split: min(int(number), available[split]) for split in splits}
     return chosen
 
 
-def _counts(dataset: Any, knowledge: Any) -> dict[str, int]:
+def _counts(dataset: "Dataset", knowledge: "Knowledge") -> "dict[Split, int]":
     from dllm2rec.knowledge.align import align
 
     return {split: int((align(knowledge, dataset, dataset.examples(split)) >= 0).sum()) for split in SPLITS}

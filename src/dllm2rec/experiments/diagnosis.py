@@ -8,6 +8,7 @@ from dllm2rec.experiments.examination import Examination, Finding, Rival, Texts,
 from dllm2rec.experiments.verdict import figure, listing
 
 FEW = 500
+TOP = 20
 
 
 def diagnose(page: Examination) -> tuple[Finding, ...]:
@@ -51,6 +52,8 @@ def _coverage(page: Examination) -> Iterator[Finding]:
     ]
     useless = page.coverage["train"].labelled == 0
     yield Finding(level="bad" if useless else "note", text=f"It labelled {listing(parts)}.")
+    if page.depth < TOP:
+        yield Finding(level="note", text=f"It lists {page.depth} items an example: its HR@20 counts those alone.")
 
 
 def _rival(rival: Rival) -> Iterator[Finding]:

@@ -1,6 +1,7 @@
 """The stages of an experiment: said as they end, timed, and remembered."""
 
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from dllm2rec.core.files import read_json, write_json
 from dllm2rec.experiments.cells import duration
 
 TIMES = "times.json"
+FAILURES = "failures.log"
 Result = TypeVar("Result")
 Say = Callable[[str], None]
 
@@ -75,7 +77,9 @@ class Stages:
         except UserError as error:
             failed = Stage(name=name, path=path, cached=False, seconds=0.0, error=str(error))
         except Exception as error:
-            message = f"{type(error).__name__}: {error}"
+            with (self.out / FAILURES).open("a", encoding="utf-8") as log:
+                log.write(f"{name}\n{traceback.format_exc()}\n")
+            message = f"{type(error).__name__}: {error} (traceback in {self.out / FAILURES})"
             failed = Stage(name=name, path=path, cached=False, seconds=0.0, error=message, ours=True)
         self.done.append(failed)
         self.say(f"{name}: FAILED, {failed.error}")
