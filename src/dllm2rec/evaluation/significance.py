@@ -42,7 +42,7 @@ def paired_permutation_test(
 
 
 def paired_t_test(a: Values, b: Values) -> float:
-    """Two-sided p-value of Student's t-test on the differences; 1 where there is no difference at all.
+    """Two-sided p-value of Student's t-test on the differences; 1 for no difference at all, 0 for a constant one.
 
     Raises:
         ValueError: the two differ in length, or are empty.
@@ -50,6 +50,8 @@ def paired_t_test(a: Values, b: Values) -> float:
     difference = _difference(a, b)
     if len(difference) < 2 or not difference.any():
         return 1.0
+    if np.ptp(difference) <= 1e-12 * np.abs(difference).max():  # the same everywhere: no spread to test against
+        return 0.0
     return float(stats.ttest_rel(a, b).pvalue)
 
 

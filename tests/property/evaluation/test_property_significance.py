@@ -53,6 +53,7 @@ def test_a_real_difference_is_found_and_no_difference_is_certain() -> None:
     assert paired_permutation_test(a, a + generator.normal(0.1, 0.1, 300), generator=generator) < 0.001
     assert paired_permutation_test(a, a, generator=generator) == 1.0
     assert paired_t_test(a, a) == 1.0
+    assert paired_t_test(np.array([1.0, 1.5, 2.0]), np.array([0.5, 1.0, 1.5])) == 0.0
     with pytest.raises(ValueError, match="pairs are needed"):
         paired_permutation_test(a, a[1:], generator=generator)
 

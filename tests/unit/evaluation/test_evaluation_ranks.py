@@ -62,6 +62,18 @@ def test_best_items_settle_ties_by_the_index() -> None:
     assert best_items(scores, 5).tolist() == [[1, 2, 4, 3, 0], [0, 1, 2, 3, 4]]
 
 
+def test_ranks_keep_the_precision_of_the_scores() -> None:
+    examples = examples_of([[0]], [0], 3)
+    for scores, rank in (
+        (torch.tensor([[1.0, 1.0 + 1e-12, 0.0]], dtype=torch.float64), 2.0),
+        (torch.tensor([[1.0, 2.0, 0.0]], dtype=torch.bfloat16), 2.0),
+    ):
+        ranks = rank_targets(lambda _, scores=scores: scores, examples, top_k=2)
+        assert ranks.rank.tolist() == [rank]
+        assert ranks.top_items is not None
+        assert ranks.top_items.tolist() == [[1, 0]]
+
+
 def test_a_target_outside_the_list_has_no_rank() -> None:
     examples = examples_of([[0], [0]], [2, 4], 5)
     ranks = ranks_from_lists(np.array([[1, 2], [1, 2]], np.int32), examples)
