@@ -79,7 +79,7 @@ def test_an_experiment_with_a_language_model(tmp_path: Path, llm: Path) -> None:
 
     start = time.monotonic()
     second = call("run", file, "--out", out, "--json")
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 60
     assert all(stage["cached"] for stage in second.json["stages"])
     assert second.json["comparison"] == first.json["comparison"]
     assert "[2/27] teach: cached" in second.err

@@ -36,7 +36,7 @@ def test_item_knn_reaches_its_known_figures(toys: Dataset) -> None:
     start = time.perf_counter()
     found = hr_and_ndcg(fit_reference(ItemKNNSettings(), toys), toys.examples("test"))
     assert found == pytest.approx((0.0628, 0.0341), rel=0.02)
-    assert time.perf_counter() - start < 20
+    assert time.perf_counter() - start < 60
 
 
 def test_popularity_reaches_its_known_figures(toys: Dataset) -> None:
