@@ -1,6 +1,7 @@
 """Options that several verbs share, and how a verb speaks: results on standard output, words on standard error."""
 
 import json
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -25,6 +26,7 @@ Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the resul
 @contextmanager
 def words_to_stderr() -> Iterator[None]:
     """Send what libraries print to standard error, so that standard output holds the result alone."""
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # or each try without a network is two lines
     with redirect_stdout(sys.stderr):
         yield
 

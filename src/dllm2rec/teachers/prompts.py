@@ -18,7 +18,8 @@ RESPONSE = "### Response:\n"
 class Prompts:
     """Builds BIGRec's prompts from token ids: instruction, at most ten titles a line each, and a place for the answer.
 
-    Titles are tokenized once. Each ends with a line break, which no title holds, so a title can't break the template.
+    Titles are tokenized once. Each ends with a line break, which no title holds, and what spells a special token is
+    read as plain text, so a title can't break the template.
     All prompts begin with the same ``prefix``.
 
     Args:
@@ -77,5 +78,6 @@ class Prompts:
         return [bos] if bos is not None and self.prefix[0] == bos else []
 
     def _plain(self, texts: list[str]) -> list[list[int]]:
-        ids: list[list[int]] = self._tokenizer(texts, add_special_tokens=False).input_ids
+        # a title that spells a special token, such as the end of a text, is text all the same
+        ids: list[list[int]] = self._tokenizer(texts, add_special_tokens=False, split_special_tokens=True).input_ids
         return ids

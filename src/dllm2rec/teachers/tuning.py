@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import logging
+import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 from datasets import Dataset as TokenDataset
 from peft import LoraConfig, PeftModel, get_peft_model
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from torch.nn import functional as F
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
-from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTConfig, SFTTrainer
 
+from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import atomic_path
 from dllm2rec.core.progress import Advance, progress_bar
 from dllm2rec.core.seeding import derive_seed
@@ -24,6 +26,8 @@ from dllm2rec.teachers.llm import LanguageModel
 
 Text = tuple[list[int], list[int]]  # a prompt and its answer, as token ids
 IGNORED = -100
+SECONDS_BETWEEN_CHECKPOINTS = 60.0
+_STATE = "trainer_state.json"  # what the trainer writes last into a checkpoint
 
 
 class TuningSettings(BaseModel):
@@ -36,7 +40,7 @@ class TuningSettings(BaseModel):
         patience: epochs without a better validation loss before it stops.
         learning_rate: of AdamW, after a warm-up of a tenth of the steps, falling linearly to zero.
         batch_size: examples a step.
-        micro_batch_size: examples that are read at once; gradients are added up to `batch_size`.
+        micro_batch_size: most examples that are read at once; gradients are added up to `batch_size`, a multiple of it.
         rank, alpha, dropout: of LoRA.
         modules: which projections get LoRA weights.
         loss_on_prompt: whether the loss is on the titles of the history, too, as in the original.
@@ -57,6 +61,17 @@ class TuningSettings(BaseModel):
     modules: tuple[str, ...] = ("q_proj", "v_proj")
     loss_on_prompt: bool = True
 
+    @model_validator(mode="after")
+    def _whole_batches(self) -> TuningSettings:
+        if self.batch_size % self.micro_step:
+            raise ValueError(f"batch_size {self.batch_size} is no multiple of micro_batch_size {self.micro_batch_size}")
+        return self
+
+    @property
+    def micro_step(self) -> int:
+        """Examples that are read at once: never more than a step has."""
+        return min(self.micro_batch_size, self.batch_size)
+
 
 def tune(
     llm: LanguageModel,
@@ -69,7 +84,8 @@ def tune(
 ) -> LanguageModel:
     """Tune a language model with LoRA and merge the weights of the best epoch into it.
 
-    Interrupted, it goes on after the last whole epoch; a finished adapter in ``work`` is used as it is.
+    Interrupted, it goes on from its last checkpoint, a minute old at most (and a step), and ends with the same weights;
+    a finished adapter in ``work`` is used as it is.
 
     Args:
         llm: to be tuned; it is used up.
@@ -81,15 +97,19 @@ def tune(
 
     Returns:
         The tuned language model.
+
+    Raises:
+        UserError: the language model has no such modules.
     """
     adapter = work / "adapter"
-    if adapter.exists():
-        merged = PeftModel.from_pretrained(llm.model, str(adapter)).merge_and_unload()
-    else:
-        # LoRA's first weights and dropout come from torch's global state: seeded here, and left as it was
-        with torch.random.fork_rng():
-            torch.manual_seed(derive_seed(seed, "tuning"))
-            merged = _tune(llm, train, validation, settings, work=work, seed=seed)
+    with _quiet():
+        if adapter.exists():
+            merged = PeftModel.from_pretrained(llm.model, str(adapter)).merge_and_unload()
+        else:
+            # LoRA's first weights and dropout come from torch's global state: seeded here, and left as it was
+            with torch.random.fork_rng():
+                torch.manual_seed(derive_seed(seed, "tuning"))
+                merged = _tune(llm, train, validation, settings, work=work, seed=seed)
     return LanguageModel(model=merged.eval(), tokenizer=llm.tokenizer, name=llm.name, revision=llm.revision)
 
 
@@ -104,13 +124,20 @@ def _tune(
 ) -> Any:
     checkpoints = work / "checkpoints"
     trainer = _trainer(llm, train=train, validation=validation, settings=settings, checkpoints=checkpoints, seed=seed)
-    last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
+    last = _last_checkpoint(checkpoints)
     with progress_bar("tuning the language model", int(trainer.args.max_steps)) as advance:
         trainer.add_callback(_Progress(advance))
+        trainer.add_callback(_Checkpoints())
         trainer.train(resume_from_checkpoint=last)
     with atomic_path(work / "adapter") as target:
         trainer.model.save_pretrained(target, safe_serialization=True)
     return trainer.model.merge_and_unload()
+
+
+def _last_checkpoint(checkpoints: Path) -> str | None:
+    """Return the newest checkpoint that was written to its end."""
+    whole = [file.parent for file in checkpoints.glob(f"checkpoint-*/{_STATE}") if file.stat().st_size > 0]
+    return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
 
 
 def _trainer(
@@ -122,17 +149,15 @@ def _trainer(
     checkpoints: Path,
     seed: int,
 ) -> Any:
-    _hush()
     number = derive_seed(seed, "tuning") % (1 << 31)
-    accumulate = max(1, settings.batch_size // settings.micro_batch_size)
-    steps = settings.epochs * -(-len(train) // (settings.micro_batch_size * accumulate))
+    steps = settings.epochs * -(-len(train) // settings.batch_size)
     arguments = SFTConfig(
         output_dir=str(checkpoints),
         num_train_epochs=settings.epochs,
         max_steps=steps,
-        per_device_train_batch_size=settings.micro_batch_size,
-        per_device_eval_batch_size=settings.micro_batch_size,
-        gradient_accumulation_steps=accumulate,
+        per_device_train_batch_size=settings.micro_step,
+        per_device_eval_batch_size=settings.micro_step,
+        gradient_accumulation_steps=settings.batch_size // settings.micro_step,
         learning_rate=settings.learning_rate,
         warmup_steps=max(1, steps // 10),
         lr_scheduler_type="linear",
@@ -162,7 +187,7 @@ def _trainer(
         task_type="CAUSAL_LM",
     )
     trainer = _Trainer(
-        model=get_peft_model(llm.model, lora),  # adapters stay in float32: steps of bfloat16 would be lost
+        model=_with_lora(llm, lora),  # adapters stay in float32: steps of bfloat16 would be lost
         args=arguments,
         train_dataset=_tokens(train, loss_on_prompt=settings.loss_on_prompt),
         eval_dataset=_tokens(validation, loss_on_prompt=False),
@@ -171,6 +196,19 @@ def _trainer(
     )
     trainer.remove_callback(PrinterCallback)  # we have a bar
     return trainer
+
+
+def _with_lora(llm: LanguageModel, lora: LoraConfig) -> Any:
+    try:
+        return get_peft_model(llm.model, lora)
+    except ValueError:
+        linear = {
+            name.rpartition(".")[2] for name, part in llm.model.named_modules() if isinstance(part, torch.nn.Linear)
+        }
+        raise UserError(
+            f"tuning.modules: {llm.name} has no {', '.join(sorted(lora.target_modules))}; "
+            f"choose from {', '.join(sorted(linear))}"
+        ) from None
 
 
 def _tokens(texts: Sequence[Text], *, loss_on_prompt: bool) -> TokenDataset:
@@ -195,7 +233,7 @@ class _Trainer(SFTTrainer):  # type: ignore[misc] # trl carries no types
         kept = labels != IGNORED
         llm = self.accelerator.unwrap_model(model).get_base_model()
         hidden = llm.base_model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False)
-        logits = llm.lm_head(hidden.last_hidden_state[:, :-1][kept])
+        logits = llm.get_output_embeddings()(hidden.last_hidden_state[:, :-1][kept])
         total = F.cross_entropy(logits.float(), labels[kept], reduction="sum")
         loss = total / (kept.sum() if num_items_in_batch is None else num_items_in_batch)
         return (loss, {}) if return_outputs else loss
@@ -221,7 +259,29 @@ class _Progress(TrainerCallback):  # type: ignore[misc] # transformers carries n
         self._note = f"validation loss {metrics['eval_loss']:.3f}"
 
 
-def _hush() -> None:
+class _Checkpoints(TrainerCallback):  # type: ignore[misc] # transformers carries no types
+    """Asks for a checkpoint every minute, beside those at the end of each epoch."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Ask for one, but not where an epoch ends: that checkpoint is written anyway, into the same place."""
+        ends = state.global_step * args.num_train_epochs % state.max_steps == 0
+        if not ends and time.monotonic() - self._last >= SECONDS_BETWEEN_CHECKPOINTS:
+            control.should_save = True
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Count from here."""
+        del args, state, control
+        self._last = time.monotonic()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the libraries' words off the terminal: there is a bar."""
     for name in ("transformers", "trl", "peft", "accelerate"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module=r"(transformers|trl|peft|torch)\b")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"(transformers|trl|peft|torch|accelerate)\b")
+        yield

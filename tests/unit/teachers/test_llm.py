@@ -85,3 +85,40 @@ def test_precision_follows_the_processor(flags: set[str], dtype: torch.dtype, mo
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(module, "_processor_flags", lambda: flags)
     assert choose_dtype() is dtype
+
+
+def test_all_parts_of_the_weights_give_the_identity(tiny_llm: Path, tmp_path: Path) -> None:
+    for name, second in (("one", b"a"), ("two", b"b")):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "config.json").write_text("{}")
+        (folder / "model-00001-of-00002.safetensors").write_bytes(b"same")
+        (folder / "model-00002-of-00002.safetensors").write_bytes(second)
+    assert module._folder_identity(tmp_path / "one") != module._folder_identity(tmp_path / "two")
+
+
+def test_two_processes_may_convert_the_same_file(
+    tiny_llm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one finished first: its result is taken, ours vanishes."""
+    loaded = load_llm(str(tiny_llm))
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("DLLM2REC_CACHE", str(cache))
+    file = tmp_path / "model.gguf"
+    file.write_bytes(b"GGUF, say")
+
+    class Other:
+        @staticmethod
+        def from_pretrained(*_: object, **__: object) -> object:
+            folder = next(iter((cache / "models").glob("*")), None) or cache / "models" / module.hash_file(file)[:16]
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "config.json").write_text("the other's")
+            return loaded.model
+
+    monkeypatch.setattr(module, "AutoModelForCausalLM", Other)
+    monkeypatch.setattr(
+        module, "AutoTokenizer", type("T", (), {"from_pretrained": staticmethod(lambda *_, **__: loaded.tokenizer)})
+    )
+    folder, _ = module._converted(file)
+    assert (Path(folder) / "config.json").read_text() == "the other's"
+    assert [path.name for path in (cache / "models").iterdir()] == [Path(folder).name]

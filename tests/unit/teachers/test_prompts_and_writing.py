@@ -47,6 +47,15 @@ def test_long_titles_are_cut(llm: LanguageModel) -> None:
     assert len(prompts.answer(0)) == 4 + len(prompts.newline)
 
 
+def test_a_title_that_spells_a_special_token_is_plain_text(llm: LanguageModel) -> None:
+    end = llm.tokenizer.eos_token
+    title = f"red {end} robot"
+    prompts = Prompts(llm.tokenizer, [title], max_titles=1, title_tokens=40, prompt_tokens=400)
+    assert llm.tokenizer.eos_token_id not in prompts.prompt(np.array([0], np.int32))
+    assert llm.tokenizer.eos_token_id not in prompts.answer(0)
+    assert prompts.text(prompts.titles[0]) == title
+
+
 def test_greedy_writing_agrees_with_transformers(llm: LanguageModel, prompts: Prompts, titles: list[str]) -> None:
     generator = np.random.default_rng(0)
     histories = [history(*generator.integers(0, 16, size=n), pad=len(titles)) for n in (1, 3, 2, 5, 4, 1, 2)]
