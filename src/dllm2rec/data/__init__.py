@@ -4,7 +4,7 @@ from dllm2rec.data.dataset import Dataset, DatasetManifest, prepare
 from dllm2rec.data.examples import Examples, Sequences
 from dllm2rec.data.log import Columns, Log, read_log
 from dllm2rec.data.sources import ml_100k
-from dllm2rec.data.splits import GlobalTimeSplit, LeaveOneOutSplit, PaperSplit, Split, SplitSettings
+from dllm2rec.data.splits import GlobalTimeSplit, LeaveOneOutSplit, PaperSplit, Split, SplitSettings, TrainOn
 
 __all__ = [
     "Columns",
@@ -18,6 +18,7 @@ __all__ = [
     "Sequences",
     "Split",
     "SplitSettings",
+    "TrainOn",
     "ml_100k",
     "prepare",
     "read_log",

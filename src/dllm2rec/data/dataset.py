@@ -13,8 +13,8 @@ from dllm2rec.core.ids import padding_index
 from dllm2rec.data.directory import FORMAT_VERSION, MARKER, DatasetManifest, read_manifest, read_table_file, write_files
 from dllm2rec.data.examples import Examples, Sequences, pad_histories
 from dllm2rec.data.log import Log
-from dllm2rec.data.splits import SPLITS, Split, SplitSettings, sample_positions
-from dllm2rec.data.tables import Tables, build_examples, build_tables, content_hash, target_positions
+from dllm2rec.data.splits import SPLITS, Split, SplitSettings, TrainOn, sample_positions
+from dllm2rec.data.tables import Tables, build_examples, build_tables, content_hash, describe, target_positions
 
 __all__ = ["Dataset", "DatasetManifest", "prepare"]
 
@@ -71,7 +71,60 @@ class Dataset:
 
     def examples(self, split: Split) -> Examples:
         """Return the examples of one split, in time order."""
-        rows = self._examples.filter(pl.col("split") == split)
+        return self._opened(self._examples.filter(pl.col("split") == split))
+
+    def training_examples(self, train_on: TrainOn = "examples") -> Examples:
+        """Return what a student may learn from, in time order.
+
+        Args:
+            train_on: `examples`: those of the split. `positions`: every position but the first of each training
+                sequence. `before-cut`: the same of each user's events up to the cut, see `training_sequences`. All have
+                the ids that the split's own examples have, so a label fits wherever it was made.
+        """
+        if train_on == "examples":
+            return self.examples("train")
+        events = read_table_file(self.path, "interactions")
+        ordinal = events["ordinal"].to_numpy()
+        kept = ordinal < self._training_lengths(train_on)[events["user"].to_numpy()]
+        position = np.flatnonzero(kept & (ordinal > 0))
+        position = position[np.argsort(events["time"].to_numpy()[position], kind="stable")]
+        users = read_table_file(self.path, "users")
+        history = self.manifest.history
+        return self._opened(
+            describe(items=self.items, users=users, interactions=events, position=position, history=history)
+        )
+
+    def training_sequences(self, train_on: TrainOn = "positions") -> Sequences:
+        """Return what may be learned without examples: each user's items up to and with his last training target.
+
+        The training targets are those before sampling; a user without one has an empty sequence. Nothing at or after a
+        user's first validation or test target is in it.
+
+        Args:
+            train_on: `before-cut` adds, of every user, what happened before the first validation target of the whole
+                dataset; the others add nothing.
+        """
+        length = self._training_lengths(train_on)
+        events = read_table_file(self.path, "interactions", "user", "item", "ordinal")
+        kept = events["ordinal"].to_numpy() < length[events["user"].to_numpy()]
+        offsets = np.concatenate([[0], np.cumsum(length, dtype=np.int64)])
+        return Sequences(items=events["item"].to_numpy()[kept], offsets=offsets)
+
+    def train_counts(self, train_on: TrainOn = "positions") -> NDArray[np.int64]:
+        """Count each item in the training sequences, `[V]`; 0 means unseen in training."""
+        return np.bincount(self.training_sequences(train_on).items, minlength=self.num_items).astype(np.int64)
+
+    def _training_lengths(self, train_on: TrainOn) -> NDArray[np.int32]:
+        """Count the events of each user that training may use; they are always the user's first."""
+        length = read_table_file(self.path, "users", "training_length").to_series().to_numpy()
+        if train_on != "before-cut":
+            return length
+        events = read_table_file(self.path, "interactions", "user", "time")
+        cut = self._examples.filter(pl.col("split") == "validation")["time"].min()
+        early = events["user"].to_numpy()[events["time"].to_numpy() < cut]
+        return np.maximum(length, np.bincount(early, minlength=len(length))).astype(np.int32)
+
+    def _opened(self, rows: pl.DataFrame) -> Examples:
         return Examples(
             example_id=rows["example_id"].to_numpy(writable=True),
             user=rows["user"].to_numpy(writable=True),
@@ -80,22 +133,6 @@ class Dataset:
             time=rows["time"].to_numpy(writable=True),
             num_items=self.num_items,
         )
-
-    def training_sequences(self) -> Sequences:
-        """Return what may be learned without examples: each user's items up to and with his last training target.
-
-        The training targets are those before sampling; a user without one has an empty sequence. Nothing at or after a
-        user's first validation or test target is in it.
-        """
-        length = read_table_file(self.path, "users", "training_length").to_series().to_numpy()
-        events = read_table_file(self.path, "interactions", "user", "item", "ordinal")
-        kept = events["ordinal"].to_numpy() < length[events["user"].to_numpy()]
-        offsets = np.concatenate([[0], np.cumsum(length, dtype=np.int64)])
-        return Sequences(items=events["item"].to_numpy()[kept], offsets=offsets)
-
-    def train_counts(self) -> NDArray[np.int64]:
-        """Count each item in the training sequences, `[V]`; 0 means unseen in training."""
-        return np.bincount(self.training_sequences().items, minlength=self.num_items).astype(np.int64)
 
     @cached_property
     def _examples(self) -> pl.DataFrame:

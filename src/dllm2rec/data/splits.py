@@ -18,6 +18,7 @@ from dllm2rec.core.seeding import numpy_generator
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+TrainOn = Literal["examples", "positions", "before-cut"]
 Positions = dict[Split, NDArray[np.int64]]
 Ratio = Annotated[float, Field(gt=0, lt=1)]
 

@@ -75,6 +75,19 @@ def build_examples(
 ) -> pl.DataFrame:
     """Build the table of examples (see `Tables`), training first, each part in time order."""
     position = np.concatenate([kept[part] for part in SPLITS])
+    described = describe(items=items, users=users, interactions=interactions, position=position, history=history)
+    return described.with_columns(split=np.repeat(SPLITS, [len(kept[part]) for part in SPLITS]))
+
+
+def describe(
+    *,
+    items: pl.DataFrame,
+    users: pl.DataFrame,
+    interactions: pl.DataFrame,
+    position: NDArray[np.int64],
+    history: int,
+) -> pl.DataFrame:
+    """Build examples (see `Tables`, without the split) whose targets stand at ``position`` of the interactions."""
     targets = interactions[position]
     ordinal = targets["ordinal"].cast(pl.Int64).to_numpy()
     windows = history_windows(
@@ -97,7 +110,6 @@ def build_examples(
             "target": targets["item"],
             "time": targets["time"],
             "ordinal": targets["ordinal"],
-            "split": np.repeat(SPLITS, [len(kept[part]) for part in SPLITS]),
         }
     )
 

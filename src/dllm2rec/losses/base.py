@@ -22,6 +22,12 @@ class Scorer(Protocol):
     def score_items(self, hidden: Tensor, items: Tensor) -> Tensor:
         """Score the items `[B, K]` for sequence vectors `[B, D]`; returns `[B, K]`."""
 
+    def score_shared(self, hidden: Tensor, items: Tensor) -> Tensor:
+        """Score the same items `[S]` for all sequence vectors `[B, D]`; returns `[B, S]`."""
+
+    def output_matrix(self) -> tuple[Tensor, Tensor | None]:
+        """Return what scores are made of: weights `[V, D]` and biases `[V]` (None: no bias)."""
+
 
 class Loss(Protocol):
     """A recommendation loss."""
@@ -65,6 +71,14 @@ class SharedScorer:
     def score_items(self, hidden: Tensor, items: Tensor) -> Tensor:
         """Score the items `[B, K]` for sequence vectors `[B, D]`; returns `[B, K]`."""
         return self._scorer.score_items(hidden, items)
+
+    def score_shared(self, hidden: Tensor, items: Tensor) -> Tensor:
+        """Score the same items `[S]` for all sequence vectors `[B, D]`; returns `[B, S]`."""
+        return self._scorer.score_shared(hidden, items)
+
+    def output_matrix(self) -> tuple[Tensor, Tensor | None]:
+        """Return what scores are made of: weights `[V, D]` and biases `[V]` (None: no bias)."""
+        return self._scorer.output_matrix()
 
     def share(self, hidden: Tensor, key: object, compute: Callable[[], Tensor]) -> Tensor:
         """Return what was computed under ``key`` in this step, or compute it.

@@ -1,11 +1,11 @@
-"""Cross-entropy over a softmax of the whole catalogue."""
+"""Cross-entropy over a softmax of the catalogue, without ever holding a score for every example and every item."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, PositiveInt
 from torch import Tensor
-from torch.nn import functional as F
+from torch.autograd.function import once_differentiable
 
 from dllm2rec.data.batches import Batch
 from dllm2rec.losses.base import Scorer
@@ -20,12 +20,14 @@ class SoftmaxSettings(BaseModel):
     Attributes:
         candidates: `all` items compete with the target, or only those `seen` in training. With a tied output over text
             vectors `seen` is what lets items without interactions be recommended: training never pushes them down.
+        scores_at_once: most scores in memory; examples are taken in as many parts as that needs, one example at least.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["softmax"] = "softmax"
     candidates: Candidates = "all"
+    scores_at_once: PositiveInt = 4_000_000
 
 
 class SoftmaxLoss:
@@ -34,10 +36,16 @@ class SoftmaxLoss:
     Args:
         popularity: `[V]`, how often each item occurs in training; only used for `seen`.
         candidates: see `SoftmaxSettings`.
+        scores_at_once: see `SoftmaxSettings`.
     """
 
-    def __init__(self, *, popularity: Tensor, candidates: Candidates = "all") -> None:
-        self.competes = None if candidates == "all" else popularity > 0
+    def __init__(self, *, popularity: Tensor, candidates: Candidates = "all", scores_at_once: int = 4_000_000) -> None:
+        self.scores_at_once = scores_at_once
+        self.competing: Tensor | None = None
+        if candidates == "seen":
+            self.competing = popularity.nonzero().squeeze(1)
+            self._place = torch.full_like(popularity, -1, dtype=torch.long)
+            self._place[self.competing] = torch.arange(len(self.competing))
 
     def __call__(
         self,
@@ -47,25 +55,80 @@ class SoftmaxLoss:
         generator: torch.Generator,  # noqa: ARG002 - the protocol has it, nothing is drawn
     ) -> Tensor:
         """Return the loss of a batch; see `Loss`."""
-        return softmax_cross_entropy(scorer.scores(hidden), batch.target, competes=self.competes)
+        weight, bias = scorer.output_matrix()
+        target = batch.target
+        if self.competing is not None:
+            target = self._place.to(target.device)[target]
+            if bool((target < 0).any()):
+                raise ValueError("a target is not among the items that compete")
+            competing = self.competing.to(weight.device)
+            weight, bias = weight[competing], None if bias is None else bias[competing]
+        return softmax_cross_entropy(hidden, weight, target, bias=bias, scores_at_once=self.scores_at_once)
 
 
-def softmax_cross_entropy(scores: Tensor, target: Tensor, *, competes: Tensor | None = None) -> Tensor:
-    """``mean_b ( log sum_j exp(s_bj) - s_b,target )``.
+def softmax_cross_entropy(
+    hidden: Tensor, weight: Tensor, target: Tensor, *, bias: Tensor | None = None, scores_at_once: int = 4_000_000
+) -> Tensor:
+    """``mean_b ( log sum_j exp(s_bj) - s_b,target )`` with ``s = hidden @ weight.T + bias``.
+
+    The gradients come out of the same pass as the loss, a few examples at a time: of a part's scores nothing is kept,
+    and each is exponentiated once. So memory does not grow with the batch, and a second derivative can't be had.
 
     Args:
-        scores: `[B, V]`.
-        target: `[B]`.
-        competes: bool `[V]`, which items the sum is over; None means all. The targets must be among them.
+        hidden: `[B, D]`.
+        weight: `[V, D]`, the items that compete.
+        target: `[B]`, rows of ``weight``.
+        bias: `[V]`, or None.
+        scores_at_once: most scores in memory, if that is enough for one example.
 
     Raises:
-        ValueError: empty, misshapen or non-finite scores, or a target that does not compete.
+        ValueError: empty, misshapen or non-finite input.
     """
-    require_scores("scores", scores, (len(target), None))
-    if competes is None:
-        return F.cross_entropy(scores, target)
-    if competes.shape != scores.shape[1:]:
-        raise ValueError(f"competes must be [{scores.shape[1]}], not {list(competes.shape)}")
-    if not bool(competes[target].all()):
-        raise ValueError("a target is not among the items that compete")
-    return F.cross_entropy(scores.masked_fill(~competes, -torch.inf), target)
+    require_scores("hidden", hidden, (len(target), None))
+    require_scores("weight", weight, (None, hidden.shape[1]))
+    if bias is not None:
+        require_scores("bias", bias, (len(weight),))
+    rows = max(1, scores_at_once // len(weight))
+    loss: Tensor = _CrossEntropy.apply(hidden, weight, bias, target, rows)
+    return loss
+
+
+class _CrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(  # noqa: PLR0917 - autograd functions know no names
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, rows: int
+    ) -> Tensor:
+        """Return the loss and keep its gradients."""
+        slope_hidden, slope_weight = torch.empty_like(hidden), torch.zeros_like(weight)
+        slope_bias = None if bias is None else torch.zeros_like(bias)
+        buffer = hidden.new_empty(min(rows, len(hidden)), len(weight))
+        loss = hidden.new_zeros(())
+        for start in range(0, len(hidden), rows):
+            part = slice(start, start + rows)
+            scores = torch.mm(hidden[part], weight.T, out=buffer[: len(hidden[part])])
+            if bias is not None:
+                scores += bias
+            loss += _to_slopes(scores, target[part].unsqueeze(1))
+            scores /= len(hidden)
+            torch.mm(scores, weight, out=slope_hidden[part])
+            slope_weight.addmm_(scores.T, hidden[part])
+            if slope_bias is not None:
+                slope_bias += scores.sum(dim=0)
+        ctx.save_for_backward(slope_hidden, slope_weight, slope_bias)
+        return loss / len(hidden)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None, None]:
+        """Scale the gradients that `forward` computed."""
+        hidden, weight, bias = ctx.saved_tensors
+        return hidden * grads[0], weight * grads[0], None if bias is None else bias * grads[0], None, None
+
+
+def _to_slopes(scores: Tensor, target: Tensor) -> Tensor:
+    """Turn scores `[B, V]` in place into ``softmax - onehot``; returns the summed loss."""
+    own = scores.gather(1, target)
+    largest = scores.amax(dim=1, keepdim=True)
+    total = scores.sub_(largest).exp_().sum(dim=1, keepdim=True)
+    scores.div_(total).scatter_add_(1, target, torch.full_like(own, -1.0))
+    return (total.log() + largest - own).sum()

@@ -91,14 +91,23 @@ class Student(nn.Module, ABC):
 
     def scores(self, hidden: Tensor) -> Tensor:
         """Score every item, `[B, D]` to `[B, V]`."""
-        weight, bias = self.table.output_matrix()
+        weight, bias = self.output_matrix()
         return hidden @ weight.T if bias is None else torch.addmm(bias, hidden, weight.T)
+
+    def output_matrix(self) -> tuple[Tensor, Tensor | None]:
+        """Return what scores are made of: weights `[V, D]` and biases `[V]` (None: no bias)."""
+        return self.table.output_matrix()
 
     def score_items(self, hidden: Tensor, items: Tensor) -> Tensor:
         """Score the items `[B, K]` for sequence vectors `[B, D]` by gather; returns `[B, K]`."""
         weight, bias = self.table.output_rows(items)
         scores = (weight @ hidden.unsqueeze(-1)).squeeze(-1)
         return scores if bias is None else scores + bias
+
+    def score_shared(self, hidden: Tensor, items: Tensor) -> Tensor:
+        """Score the same items `[S]` for all sequence vectors `[B, D]`; returns `[B, S]`."""
+        weight, bias = self.table.output_rows(items)
+        return hidden @ weight.T if bias is None else torch.addmm(bias, hidden, weight.T)
 
     def initialise(self, generator: torch.Generator) -> None:
         """Draw all weights from ``generator``; the same generator state gives the same weights."""

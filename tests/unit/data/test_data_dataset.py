@@ -224,3 +224,31 @@ def test_verify_sees_a_changed_title_and_a_changed_example(tmp_path: Path) -> No
     items.with_columns(title=pl.lit("Z")).write_parquet(out / "items.parquet")
     with pytest.raises(UserError, match="content hash"):
         Dataset.load(out, verify=True)
+
+
+def test_training_examples_by_hand(tmp_path: Path) -> None:
+    dataset = prepare(small_log(), SPLIT, tmp_path / "data", name="small")
+    assert dataset.training_examples().example_id.tolist() == dataset.examples("train").example_id.tolist()
+    # the first validation target is of v, at 31: before it u has A B C (10, 20, 30), v has C C (11, 21)
+    for train_on in ("positions", "before-cut"):
+        examples = dataset.training_examples(train_on)
+        assert examples.target.tolist() == [1, 2, 2]
+        assert examples.history.tolist() == [[4, 4, 0], [4, 4, 2], [4, 0, 1]]
+        assert examples.example_id.tolist() == dataset.examples("train").example_id.tolist()
+
+
+def test_before_the_cut_users_without_a_training_example_count_too(tmp_path: Path) -> None:
+    # a and b are short: one example each, their last event; c's is the only one for training
+    rows = [("a", 0, 10), ("a", 1, 20), ("a", 2, 60), ("b", 1, 11), ("b", 3, 50), ("c", 0, 12), ("c", 2, 22)]
+    interactions = pl.DataFrame(rows, schema={"user": pl.String, "item": pl.Int32, "time": pl.Int64}, orient="row")
+    items = pl.DataFrame({"index": range(4), "item_id": list("abcd"), "title": list("ABCD")})
+    split = PaperSplit(history=3, ratios=(0.34, 0.33, 0.33))
+    log = Log(interactions, items.cast({"index": pl.Int32}))
+    dataset = prepare(log, split, tmp_path / "data", name="short")
+    assert [dataset.examples(part).target.tolist() for part in ("train", "validation", "test")] == [[2], [3], [2]]
+    positions, early = dataset.training_examples("positions"), dataset.training_examples("before-cut")
+    assert (positions.target.tolist(), positions.history.tolist()) == ([2], [[4, 4, 0]])
+    assert early.time.tolist() == [20, 22]
+    assert early.history.tolist() == [[4, 4, 0], [4, 4, 0]]
+    assert dataset.train_counts("before-cut").tolist() == [2, 2, 1, 0]
+    assert dataset.train_counts().tolist() == [1, 0, 1, 0]

@@ -4,43 +4,101 @@ import pytest
 import torch
 
 from dllm2rec.core.seeding import torch_generator
-from dllm2rec.losses.softmax import SoftmaxSettings, softmax_cross_entropy
+from dllm2rec.data.batches import Batch
+from dllm2rec.losses.softmax import SoftmaxLoss, SoftmaxSettings, softmax_cross_entropy
+from dllm2rec.students.base import Student
+from dllm2rec.students.factory import build_student
+from dllm2rec.students.sasrec import SASRecSettings
+
+
+def random(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.randn(*shape, dtype=dtype, generator=torch_generator(0, str(shape)))
+
+
+def student(output: str = "tied") -> Student:
+    settings = SASRecSettings(dim=8, output=output, dropout=0.0)
+    return build_student(
+        settings, num_items=20, history=4, item_vectors=random(20, 5), generator=torch_generator(0, "student")
+    )
+
+
+def batch() -> Batch:
+    history = torch.tensor([[20, 20, 1, 2], [3, 4, 5, 6], [20, 1, 4, 9]])
+    return Batch(history=history, target=torch.tensor([3, 1, 3]), row=torch.arange(3))
 
 
 def test_softmax_by_hand() -> None:
-    scores = torch.tensor([[0.0, math.log(3.0)], [math.log(4.0), 0.0]])
+    hidden = torch.tensor([[math.log(3.0), 0.0], [0.0, math.log(4.0)]])
+    weight = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
     expected = -(math.log(1 / 4) + math.log(4 / 5)) / 2
-    assert softmax_cross_entropy(scores, torch.tensor([0, 0])).item() == pytest.approx(expected)
+    assert softmax_cross_entropy(hidden, weight, torch.tensor([0, 0])).item() == pytest.approx(expected)
 
 
-def test_items_that_do_not_compete_count_for_nothing_and_get_no_gradient() -> None:
-    scores = torch.randn(3, 5, generator=torch_generator(0, "x")).requires_grad_()
-    competes = torch.tensor([True, False, True, True, False])
-    loss = softmax_cross_entropy(scores, torch.tensor([0, 1, 2]).apply_(lambda i: [0, 2, 3][i]), competes=competes)
-    torch.testing.assert_close(loss, softmax_cross_entropy(scores[:, competes], torch.tensor([0, 1, 2])))
-    loss.backward()
-    assert (scores.grad[:, ~competes] == 0).all()
-    assert (scores.grad[:, competes] != 0).all()
+@pytest.mark.parametrize("scores_at_once", [1, 10, 17, 1000])
+@pytest.mark.parametrize("bias", [True, False])
+def test_parts_agree_with_the_plain_formula_and_its_gradient(scores_at_once: int, bias: bool) -> None:
+    inputs = [random(7, 3), random(5, 3), random(5) if bias else None]
+    target = torch.tensor([0, 4, 2, 2, 1, 0, 3])
+    found, plain = ([None if x is None else x.clone().requires_grad_() for x in inputs] for _ in range(2))
+    loss = softmax_cross_entropy(found[0], found[1], target, bias=found[2], scores_at_once=scores_at_once)
+    scores = plain[0] @ plain[1].T + (0 if plain[2] is None else plain[2])
+    expected = torch.nn.functional.cross_entropy(scores, target)
+    torch.testing.assert_close(loss, expected)
+    (2 * loss).backward()
+    (2 * expected).backward()
+    for one, other in zip(found, plain, strict=True):
+        if one is not None:
+            torch.testing.assert_close(one.grad, other.grad)
 
 
 def test_softmax_gradient() -> None:
-    scores = torch.randn(4, 5, dtype=torch.float64, generator=torch_generator(0, "x")).requires_grad_()
-    assert torch.autograd.gradcheck(lambda s: softmax_cross_entropy(s, torch.tensor([0, 4, 2, 2])), scores)
+    hidden, weight = (random(*shape, dtype=torch.float64).requires_grad_() for shape in ((4, 3), (5, 3)))
+    target = torch.tensor([0, 4, 2, 2])
+    assert torch.autograd.gradcheck(lambda h, w: softmax_cross_entropy(h, w, target), (hidden, weight))
 
 
-def test_softmax_refuses_what_it_can_not_use() -> None:
-    target = torch.tensor([0, 1])
-    with pytest.raises(ValueError, match="not finite"):
-        softmax_cross_entropy(torch.tensor([[1.0, math.nan], [0.0, 0.0]]), target)
-    with pytest.raises(ValueError, match="must be"):
-        softmax_cross_entropy(torch.zeros(3, 4), target)
-    with pytest.raises(ValueError, match="empty"):
-        softmax_cross_entropy(torch.zeros(0, 4), torch.zeros(0, dtype=torch.long))
-    with pytest.raises(ValueError, match=r"competes must be \[3\]"):
-        softmax_cross_entropy(torch.zeros(2, 3), target, competes=torch.ones(1, dtype=torch.bool))
-    with pytest.raises(ValueError, match="not among the items that compete"):
-        softmax_cross_entropy(torch.zeros(2, 3), target, competes=torch.tensor([True, False, True]))
+def test_large_scores_do_not_overflow() -> None:
+    hidden = torch.tensor([[1e4], [-1e4]])
+    loss = softmax_cross_entropy(hidden, torch.tensor([[1.0], [-1.0]]), torch.tensor([1, 1]))
+    assert loss.item() == pytest.approx(1e4)
+
+
+@pytest.mark.parametrize("output", ["tied", "separate"])
+def test_items_that_were_not_seen_count_for_nothing_and_get_no_gradient(output: str) -> None:
+    model = student(output)
+    popularity = torch.zeros(20, dtype=torch.long)
+    popularity[[1, 3, 4, 9]] = 2
+    hidden = model.encode(batch().history)
+    loss = SoftmaxLoss(popularity=popularity, candidates="seen")(model, hidden, batch(), torch_generator(0, "x"))
+    scores = model.scores(hidden)[:, [1, 3, 4, 9]]
+    torch.testing.assert_close(loss, torch.nn.functional.cross_entropy(scores, torch.tensor([1, 0, 1])))
+    loss.backward()
+    rows = model.table.offset.grad if output == "tied" else model.table.output_weight.grad
+    assert (rows[[0, 7, 8, 19]] == 0).all()
+    assert (rows[[1, 3, 4, 9]] != 0).any(dim=1).all()
 
 
 def test_all_items_compete_unless_said_otherwise() -> None:
     assert SoftmaxSettings().candidates == "all"
+    model = student()
+    hidden = model.encode(batch().history)
+    loss = SoftmaxLoss(popularity=torch.zeros(20))(model, hidden, batch(), torch_generator(0, "x"))
+    torch.testing.assert_close(loss, torch.nn.functional.cross_entropy(model.scores(hidden), batch().target))
+
+
+def test_softmax_refuses_what_it_can_not_use() -> None:
+    target = torch.tensor([0, 1])
+    with pytest.raises(ValueError, match="hidden has values that are not finite"):
+        softmax_cross_entropy(torch.tensor([[math.nan], [0.0]]), torch.zeros(3, 1), target)
+    with pytest.raises(ValueError, match=r"hidden must be \[2, \*\]"):
+        softmax_cross_entropy(torch.zeros(3, 4), torch.zeros(3, 4), target)
+    with pytest.raises(ValueError, match="weight must be"):
+        softmax_cross_entropy(torch.zeros(2, 4), torch.zeros(3, 5), target)
+    with pytest.raises(ValueError, match="bias must be"):
+        softmax_cross_entropy(torch.zeros(2, 4), torch.zeros(3, 4), target, bias=torch.zeros(2))
+    with pytest.raises(ValueError, match="empty"):
+        softmax_cross_entropy(torch.zeros(0, 4), torch.zeros(3, 4), torch.zeros(0, dtype=torch.long))
+    unseen = SoftmaxLoss(popularity=torch.zeros(20, dtype=torch.long), candidates="seen")
+    model = student()
+    with pytest.raises(ValueError, match="not among the items that compete"):
+        unseen(model, model.encode(batch().history), batch(), torch_generator(0, "x"))

@@ -1,0 +1,91 @@
+"""Softmax over a sample of the catalogue, corrected for how the sample was drawn: memory does not grow with V."""
+
+import math
+from typing import Annotated, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from torch import Tensor
+from torch.nn import functional as F
+
+from dllm2rec.data.batches import Batch
+from dllm2rec.losses.base import Scorer
+from dllm2rec.losses.checks import require_scores
+
+
+class SampledSoftmaxSettings(BaseModel):
+    """Sampled softmax with logQ correction.
+
+    Attributes:
+        negatives: items drawn for each step; all its examples share them.
+        power: they are drawn in proportion to ``count ** power`` among the items seen in training: 0 uniformly, 1 by
+            popularity.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["sampled-softmax"] = "sampled-softmax"
+    negatives: PositiveInt = 1024
+    power: Annotated[float, Field(ge=0)] = 0.5
+
+
+class SampledSoftmaxLoss:
+    """Draws items with replacement, scores them and the targets by gather; see `sampled_softmax`.
+
+    Args:
+        popularity: `[V]`, how often each item occurs in training; items that do not are never drawn.
+        negatives: see `SampledSoftmaxSettings`.
+        power: see `SampledSoftmaxSettings`.
+
+    Raises:
+        ValueError: more items are to be drawn than were seen in training.
+    """
+
+    def __init__(self, *, popularity: Tensor, negatives: int, power: float) -> None:
+        self.seen = popularity.nonzero().squeeze(1)
+        if negatives > len(self.seen):
+            raise ValueError(
+                f"loss.negatives is {negatives}, but only {len(self.seen)} items were seen in training; "
+                "take fewer, or the full softmax"
+            )
+        self.negatives = negatives
+        weight = popularity[self.seen].double() ** power
+        self.share = torch.zeros(len(popularity), dtype=torch.float64)
+        self.share[self.seen] = weight / weight.sum()
+        self._cumulative = self.share[self.seen].cumsum(0)
+
+    def __call__(self, scorer: Scorer, hidden: Tensor, batch: Batch, generator: torch.Generator) -> Tensor:
+        """Return the loss of a batch; see `Loss`."""
+        drawn = self._draw(generator)
+        expected = (math.log(self.negatives) + self.share[drawn].log()).to(hidden)
+        drawn = drawn.to(hidden.device)
+        own = scorer.score_items(hidden, batch.target.unsqueeze(1)).squeeze(1)
+        scores = scorer.score_shared(hidden, drawn)
+        return sampled_softmax(own, scores, log_expected=expected, hit=batch.target.unsqueeze(1) == drawn)
+
+    def _draw(self, generator: torch.Generator) -> Tensor:
+        """Draw by the inverse of the cumulated shares: logarithmic in V, where `torch.multinomial` ends at 2^24."""
+        uniform = torch.rand(self.negatives, generator=generator, dtype=torch.float64) * self._cumulative[-1]
+        place = torch.searchsorted(self._cumulative, uniform, right=True).clamp(max=len(self.seen) - 1)
+        return self.seen[place]
+
+
+def sampled_softmax(own: Tensor, drawn: Tensor, *, log_expected: Tensor, hit: Tensor) -> Tensor:
+    """``mean_b log(1 + sum_j exp(s_bj - log(S q_j) - s_b))`` over the drawn items that are not the target.
+
+    The sum in the logarithm estimates the full softmax's sum over all other items without bias, since an item is drawn
+    ``S q_j`` times on average (Bengio and Senécal 2008; the target itself is certain and stays uncorrected).
+
+    Args:
+        own: `[B]`, the targets' scores.
+        drawn: `[B, S]`, the scores of the drawn items.
+        log_expected: `[S]`, ``log(S q_j)``.
+        hit: bool `[B, S]`, where a drawn item is the target.
+
+    Raises:
+        ValueError: empty, misshapen or non-finite scores.
+    """
+    require_scores("own", own, (None,))
+    require_scores("drawn", drawn, (len(own), None))
+    others = (drawn - log_expected - own.unsqueeze(1)).masked_fill(hit, -torch.inf)
+    return F.softplus(torch.logsumexp(others, dim=1).clamp(min=-1e4)).mean()
