@@ -22,7 +22,7 @@ def test_the_same_again_is_there_at_once_and_more_labels_are_added(dataset: Path
 
 def test_a_plain_limit_and_chosen_splits(dataset: Path, tmp_path: Path) -> None:
     outcome = call(
-        *("teach", dataset, "--teacher", "reference", "--split", "train", "--split", "test", "--limit", 20),
+        *("teach", dataset, "--teacher", "knn", "--split", "train", "--split", "test", "--limit", 20),
         *("--out", tmp_path / "k", "--json"),
     )
     assert outcome.json["labels"] == {"train": 20, "validation": 0, "test": 20}
@@ -70,13 +70,13 @@ def test_a_gguf_that_is_none(content: bytes, dataset: Path, tmp_path: Path) -> N
 
 
 def test_a_directory_that_is_no_dataset(tmp_path: Path) -> None:
-    refused(call("teach", tmp_path, "--teacher", "reference", "--out", tmp_path / "k"), "not a dataset", "prepare")
-    refused(call("teach", tmp_path / "no", "--teacher", "reference", "--out", tmp_path / "k"), "not a dataset")
+    refused(call("teach", tmp_path, "--teacher", "knn", "--out", tmp_path / "k"), "not a dataset", "prepare")
+    refused(call("teach", tmp_path / "no", "--teacher", "knn", "--out", tmp_path / "k"), "not a dataset")
 
 
 def test_an_output_directory_that_holds_something_else(dataset: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
-    refused(call("teach", dataset, "--teacher", "reference", "--out", tmp_path), "something else")
+    refused(call("teach", dataset, "--teacher", "knn", "--out", tmp_path), "something else")
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
@@ -84,7 +84,7 @@ def test_the_doctor_speaks_and_counts(dataset: Path, taught: Path, runs: dict[st
     page = call("doctor", taught, "--dataset", dataset, "--student-run", runs["plain"], "--json").json
     assert page["coverage"]["test"]["labelled"] == 12
     assert page["seconds_per_1000"] > 0
-    assert {rival["name"] for rival in page["rivals"]} == {"popularity", "item-kNN", "sasrec plain"}
+    assert {rival["name"] for rival in page["rivals"]} == {"popularity", "item-kNN", "transformer plain"}
     assert {rival["examples"] for rival in page["rivals"] if rival["split"] == "test"} == {12}
     assert page["vectors"] == {"items": 30, "size": 32, "constant_columns": 0, "repeated": 0, "zero": 0}
     assert page["texts"]["texts"] == sum(part["labelled"] for part in page["coverage"].values())

@@ -56,17 +56,17 @@ def test_compare_puts_references_teacher_and_students_in_one_table(runs: dict[st
     assert [row["label"] for row in whole["rows"]] == [
         "popularity",
         "item-kNN",
-        "sasrec plain",
-        "sasrec + dllm2rec (paper)",
+        "transformer plain",
+        "transformer + soft-labels",
     ]
     assert labelled["examples"] == 12
     assert [row["kind"] for row in labelled["rows"]] == ["reference", "reference", "teacher", "student", "student"]
     versus = whole["rows"][3]["versus"]
-    assert versus["baseline"] == "sasrec plain"
+    assert versus["baseline"] == "transformer plain"
     assert 0 < versus["p_value"] <= 1
     assert all(row["seconds_per_1000"] > 0 for row in labelled["rows"])
     words = " ".join(call("compare", runs["plain"], runs["distilled"]).out.split())
-    for word in ("Split: paper, test part", "dllm2rec (paper)", "Seeds: 1.", "validation NDCG@20 only", "mean rank"):
+    for word in ("Split: paper, test part", "soft-labels", "Seeds: 1.", "validation NDCG@20 only", "mean rank"):
         assert word in words, word
 
 
@@ -107,7 +107,7 @@ def test_a_report_about_one_plain_run(runs: dict[str, Path], tmp_path: Path) -> 
         (["--set", "training.epochs=0"], ["training.epochs", "greater than 0"]),
         (["--set", "student.dropout=1.5"], ["student.dropout", "less than 1"]),
         (["--set", "student.kind=sasrek"], ["student.kind", "did you mean 'sasrec'"]),
-        (["--set", "loss.negatives=none"], ["loss.negatives", "whole number"]),
+        (["--loss", "bce", "--set", "loss.negatives=none"], ["loss.negatives", "whole number"]),
         (["--method", "dllm2rec"], ["--knowledge"]),
         (["--knowledge", "/nowhere"], ["/nowhere", "not a knowledge directory"]),
     ],
@@ -118,9 +118,8 @@ def test_bad_settings(options: list[str], words: list[str], dataset: Path, tmp_p
 
 
 def test_a_list_longer_than_the_teachers(dataset: Path, taught: Path, tmp_path: Path) -> None:
-    refused(
-        call("train", dataset, "--knowledge", taught, "--set", "method.top_k=26", "--out", tmp_path / "r"), "26", "25"
-    )
+    asked = ("--protocol", "paper", "--knowledge", taught, "--set", "method.top_k=26")
+    refused(call("train", dataset, *asked, "--out", tmp_path / "r"), "26", "25")
 
 
 def test_a_run_with_other_settings_stays(dataset: Path, runs: dict[str, Path], tmp_path: Path) -> None:

@@ -20,13 +20,20 @@ def teach(
     *,
     dataset: DatasetPath,
     out: Out,
-    teacher: Annotated[Literal["bigrec", "encoder", "reference"], typer.Option(help="Who teaches.")] = "bigrec",
+    teacher: Annotated[
+        Literal["bigrec", "encoder", "popularity", "knn", "text", "blend"],
+        typer.Option(help="Who teaches: a language model, a sentence encoder (item vectors only), or a reference."),
+    ] = "bigrec",
     llm: Annotated[
         str | None,
         typer.Option(metavar="NAME|PATH", help="For bigrec: packaged model, directory, GGUF file or hub name."),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(metavar="NAME|PATH", help="For encoder: packaged model, directory or hub name.")
+        str | None,
+        typer.Option(metavar="NAME|PATH", help="For encoder, text, blend: packaged model, directory or hub name."),
+    ] = None,
+    vectors: Annotated[
+        Path | None, typer.Option(metavar="KNOWLEDGE", help="For text, blend: item vectors that are there already.")
     ] = None,
     split: Annotated[
         list[str] | None, typer.Option(help="Splits to label: train, validation, test; all if not given.")
@@ -57,20 +64,22 @@ def teach(
         knowledge = import_legacy(opened, import_from, out=out)
     else:
         kinds: dict[str, type[BigRecTeacher | EncoderTeacher | ReferenceTeacher]]
-        kinds = {"bigrec": BigRecTeacher, "encoder": EncoderTeacher, "reference": ReferenceTeacher}
-        values: dict[str, Any] = {"kind": teacher, **_given(llm=llm, model=model, seed=seed)}
+        kinds = {"bigrec": BigRecTeacher, "encoder": EncoderTeacher}
+        values: dict[str, Any] = {"kind": teacher, **_given(llm=llm, model=model, seed=seed, vectors=vectors)}
+        if teacher not in kinds:
+            values |= {"kind": "reference", "reference": {"kind": teacher}}
         if teacher != "encoder":
             values["limits"] = _limits(split or list(SPLITS), limit or [], opened.manifest.counts)
-        chosen = validate(kinds[teacher], override(values, settings or []))
+        chosen = validate(kinds.get(teacher, ReferenceTeacher), override(values, settings or []))
         with words_to_stderr():
             knowledge = run(opened, chosen, out=out)
     manifest = knowledge.manifest
     counts = _counts(opened, knowledge)
     told = ", ".join(f"{count:,} {name}" for name, count in counts.items())
-    vectors = f"item vectors of size {manifest.vector_size}" if manifest.vector_size else "no item vectors"
+    size = f"item vectors of size {manifest.vector_size}" if manifest.vector_size else "no item vectors"
     show(
         {"knowledge": str(out), "hash": knowledge.content_hash, "labels": counts, **manifest.model_dump(mode="json")},
-        f"{manifest.teacher} {manifest.model}: labels for {told} examples, {vectors}",
+        f"{manifest.teacher} {manifest.model}: labels for {told} examples, {size}",
         f"knowledge in {out}; what it is worth: dllm2rec doctor {out} --dataset {dataset}",
         as_json=json,
     )
@@ -101,4 +110,6 @@ def _limits(splits: list[str], limits: list[str], counts: "Mapping[Split, int]")
 def _counts(dataset: "Dataset", knowledge: "Knowledge") -> "dict[Split, int]":
     from dllm2rec.knowledge.align import align
 
-    return {split: int((align(knowledge, dataset, dataset.examples(split)) >= 0).sum()) for split in SPLITS}
+    examples = {split: dataset.examples(split) for split in SPLITS}
+    examples["train"] = dataset.training_examples("before-cut")
+    return {split: int((align(knowledge, dataset, examples[split]) >= 0).sum()) for split in SPLITS}

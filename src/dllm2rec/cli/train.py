@@ -1,21 +1,38 @@
 """`dllm2rec train`: a student learns, plain or from a teacher."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from dllm2rec.cli.options import DatasetPath, Json, Out, Set, show, words_to_stderr
+
+if TYPE_CHECKING:
+    from dllm2rec.knowledge.store import Knowledge
 
 
 def train(
     *,
     dataset: DatasetPath,
     out: Out,
-    student: Annotated[Literal["gru4rec", "sasrec", "caser"], typer.Option(help="Which student.")] = "sasrec",
-    loss: Annotated[Literal["bce", "softmax", "dros"], typer.Option(help="Which loss.")] = "bce",
+    protocol: Annotated[
+        Literal["strong", "paper"],
+        typer.Option(help="What is left open is as a strong student wants it, or as the paper did it."),
+    ] = "strong",
+    student: Annotated[
+        Literal["transformer", "sasrec", "gru4rec", "caser"] | None,
+        typer.Option(help="Which student; transformer in the strong protocol, sasrec in the paper's."),
+    ] = None,
+    loss: Annotated[
+        Literal["softmax", "sampled-softmax", "gbce", "bce", "dros"] | None,
+        typer.Option(help="Which loss; softmax in the strong protocol, bce in the paper's."),
+    ] = None,
     method: Annotated[
-        Literal["none", "dllm2rec"] | None, typer.Option(help="How it is taught; dllm2rec if --knowledge is given.")
+        Literal["none", "vectors", "soft-labels", "dllm2rec"] | None,
+        typer.Option(
+            help="How it is taught. With --knowledge: dllm2rec in the paper's protocol; in the strong one soft-labels, "
+            "or vectors if there are no rankings."
+        ),
     ] = None,
     variant: Annotated[Literal["paper", "released"] | None, typer.Option(help="Of dllm2rec.")] = None,
     knowledge: Annotated[Path | None, typer.Option(metavar="KNOWLEDGE", help="What the teacher knows.")] = None,
@@ -25,7 +42,7 @@ def train(
 ) -> None:
     """Train one student; validation chooses the epoch, the test examples are never looked at.
 
-    Example: dllm2rec train work/dataset --student sasrec --knowledge work/knowledge --method dllm2rec --out work/run
+    Example: dllm2rec train work/dataset --knowledge work/knowledge --out work/run
     """
     from dllm2rec.data import Dataset
     from dllm2rec.experiments.config import CellSettings
@@ -34,13 +51,15 @@ def train(
     from dllm2rec.experiments.verdict import figure
     from dllm2rec.knowledge.store import Knowledge
 
-    kind = method or ("dllm2rec" if knowledge is not None else "none")
-    values: dict[str, Any] = {"student": {"kind": student}, "loss": {"kind": loss}, "method": {"kind": kind}}
+    known = None if knowledge is None else Knowledge.load(knowledge)
+    values: dict[str, Any] = {"protocol": protocol, "method": {"kind": method or _method(protocol, known)}}
+    for name, kind in (("student", student), ("loss", loss)):
+        if kind is not None:
+            values[name] = {"kind": kind}
     if variant is not None:
         values["method"]["variant"] = variant
     chosen = validate(CellSettings, override(values, settings or []))
     with words_to_stderr():
-        known = None if knowledge is None else Knowledge.load(knowledge)
         done = run(Dataset.load(dataset), chosen, out=out, seed=seed, knowledge=known)
     fit = done.finished().fit
     config = done.config
@@ -59,3 +78,12 @@ def train(
         f"run in {out}; on the test examples: dllm2rec evaluate {out}",
         as_json=json,
     )
+
+
+def _method(protocol: str, knowledge: "Knowledge | None") -> str:
+    """Choose how a student is taught where it was not said."""
+    if knowledge is None:
+        return "none"
+    if protocol == "paper":
+        return "dllm2rec"
+    return "soft-labels" if len(knowledge.labels) else "vectors"

@@ -116,7 +116,7 @@ class Dataset:
 
     def _training_lengths(self, train_on: TrainOn) -> NDArray[np.int32]:
         """Count the events of each user that training may use; they are always the user's first."""
-        length = read_table_file(self.path, "users", "training_length").to_series().to_numpy()
+        length: NDArray[np.int32] = read_table_file(self.path, "users", "training_length").to_series().to_numpy()
         if train_on != "before-cut":
             return length
         events = read_table_file(self.path, "interactions", "user", "time")

@@ -57,6 +57,12 @@ class Sequences:
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
+    def of(self, users: NDArray[np.bool_]) -> "Sequences":
+        """Return the same with the sequences of all users outside the mask `[U]` empty."""
+        length = np.diff(self.offsets)
+        offsets = np.concatenate([[0], np.cumsum(np.where(users, length, 0))])
+        return Sequences(items=self.items[np.repeat(users, length)], offsets=offsets)
+
     def __getitem__(self, user: int) -> NDArray[np.int32]:
         if not 0 <= user < len(self):
             raise IndexError(f"no user {user} among {len(self)}")

@@ -5,12 +5,15 @@ import torch
 from numpy.typing import NDArray
 
 from dllm2rec.core.errors import UserError
+from dllm2rec.data import Examples
 from dllm2rec.distillation.base import Distiller
 from dllm2rec.distillation.ranking import RankingDistiller
 from dllm2rec.distillation.settings import DLLM2RecSettings, decide
+from dllm2rec.distillation.soft_labels import SoftLabelDistiller, SoftLabelSettings, likeliest_temperature
 from dllm2rec.knowledge.store import Labels
 from dllm2rec.losses.base import Loss
 from dllm2rec.losses.dros import DROSLoss
+from dllm2rec.losses.softmax import SoftmaxLoss
 
 
 def build_distillers(
@@ -48,3 +51,43 @@ def build_distillers(
             robust=loss if isinstance(loss, DROSLoss) and decide(settings).dros_on_candidates else None,
         )
     ]
+
+
+def build_soft_labels(
+    settings: SoftLabelSettings, *, labels: Labels, rows: NDArray[np.int64], training: Examples, loss: Loss
+) -> SoftLabelDistiller:
+    """Build the distiller of soft labels.
+
+    Args:
+        settings: the method.
+        labels: of the teacher.
+        rows: for each training example its row in ``labels`` or -1, from `align`.
+        training: the training examples.
+        loss: the base loss.
+
+    Raises:
+        UserError: the base loss is no softmax, or no training example has a label.
+    """
+    if not isinstance(loss, SoftmaxLoss):
+        raise UserError("method soft-labels shares out one softmax; set loss.kind=softmax")
+    labelled = rows >= 0
+    if not labelled.any() or labels.ranked_items.shape[1] == 0:
+        raise UserError(
+            "method soft-labels needs rankings of training examples, and this teacher gave none; let it label some "
+            "(limits.train), or take method vectors"
+        )
+    items = labels.ranked_items[:, : settings.top_k]
+    distances = labels.distances[:, : settings.top_k].astype(np.float32)
+    used = rows[labelled]
+    temperature = settings.temperature or likeliest_temperature(
+        ranked_items=items[used], distances=distances[used], target=training.target[labelled]
+    )
+    return SoftLabelDistiller(
+        ranked_items=torch.from_numpy(items.astype(np.int64)),
+        distances=torch.from_numpy(distances),
+        label_row=torch.from_numpy(rows.astype(np.int64)),
+        temperature=temperature,
+        weight=settings.weight,
+        top_k=settings.top_k,
+        competes=loss.competes,
+    )

@@ -8,8 +8,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from dllm2rec.core.errors import suggest
+from dllm2rec.data import TrainOn
 from dllm2rec.distillation.settings import DLLM2RecSettings
+from dllm2rec.distillation.soft_labels import SoftLabelSettings
 from dllm2rec.experiments.dataset_settings import DatasetSettings, Strict
+from dllm2rec.experiments.protocol import Protocol, fill
 from dllm2rec.experiments.settings import override, read_toml, validate
 from dllm2rec.losses.bce import BCESettings
 from dllm2rec.losses.factory import LossSettings
@@ -24,7 +27,13 @@ class NoMethod(Strict):
     kind: Literal["none"] = "none"
 
 
-MethodSettings = Annotated[NoMethod | DLLM2RecSettings, Field(discriminator="kind")]
+class VectorsMethod(Strict):
+    """The student reads the teacher's item vectors; none of the teacher's rankings are distilled."""
+
+    kind: Literal["vectors"] = "vectors"
+
+
+MethodSettings = Annotated[NoMethod | VectorsMethod | SoftLabelSettings | DLLM2RecSettings, Field(discriminator="kind")]
 
 
 def _speakable(name: str) -> str:
@@ -37,19 +46,28 @@ Name = Annotated[str, AfterValidator(_speakable)]
 
 
 class CellSettings(Strict):
-    """One training: what is trained, on which loss, taught by what, and how long.
+    """One training: what is trained, on what, on which loss, taught by what, and how long.
 
     Attributes:
+        protocol: what is left open is as in the `paper`, or as in the `strong` protocol; see `protocol.py`.
+        train_on: see `Dataset.training_examples`.
         student: see `StudentSettings`.
         loss: see `LossSettings`.
         method: how a teacher takes part.
         training: see `FitSettings`.
     """
 
+    protocol: Protocol = "paper"
+    train_on: TrainOn = "examples"
     student: StudentSettings = SASRecSettings()
     loss: LossSettings = BCESettings()
     method: MethodSettings = NoMethod()
     training: FitSettings = FitSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_protocol(cls, values: Any) -> Any:
+        return fill(values) if isinstance(values, Mapping) else values
 
 
 class StudentEntry(Strict):
@@ -100,6 +118,8 @@ class Config(Strict):
         students: by the name that tables show.
         methods: by the name that tables show.
         seeds: each cell is trained with each.
+        protocol: of every cell.
+        train_on: of every cell; None leaves it to the protocol.
         training: of every cell.
         search: validation-only choice among trials; none trains the cells as they stand.
         evaluation: see `EvaluationSettings`.
@@ -111,6 +131,8 @@ class Config(Strict):
     students: Annotated[dict[Name, StudentEntry], Field(min_length=1)]
     methods: Annotated[dict[Name, MethodSettings], Field(min_length=1)]
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (1,)
+    protocol: Protocol = "paper"
+    train_on: TrainOn | None = None
     training: FitSettings = FitSettings()
     search: Search | None = None
     evaluation: EvaluationSettings = EvaluationSettings()
@@ -129,7 +151,15 @@ class Config(Strict):
     def cell(self, student: str, method: str) -> CellSettings:
         """Return the settings of one cell, before any search."""
         entry = self.students[student]
-        return CellSettings(student=entry.student, loss=entry.loss, method=self.methods[method], training=self.training)
+        values: dict[str, Any] = {
+            "protocol": self.protocol,
+            **stated(entry),
+            "method": self.methods[method],
+            "training": stated(self.training),
+        }
+        if self.train_on is not None:
+            values["train_on"] = self.train_on
+        return CellSettings.model_validate(values)
 
     def trials(self, student: str, method: str) -> list[CellSettings]:
         """Return the settings that a search tries for a cell, in order.

@@ -9,16 +9,16 @@ from torch import Tensor
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.seeding import torch_generator
-from dllm2rec.data import Dataset
+from dllm2rec.data import Dataset, Examples
 from dllm2rec.distillation.base import Distiller
-from dllm2rec.distillation.factory import build_distillers
+from dllm2rec.distillation.factory import build_distillers, build_soft_labels
 from dllm2rec.distillation.settings import DLLM2RecSettings, adapt_loss, adapt_student
-from dllm2rec.experiments.config import CellSettings, NoMethod
+from dllm2rec.distillation.soft_labels import SoftLabelSettings
+from dllm2rec.experiments.config import CellSettings, NoMethod, VectorsMethod
 from dllm2rec.experiments.runs import FitSummary, Run, RunConfig, RunResult, Source, make_config
 from dllm2rec.knowledge.align import align, require_same_dataset
 from dllm2rec.knowledge.store import Knowledge
 from dllm2rec.losses.base import Loss
-from dllm2rec.losses.bce import BCESettings
 from dllm2rec.losses.factory import build_loss
 from dllm2rec.students.base import Student
 from dllm2rec.students.factory import build_student
@@ -91,7 +91,7 @@ def adapted(settings: CellSettings) -> CellSettings:
         case DLLM2RecSettings() as method:
             student, loss = adapt_student(settings.student, method), adapt_loss(settings.loss, method)
             return settings.model_copy(update={"student": student, "loss": loss})
-        case NoMethod():
+        case _:
             return settings
 
 
@@ -104,16 +104,28 @@ def require_knowledge(settings: CellSettings, knowledge: Knowledge | None, datas
     match settings.method:
         case NoMethod():
             return None
-        case DLLM2RecSettings() as method:
+        case method:
             if knowledge is None:
-                raise UserError("method dllm2rec learns from a teacher; give --knowledge (see `dllm2rec teach`)")
+                raise UserError(f"method {method.kind} learns from a teacher; give --knowledge (see `dllm2rec teach`)")
             require_same_dataset(knowledge, dataset)
-            if method.embedding and knowledge.item_vectors is None:
+            if reads_vectors(settings) and knowledge.item_vectors is None:
+                instead = "" if isinstance(method, VectorsMethod) else "set method.embedding=false or "
                 raise UserError(
-                    f"{knowledge.path}: has no item vectors, which embedding distillation needs; "
-                    "set method.embedding=false or use a teacher that gives vectors"
+                    f"{knowledge.path}: has no item vectors, which method {method.kind} needs; "
+                    f"{instead}use a teacher that gives vectors"
                 )
             return knowledge
+
+
+def reads_vectors(settings: CellSettings) -> bool:
+    """Whether the student reads item vectors."""
+    match settings.method:
+        case VectorsMethod():
+            return True
+        case DLLM2RecSettings() | SoftLabelSettings() as method:
+            return method.embedding
+        case NoMethod():
+            return False
 
 
 def rebuild(run: Run, dataset: Dataset, knowledge: Knowledge | None = None) -> Student:
@@ -139,11 +151,9 @@ def rebuild(run: Run, dataset: Dataset, knowledge: Knowledge | None = None) -> S
 
 def item_vectors(settings: CellSettings, knowledge: Knowledge | None) -> Tensor | None:
     """Return the vectors `[V, Dt]` that the student's item table gets."""
-    match settings.method:
-        case DLLM2RecSettings(embedding=True) if knowledge is not None and knowledge.item_vectors is not None:
-            return torch.from_numpy(knowledge.item_vectors)
-        case _:
-            return None
+    if knowledge is None or knowledge.item_vectors is None or not reads_vectors(settings):
+        return None
+    return torch.from_numpy(knowledge.item_vectors)
 
 
 def knowledge_source(knowledge: Knowledge) -> Source:
@@ -154,8 +164,8 @@ def knowledge_source(knowledge: Knowledge) -> Source:
 
 
 def student_name(settings: CellSettings) -> str:
-    """Name a student by its kind, and by its loss where that is not the usual one."""
-    usual = isinstance(settings.loss, BCESettings)
+    """Name a student by its kind, and by its loss where that is not the usual one of the protocol."""
+    usual = settings.loss.kind == ("bce" if settings.protocol == "paper" else "softmax")
     return settings.student.kind if usual else f"{settings.student.kind}+{settings.loss.kind}"
 
 
@@ -166,18 +176,23 @@ def method_name(settings: CellSettings) -> str:
             return "plain"
         case DLLM2RecSettings() as method:
             return f"{method.kind} ({method.variant})"
+        case method:
+            return method.kind
 
 
 def _fit(run: Run, dataset: Dataset, knowledge: Knowledge | None) -> None:
     settings = run.config.settings
-    popularity = torch.from_numpy(dataset.train_counts())
-    training = dataset.examples("train")
+    popularity = _popularity(dataset, settings)
+    training = dataset.training_examples(settings.train_on)
     rows = np.full(len(training), -1, np.int64) if knowledge is None else align(knowledge, dataset, training)
-    loss = build_loss(settings.loss, popularity=popularity)
+    try:
+        loss = build_loss(settings.loss, popularity=popularity)
+    except ValueError as error:
+        raise UserError(str(error)) from None
     result = fit(
         student=_student(run, dataset, item_vectors(settings, knowledge)),
         loss=loss,
-        distillers=_distillers(settings, knowledge, rows, loss),
+        distillers=_distillers(settings, knowledge, rows, training, loss),
         train=training,
         validation=dataset.examples("validation"),
         settings=settings.training,
@@ -202,13 +217,22 @@ def _student(run: Run, dataset: Dataset, vectors: Tensor | None) -> Student:
         history=dataset.manifest.history,
         item_vectors=vectors,
         generator=torch_generator(run.config.seed, "student"),
+        seen=_popularity(dataset, run.config.settings) > 0,
     )
 
 
+def _popularity(dataset: Dataset, settings: CellSettings) -> Tensor:
+    """Count each item in what the student learns from, `[V]`."""
+    train_on = "positions" if settings.train_on == "examples" else settings.train_on
+    return torch.from_numpy(dataset.train_counts(train_on))
+
+
 def _distillers(
-    settings: CellSettings, knowledge: Knowledge | None, rows: NDArray[np.int64], loss: Loss
+    settings: CellSettings, knowledge: Knowledge | None, rows: NDArray[np.int64], training: Examples, loss: Loss
 ) -> list[Distiller]:
     match settings.method:
+        case SoftLabelSettings() as method if knowledge is not None:
+            return [build_soft_labels(method, labels=knowledge.labels, rows=rows, training=training, loss=loss)]
         case DLLM2RecSettings() as method if knowledge is not None:
             return build_distillers(method, labels=knowledge.labels, rows=rows, loss=loss)
         case _:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from dllm2rec.data import Split
+from dllm2rec.data import Split, TrainOn
 from dllm2rec.experiments.dataset_settings import Strict
 from dllm2rec.teachers.bigrec import BigRecSettings
 from dllm2rec.teachers.packaged import DEFAULT
@@ -62,7 +62,11 @@ class ReferenceTeacher(Strict):
 
     Attributes:
         reference: which one.
-        vectors: knowledge directory whose item vectors a reference by text needs.
+        vectors: knowledge directory whose item vectors a reference by text needs; None lets `model` make them.
+        model: sentence encoder for a reference by text: packaged model, directory, or a name on the hub.
+        train_on: which sequences the reference is fitted to, and which training examples are labelled.
+        folds: training examples are labelled by a reference that was fitted to the users of the other folds; 1 for one
+            reference that has counted the answers, too.
         depth: items that a label lists, K.
         limits: how many examples of each split are labelled, the first in time.
     """
@@ -70,6 +74,9 @@ class ReferenceTeacher(Strict):
     kind: Literal["reference"] = "reference"
     reference: ReferenceSettings = ItemKNNSettings()
     vectors: Path | None = None
+    model: str = "minilm"
+    train_on: TrainOn = "before-cut"
+    folds: PositiveInt = 5
     depth: PositiveInt = 100
     limits: Limits = Limits()
 

@@ -22,8 +22,9 @@ from dllm2rec.experiments.teacher_settings import (
 from dllm2rec.knowledge.align import require_same_dataset
 from dllm2rec.knowledge.store import Knowledge
 from dllm2rec.teachers.bigrec import teach_bigrec
-from dllm2rec.teachers.encoder import teach_encoder
+from dllm2rec.teachers.encoder import encode_titles, teach_encoder
 from dllm2rec.teachers.reference_teacher import label_with_reference
+from dllm2rec.teachers.references import ItemKNNSettings, PopularitySettings
 
 
 def teach(dataset: Dataset, settings: TeacherSettings, *, out: Path) -> Knowledge:
@@ -77,6 +78,8 @@ def _teach(dataset: Dataset, settings: TeacherSettings, out: Path) -> Knowledge:
                 examples=_chosen(dataset, settings),
                 out=out,
                 item_vectors=_vectors(dataset, settings),
+                train_on=settings.train_on,
+                folds=settings.folds,
                 depth=settings.depth,
             )
 
@@ -85,9 +88,9 @@ def _chosen(dataset: Dataset, settings: ReferenceTeacher) -> Examples:
     """The first examples of each split, back to back."""
     parts = []
     for split, limit in settings.limits.by_split().items():
-        examples = dataset.examples(split)
+        examples = dataset.training_examples(settings.train_on) if split == "train" else dataset.examples(split)
         if limit is not None and limit > len(examples):
-            raise UserError(f"limits.{split}: {limit} is more than the {len(examples)} examples of the {split} split")
+            raise UserError(f"limits.{split}: {limit} is more than the {len(examples)} examples to label")
         parts.append(examples.take(np.arange(len(examples) if limit is None else limit)))
     return Examples(
         example_id=np.concatenate([part.example_id for part in parts]),
@@ -100,8 +103,10 @@ def _chosen(dataset: Dataset, settings: ReferenceTeacher) -> Examples:
 
 
 def _vectors(dataset: Dataset, settings: ReferenceTeacher) -> NDArray[np.float32] | None:
-    if settings.vectors is None:
+    if isinstance(settings.reference, PopularitySettings | ItemKNNSettings):
         return None
+    if settings.vectors is None:
+        return encode_titles(dataset, model=settings.model)
     knowledge = Knowledge.load(settings.vectors)
     require_same_dataset(knowledge, dataset)
     return knowledge.item_vectors

@@ -47,6 +47,11 @@ class SoftmaxLoss:
             self._place = torch.full_like(popularity, -1, dtype=torch.long)
             self._place[self.competing] = torch.arange(len(self.competing))
 
+    @property
+    def competes(self) -> Tensor | None:
+        """Bool `[V]`, which items the softmax is over; None means all."""
+        return None if self.competing is None else self._place >= 0
+
     def __call__(
         self,
         scorer: Scorer,

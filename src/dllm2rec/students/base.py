@@ -1,7 +1,7 @@
 """What every student is: a history becomes a vector, and a vector scores items."""
 
 from abc import ABC, abstractmethod
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
@@ -20,6 +20,8 @@ class SharedSettings(BaseModel):
         dropout: share of values that training drops.
         output, output_bias, vector_scaling, offset, text_weight, projector_hidden, offset_std, projector_std: see
             `ItemTable`.
+        unseen_offset: the offset of an item that training never sees keeps its `random` first value, or is `zero`: then
+            its vector is its text alone, as that of an item which is added later.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,6 +36,7 @@ class SharedSettings(BaseModel):
     projector_hidden: PositiveInt | None = None
     offset_std: Annotated[float, Field(ge=0)] = 0.1
     projector_std: PositiveFloat = 0.1
+    unseen_offset: Literal["random", "zero"] = "random"
 
     def table(self, *, num_items: int, item_vectors: Tensor | None) -> ItemTable:
         """Build the item table that these settings describe; its weights are still to be initialised."""

@@ -10,8 +10,11 @@ from dllm2rec.students.base import Student
 from dllm2rec.students.caser import Caser, CaserSettings
 from dllm2rec.students.gru4rec import GRU4Rec, GRU4RecSettings
 from dllm2rec.students.sasrec import SASRec, SASRecSettings
+from dllm2rec.students.transformer import Transformer, TransformerSettings
 
-StudentSettings = Annotated[GRU4RecSettings | SASRecSettings | CaserSettings, Field(discriminator="kind")]
+StudentSettings = Annotated[
+    GRU4RecSettings | SASRecSettings | CaserSettings | TransformerSettings, Field(discriminator="kind")
+]
 
 
 def build_student(
@@ -21,6 +24,7 @@ def build_student(
     history: int,
     item_vectors: Tensor | None,
     generator: torch.Generator,
+    seen: Tensor | None = None,
 ) -> Student:
     """Build a student with first weights from ``generator``; the global random state stays as it is.
 
@@ -30,6 +34,7 @@ def build_student(
         history: L.
         item_vectors: text vectors `[V, Dt]` for embedding distillation, or None for a plain student.
         generator: a CPU generator.
+        seen: bool `[V]`, which items training sees; needed where `unseen_offset` is `zero`.
 
     Raises:
         ValueError: the item vectors have a wrong shape or are not finite.
@@ -37,6 +42,8 @@ def build_student(
     with torch.random.fork_rng(devices=[]):
         student = _construct(settings, num_items=num_items, history=history, item_vectors=item_vectors)
     student.initialise(generator)
+    if settings.unseen_offset == "zero" and seen is not None:
+        student.table.clear_offsets(~seen)
     return student
 
 
@@ -45,6 +52,14 @@ def _construct(settings: StudentSettings, *, num_items: int, history: int, item_
     match settings:
         case SASRecSettings():
             return SASRec(table=table, history=history, blocks=settings.blocks, dropout=settings.dropout)
+        case TransformerSettings():
+            return Transformer(
+                table=table,
+                history=history,
+                blocks=settings.blocks,
+                inner=settings.inner,
+                dropout=settings.dropout,
+            )
         case GRU4RecSettings():
             return GRU4Rec(table=table, history=history, layers=settings.layers, dropout=settings.dropout)
         case CaserSettings():

@@ -110,6 +110,12 @@ class ItemTable(nn.Module):
         if self.output_bias is not None:
             self.output_bias.zero_()
 
+    @torch.no_grad()
+    def clear_offsets(self, items: Tensor) -> None:
+        """Set the offsets of items, given by index or as a mask `[V]`, to zero."""
+        if self.offset is not None:
+            self.offset[items] = 0.0
+
     def train(self, mode: bool = True) -> "ItemTable":
         """Switch between training and evaluation; either way the folded table is made anew when it is next needed."""
         self._folded = None

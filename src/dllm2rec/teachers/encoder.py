@@ -116,7 +116,7 @@ def teach_encoder(dataset: Dataset, *, out: Path, model: str = "minilm", batch_s
         UserError: the model cannot be found or loaded, or ``out`` holds something else.
     """
     directory = find_model(model)
-    encoder = Encoder.load(directory, device="cuda" if torch.cuda.is_available() else "cpu")
+    encoder = _load(directory)
     manifest = KnowledgeManifest(
         dataset_hash=dataset.content_hash,
         num_items=dataset.num_items,
@@ -133,6 +133,19 @@ def teach_encoder(dataset: Dataset, *, out: Path, model: str = "minilm", batch_s
     if not writer.has_item_vectors():
         writer.write_item_vectors(encoder.encode(dataset.titles, batch_size=batch_size))
     return Knowledge.load(out)
+
+
+def encode_titles(dataset: Dataset, *, model: str = "minilm", batch_size: int = 64) -> NDArray[np.float32]:
+    """Encode the titles of a catalogue, `[V, D_t]`, without writing anything.
+
+    Raises:
+        UserError: the model cannot be found or loaded.
+    """
+    return _load(find_model(model)).encode(dataset.titles, batch_size=batch_size)
+
+
+def _load(directory: Path) -> Encoder:
+    return Encoder.load(directory, device="cuda" if torch.cuda.is_available() else "cpu")
 
 
 def masked_mean(states: Tensor, mask: Tensor) -> Tensor:

@@ -1,14 +1,17 @@
 """A reference as a teacher, through the same contract as a language model: cheap labels to compare or to try with."""
 
 import hashlib
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dllm2rec.core.progress import progress_bar
+from dllm2rec.core.seeding import numpy_generator
 from dllm2rec.data.dataset import Dataset
 from dllm2rec.data.examples import Examples
+from dllm2rec.data.splits import TrainOn
 from dllm2rec.knowledge import Knowledge, KnowledgeManifest, KnowledgeWriter, Labels
 from dllm2rec.teachers.references import (
     Floats,
@@ -27,48 +30,72 @@ def label_with_reference(
     examples: Examples,
     out: Path,
     item_vectors: Floats | None = None,
+    train_on: TrainOn = "positions",
+    folds: int = 1,
     depth: int = 100,
     batch_size: int = 1024,
 ) -> Knowledge:
     """Let a reference be the teacher: its best items are the list, and its negated scores the distances.
 
-    Started again after an interruption, it labels what has no label yet.
+    A reference that has counted an example knows its answer. So that a student does not learn to trust that, the users
+    are dealt into ``folds``, and what lies in a training sequence is labelled by a reference that was fitted to the
+    users of the other folds. Started again after an interruption, it labels what has no label yet.
 
     Args:
         dataset: to fit to.
         settings: which reference.
         examples: of ``dataset``, to be labelled.
         out: directory of the knowledge.
-        item_vectors: `[V, D]`, for text neighbours; they are not stored with the labels.
+        item_vectors: `[V, D]`, for text neighbours; they become part of the knowledge.
+        train_on: which sequences the reference is fitted to, see `Dataset.training_sequences`.
+        folds: how many; 1 labels everything by one reference that was fitted to all.
         depth: items listed, K; the whole catalogue where it is smaller.
         batch_size: examples a shard.
 
     Raises:
         UserError: item vectors are needed, or ``out`` holds something else.
     """
-    scorer = fit_reference(settings, dataset, item_vectors=item_vectors)
+    used = None if isinstance(settings, PopularitySettings | ItemKNNSettings) else item_vectors
     manifest = KnowledgeManifest(
         dataset_hash=dataset.content_hash,
         num_items=dataset.num_items,
         teacher=settings.kind,
         model="",
-        revision=_vectors_hash(settings, item_vectors),
+        revision="" if used is None else hashlib.sha256(np.ascontiguousarray(used).data).hexdigest()[:16],
         seed=0,
-        settings=settings.model_dump(mode="json"),
+        settings={**settings.model_dump(mode="json"), "train_on": train_on, "folds": folds},
         depth=min(depth, dataset.num_items),
-        vector_size=None,
+        vector_size=None if used is None else used.shape[1],
         distance_scale=None,
     )
+    sequences = dataset.training_sequences(train_on)
+    fitted = partial(fit_reference, settings, dataset, item_vectors=item_vectors)
+    everything = fitted(sequences=sequences)  # before anything is written: it may refuse
     writer = KnowledgeWriter(out, manifest)
-    open_rows = np.flatnonzero(~np.isin(examples.example_id, writer.labelled_ids()))
-    with progress_bar(
-        f"labelling ({settings.kind})", len(examples), completed=len(examples) - len(open_rows)
-    ) as advance:
-        for start in range(0, len(open_rows), batch_size):
-            part = examples.take(open_rows[start : start + batch_size])
-            writer.append(_label(scorer, part, manifest.depth))
-            advance(len(part))
+    if used is not None and not writer.has_item_vectors():
+        writer.write_item_vectors(used)
+    waiting = examples.take(~np.isin(examples.example_id, writer.labelled_ids()))
+    fold = _folds(dataset, waiting, len(sequences), train_on=train_on, folds=folds)
+    with progress_bar(f"labelling ({settings.kind})", len(examples), completed=len(examples) - len(waiting)) as advance:
+        for number in np.unique(fold[0]):
+            scorer = everything if number < 0 else fitted(sequences=sequences.of(fold[1] != number))
+            part = waiting.take(fold[0] == number)
+            for start in range(0, len(part), batch_size):
+                some = part.take(np.arange(start, min(start + batch_size, len(part))))
+                writer.append(_label(scorer, some, manifest.depth))
+                advance(len(some))
     return Knowledge.load(out)
+
+
+def _folds(
+    dataset: Dataset, examples: Examples, users: int, *, train_on: TrainOn, folds: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the fold of each example, -1 where it lies in no training sequence, and that of each user."""
+    of_user = numpy_generator(0, "folds").integers(0, folds, users)
+    if folds == 1:
+        return np.full(len(examples), -1), of_user
+    training = dataset.training_examples("positions" if train_on == "examples" else train_on).example_id
+    return np.where(np.isin(examples.example_id, training), of_user[examples.user], -1), of_user
 
 
 def best_items(scores: Floats, depth: int) -> NDArray[np.int32]:
@@ -92,9 +119,3 @@ def _label(scorer: Scorer, examples: Examples, depth: int) -> Labels:
         target_distance=-scores[np.arange(len(examples)), examples.target],
         generated_text=[""] * len(examples),
     )
-
-
-def _vectors_hash(settings: ReferenceSettings, item_vectors: Floats | None) -> str:
-    if item_vectors is None or isinstance(settings, PopularitySettings | ItemKNNSettings):
-        return ""
-    return hashlib.sha256(np.ascontiguousarray(item_vectors).data).hexdigest()[:16]

@@ -157,36 +157,44 @@ class Blend:
         return self.knn.scores(history) + np.float32(self.text_weight) * self.text.scores(history)
 
 
-def fit_reference(settings: ReferenceSettings, dataset: Dataset, *, item_vectors: Floats | None = None) -> Scorer:
+def fit_reference(
+    settings: ReferenceSettings,
+    dataset: Dataset,
+    *,
+    item_vectors: Floats | None = None,
+    sequences: Sequences | None = None,
+) -> Scorer:
     """Fit a reference to the training part of ``dataset``.
 
     Args:
         settings: which reference.
         dataset: gives training sequences (and, for recent popularity, training targets).
         item_vectors: `[V, D]`, such as a sentence encoder's; text neighbours need them.
+        sequences: to fit to instead of all training sequences.
 
     Raises:
         UserError: item vectors are needed and absent, or of another catalogue's size.
     """
+    sequences = dataset.training_sequences() if sequences is None else sequences
     match settings:
         case PopularitySettings():
-            return fit_popularity(settings, dataset)
+            return fit_popularity(settings, dataset, sequences)
         case ItemKNNSettings():
-            return fit_item_knn(settings, dataset.training_sequences(), num_items=dataset.num_items)
+            return fit_item_knn(settings, sequences, num_items=dataset.num_items)
         case TextSettings():
             return fit_text(settings, item_vectors, num_items=dataset.num_items)
         case BlendSettings():
             return Blend(
-                knn=fit_item_knn(settings.knn, dataset.training_sequences(), num_items=dataset.num_items),
+                knn=fit_item_knn(settings.knn, sequences, num_items=dataset.num_items),
                 text=fit_text(settings.text, item_vectors, num_items=dataset.num_items),
                 text_weight=settings.text_weight,
             )
 
 
-def fit_popularity(settings: PopularitySettings, dataset: Dataset) -> Popularity:
-    """Count what was chosen in training, all of it or the newest part."""
+def fit_popularity(settings: PopularitySettings, dataset: Dataset, sequences: Sequences) -> Popularity:
+    """Count what was chosen in training: all of the sequences, or the newest part of the training targets."""
     if settings.recent is None:
-        counts = dataset.train_counts()
+        counts = np.bincount(sequences.items, minlength=dataset.num_items)
     else:
         train = dataset.examples("train")
         newest = np.argsort(train.time, kind="stable")[-max(1, round(settings.recent * len(train))) :]

@@ -1,5 +1,6 @@
 """The one training loop. It knows no method by name and never sees the test split."""
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,7 +33,10 @@ class FitSettings(BaseModel):
     Attributes:
         epochs: most passes over the training examples.
         batch_size: examples a step.
-        learning_rate: of the optimiser, constant.
+        learning_rate: of the optimiser; its peak, where it changes.
+        warm_up: share of all steps in which the learning rate rises linearly to its peak.
+        decay: it stays `constant` after that, or falls along a `cosine` to a fiftieth of the peak at the last of
+            `epochs`.
         weight_decay: `adam` adds it to the gradient (as the paper does), `adamw` takes it off the weights.
         optimizer: which of the two.
         patience: epochs without a better validation NDCG@20 after which training ends.
@@ -44,6 +48,8 @@ class FitSettings(BaseModel):
     epochs: PositiveInt = 100
     batch_size: PositiveInt = 256
     learning_rate: PositiveFloat = 1e-3
+    warm_up: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    decay: Literal["constant", "cosine"] = "constant"
     weight_decay: NonNegativeFloat = 0.0
     optimizer: Literal["adam", "adamw"] = "adam"
     patience: PositiveInt = 5
@@ -134,7 +140,9 @@ class _Step:
             distiller.epoch(student, torch_generator(seed, "distiller", epoch))
         order, dropout, draws = (torch_generator(seed, name, epoch) for name in ("order", "dropout", "draws"))
         total = torch.zeros(())
-        for batch in batches(train, batch_size=size, generator=order):
+        steps = -(-len(train) // size)
+        for step, batch in enumerate(batches(train, batch_size=size, generator=order), start=steps * (epoch - 1)):
+            self._pace((step + 1) / (steps * self.settings.epochs))
             try:
                 value = self._loss(batch, dropout, draws)
             except NotFiniteError:
@@ -148,6 +156,12 @@ class _Step:
         if not (torch.isfinite(total) and all(torch.isfinite(weight).all() for weight in student.parameters())):
             raise _diverged(epoch)
         return float(total) / len(train)
+
+    def _pace(self, done: float) -> None:
+        """Set the learning rate for when a share of all steps is done, this one counted."""
+        rate = self.settings.learning_rate * pace(done, warm_up=self.settings.warm_up, decay=self.settings.decay)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
 
     def _loss(self, batch: Batch, dropout: torch.Generator, draws: torch.Generator) -> Tensor:
         hidden = self.student.encode(batch.history, generator=dropout)
@@ -173,6 +187,15 @@ def _epoch(step: _Step, train: Examples, validation: Examples, before: Progress,
     progress = Progress(seconds=seconds, stopping=stopping, history=(*before.history, line))
     save_checkpoint(run, step.student, step.optimizer, progress)
     return progress
+
+
+def pace(done: float, *, warm_up: float, decay: Literal["constant", "cosine"]) -> float:
+    """Return the learning rate as a share of its peak, when a share ``done`` of all steps is done."""
+    if done < warm_up:
+        return done / warm_up
+    if decay == "constant":
+        return 1.0
+    return 0.02 + 0.98 * (1 + math.cos(math.pi * (done - warm_up) / (1 - warm_up))) / 2
 
 
 def _optimizer(student: Student, settings: FitSettings) -> torch.optim.Optimizer:

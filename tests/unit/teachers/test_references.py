@@ -5,6 +5,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from dllm2rec.core.errors import UserError
+from dllm2rec.core.seeding import numpy_generator
 from dllm2rec.data import Dataset, Sequences
 from dllm2rec.knowledge import KnowledgeWriter
 from dllm2rec.knowledge.align import align
@@ -16,7 +17,6 @@ from dllm2rec.teachers.references import (
     ReferenceSettings,
     TextSettings,
     fit_item_knn,
-    fit_popularity,
     fit_reference,
     fit_text,
     history_weights,
@@ -78,7 +78,7 @@ def test_item_knn_keeps_the_nearest() -> None:
 
 def test_popularity_is_the_share_of_training(tiny_dataset: Dataset) -> None:
     counts = tiny_dataset.train_counts()
-    scores = fit_popularity(PopularitySettings(), tiny_dataset).scores(np.zeros((3, 10), np.int32))
+    scores = fit_reference(PopularitySettings(), tiny_dataset).scores(np.zeros((3, 10), np.int32))
     np.testing.assert_allclose(scores, np.tile(counts / counts.sum(), (3, 1)), rtol=1e-6)
 
 
@@ -89,7 +89,7 @@ def test_recent_popularity_counts_the_newest_targets(tiny_dataset: Dataset) -> N
     expected = np.zeros(tiny_dataset.num_items)
     for _, target in newest:
         expected[target] += 1 / size
-    share = fit_popularity(PopularitySettings(recent=0.25), tiny_dataset).share
+    share = fit_reference(PopularitySettings(recent=0.25), tiny_dataset).share
     np.testing.assert_allclose(share, expected, rtol=1e-6)
 
 
@@ -167,3 +167,42 @@ def test_labels_with_other_vectors_are_other_knowledge(tmp_path: Path, tiny_data
     label_with_reference(tiny_dataset, TextSettings(), examples=train, out=tmp_path / "k", item_vectors=vectors)
     with pytest.raises(UserError, match="revision is"):
         label_with_reference(tiny_dataset, TextSettings(), examples=train, out=tmp_path / "k", item_vectors=vectors + 1)
+
+
+def test_a_reference_that_counted_an_answer_does_not_label_it(tmp_path: Path, tiny_dataset: Dataset) -> None:
+    settings = ItemKNNSettings()
+    train, test = tiny_dataset.training_examples("before-cut"), tiny_dataset.examples("test")
+    known = {"train_on": "before-cut", "depth": 5}
+    folded = label_with_reference(tiny_dataset, settings, examples=train, out=tmp_path / "k", folds=2, **known)
+    fold = numpy_generator(0, "folds").integers(0, 2, len(tiny_dataset.training_sequences()))
+    assert 0 < fold.sum() < len(fold)
+    sequences = tiny_dataset.training_sequences("before-cut")
+    for number in (0, 1):
+        others = fit_reference(settings, tiny_dataset, sequences=sequences.of(fold != number))
+        part = train.take(fold[train.user] == number)
+        labels = folded.labels.take(align(folded, tiny_dataset, part))
+        np.testing.assert_array_equal(labels.ranked_items, best_items(others.scores(part.history), 5))
+    # what no sequence holds is labelled by all of them
+    later = label_with_reference(tiny_dataset, settings, examples=test, out=tmp_path / "test", folds=2, **known)
+    everything = fit_reference(settings, tiny_dataset, sequences=sequences)
+    labels = later.labels.take(align(later, tiny_dataset, test))
+    np.testing.assert_array_equal(labels.ranked_items, best_items(everything.scores(test.history), 5))
+
+
+def test_labelling_in_folds_resumes(tmp_path: Path, tiny_dataset: Dataset) -> None:
+    train = tiny_dataset.training_examples("positions")
+    some = train.take(np.arange(0, len(train), 3))
+    how = {"folds": 3, "batch_size": 4}
+    label_with_reference(tiny_dataset, ItemKNNSettings(), examples=some, out=tmp_path / "k", **how)
+    resumed = label_with_reference(tiny_dataset, ItemKNNSettings(), examples=train, out=tmp_path / "k", **how)
+    whole = label_with_reference(tiny_dataset, ItemKNNSettings(), examples=train, out=tmp_path / "whole", **how)
+    assert resumed.content_hash == whole.content_hash
+
+
+def test_the_vectors_of_a_reference_by_text_are_part_of_its_knowledge(tmp_path: Path, tiny_dataset: Dataset) -> None:
+    vectors = np.random.default_rng(0).normal(size=(tiny_dataset.num_items, 3)).astype(np.float32)
+    test = tiny_dataset.examples("test")
+    for settings, expected in ((BlendSettings(), vectors), (ItemKNNSettings(), None)):
+        out = tmp_path / settings.kind
+        knowledge = label_with_reference(tiny_dataset, settings, examples=test, out=out, item_vectors=vectors)
+        np.testing.assert_array_equal(knowledge.item_vectors, expected)

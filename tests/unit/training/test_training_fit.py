@@ -22,6 +22,7 @@ from dllm2rec.students.sasrec import SASRecSettings
 from dllm2rec.training import FitResult, FitSettings, checkpoint, fit
 from dllm2rec.training import loop as loop_module
 from dllm2rec.training.checkpoint import load_student_weights
+from dllm2rec.training.loop import pace
 from dllm2rec.training.runlog import read_log
 from dllm2rec.training.stopping import Stopping
 
@@ -49,10 +50,10 @@ def student(dropout: float = 0.2) -> Student:
 
 
 def train(
-    run: Path, *, epochs: int = 4, distillers: tuple[Distiller, ...] = (), seed: int = 1
+    run: Path, *, epochs: int = 4, distillers: tuple[Distiller, ...] = (), seed: int = 1, **changes: object
 ) -> tuple[Student, FitResult]:
     model = student()
-    settings = FitSettings(epochs=epochs, batch_size=16, learning_rate=0.01, patience=50)
+    settings = FitSettings(epochs=epochs, batch_size=16, learning_rate=0.01, patience=50).model_copy(update=changes)
     result = fit(
         student=model,
         loss=BCELoss(negatives=1, reduction="sum"),
@@ -285,3 +286,40 @@ def test_a_line_that_a_kill_cut_is_dropped_and_the_log_is_written_from_the_check
     log.unlink()
     assert train(tmp_path, epochs=2)[1].history == result.history
     assert log.read_text() == whole
+
+
+def test_the_pace_rises_to_its_peak_and_falls_along_a_cosine() -> None:
+    assert [pace(done, warm_up=0.2, decay="cosine") for done in (0.1, 0.2)] == pytest.approx([0.5, 1.0])
+    assert pace(0.6, warm_up=0.2, decay="cosine") == pytest.approx(0.51)
+    assert pace(1.0, warm_up=0.2, decay="cosine") == pytest.approx(0.02)
+    assert [pace(done, warm_up=0.0, decay="constant") for done in (0.01, 0.5, 1.0)] == [1.0, 1.0, 1.0]
+
+
+def test_a_resumed_run_keeps_the_pace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed after two of four epochs: the learning rate goes on where it was."""
+    rates: list[float] = []
+
+    def noted(done: float, **settings: object) -> float:
+        rates.append(pace(done, **settings))  # type: ignore[arg-type]
+        return rates[-1]
+
+    monkeypatch.setattr(loop_module, "pace", noted)
+    whole, _ = train(tmp_path / "whole", warm_up=0.3, decay="cosine")
+    expected, rates[:] = list(rates), []
+    saved = loop_module.save_checkpoint
+
+    def dying(run: Path, model: Student, optimizer: torch.optim.Optimizer, progress: checkpoint.Progress) -> None:
+        saved(run, model, optimizer, progress)
+        if progress.epoch == 2:
+            raise KilledError
+
+    monkeypatch.setattr(loop_module, "save_checkpoint", dying)
+    with pytest.raises(KilledError):
+        train(tmp_path / "killed", warm_up=0.3, decay="cosine")
+    monkeypatch.setattr(loop_module, "save_checkpoint", saved)
+    resumed, _ = train(tmp_path / "killed", warm_up=0.3, decay="cosine")
+    assert len(expected) == 4 * 5
+    assert max(expected) <= 1.0
+    assert expected == sorted(expected[:6]) + sorted(expected[6:], reverse=True)
+    assert rates == expected
+    assert_same(weights(whole), weights(resumed))

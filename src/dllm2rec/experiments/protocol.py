@@ -1,0 +1,66 @@
+"""Two protocols: what a cell's settings are where they are left open.
+
+`paper` is what Cui et al. 2024 did, and what the classes' own defaults say. `strong` is what a student should be given
+before anyone asks whether a teacher helps it: every position of every sequence before the cut as an example, a softmax
+over the items that training sees, the output tied to the item table so that text reaches it, small first weights and a
+learning rate that rises and falls. `docs/research.md` has the figures behind each choice.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+Protocol = Literal["paper", "strong"]
+
+_STRONG_STUDENT = {
+    "output": "tied",
+    "unseen_offset": "zero",
+    "dropout": 0.2,
+    "offset_std": 0.02,
+    "projector_std": 0.06,
+}
+_STRONG_LOSS = {"kind": "softmax", "candidates": "seen"}
+_STRONG_TRAINING = {
+    "epochs": 12,
+    "batch_size": 512,
+    "learning_rate": 2e-3,
+    "warm_up": 0.05,
+    "decay": "cosine",
+    "optimizer": "adamw",
+    "weight_decay": 0.01,
+    "patience": 3,
+    "clip_norm": 1.0,
+}
+
+
+def fill(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a cell with what its protocol says where they are silent.
+
+    A loss that is named by its kind keeps its own defaults.
+    """
+    filled = dict(values)
+    if filled.get("protocol", "paper") != "strong":
+        return _with_kinds(filled)
+    filled.setdefault("train_on", "before-cut")
+    filled["student"] = _under(filled.get("student", {}), {"kind": "transformer"}, _STRONG_STUDENT)
+    filled["training"] = _under(filled.get("training", {}), _STRONG_TRAINING)
+    loss = filled.get("loss", {})
+    if not isinstance(loss, Mapping) or loss.get("kind", "softmax") != "softmax":
+        return filled
+    filled["loss"] = _under(loss, _STRONG_LOSS)
+    return filled
+
+
+def _with_kinds(values: dict[str, Any]) -> dict[str, Any]:
+    """Name the kinds of the paper where a table leaves them out."""
+    kinds = {"student": "sasrec", "loss": "bce"}
+    return values | {name: _under(values[name], {"kind": kind}) for name, kind in kinds.items() if name in values}
+
+
+def _under(values: Any, *defaults: Mapping[str, Any]) -> Any:
+    """Put defaults under what is a table; what was validated before is left as it is."""
+    if not isinstance(values, Mapping):
+        return values
+    under: dict[str, Any] = {}
+    for part in defaults:
+        under |= part
+    return under | dict(values)

@@ -1,0 +1,143 @@
+"""Soft labels: by hand, as the cross-entropy with a mixed label, and what they refuse."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from dllm2rec.core.errors import UserError
+from dllm2rec.core.seeding import torch_generator
+from dllm2rec.data import Examples
+from dllm2rec.data.batches import Batch
+from dllm2rec.distillation.factory import build_soft_labels
+from dllm2rec.distillation.soft_labels import SoftLabelDistiller, SoftLabelSettings, likeliest_temperature
+from dllm2rec.knowledge import Labels
+from dllm2rec.losses.base import Loss
+from dllm2rec.losses.bce import BCELoss
+from dllm2rec.losses.softmax import SoftmaxLoss
+from dllm2rec.students.base import Student
+from dllm2rec.students.factory import build_student
+from dllm2rec.students.transformer import TransformerSettings
+
+V = 12
+HISTORY = torch.tensor([[12, 1, 2], [3, 4, 5], [12, 12, 9]])
+TARGET = torch.tensor([3, 7, 0])
+ITEMS = torch.tensor([[5, 3, 8], [1, 0, 2]])
+DISTANCES = torch.tensor([[0.1, 0.4, 0.9], [2.0, 2.0, 2.5]])
+ROWS = torch.tensor([1, -1, 0])  # the second example has no label
+DRAWS = torch_generator(0, "draws")
+
+
+@pytest.fixture
+def student() -> Student:
+    settings = TransformerSettings(dim=4, dropout=0.0, output="tied", offset_std=1.0)
+    return build_student(settings, num_items=V, history=3, item_vectors=None, generator=torch_generator(0, "student"))
+
+
+def batch() -> Batch:
+    return Batch(history=HISTORY, target=TARGET, row=torch.arange(3))
+
+
+def distiller(**changes: object) -> SoftLabelDistiller:
+    values = {"temperature": 0.5, "weight": 0.3, "top_k": 3} | changes
+    return SoftLabelDistiller(ranked_items=ITEMS, distances=DISTANCES, label_row=ROWS, **values)  # type: ignore[arg-type]
+
+
+def mixed_cross_entropy(scores: np.ndarray, competes: list[int], *, weight: float, top_k: int) -> float:
+    """The base loss with mixed labels, item by item."""
+    total = 0.0
+    for b in range(3):
+        log_sum = math.log(sum(math.exp(scores[b, j]) for j in competes))
+        label = dict.fromkeys(range(V), 0.0)
+        taught: dict[int, float] = {}
+        if ROWS[b] >= 0:
+            for item, distance in zip(ITEMS[ROWS[b]].tolist()[:top_k], DISTANCES[ROWS[b]].tolist(), strict=False):
+                if item in competes:
+                    taught[item] = math.exp(-distance / 0.5)
+        label[int(TARGET[b])] = 1 - weight if taught else 1.0
+        for item, value in taught.items():
+            label[item] += weight * value / sum(taught.values())
+        total += sum(share * (log_sum - scores[b, j]) for j, share in label.items() if share)
+    return total / 3
+
+
+@pytest.mark.parametrize("top_k", [1, 3])
+@pytest.mark.parametrize("competes", [list(range(V)), [0, 3, 5, 7, 8]], ids=["all", "seen"])
+def test_with_the_base_loss_it_is_the_cross_entropy_with_mixed_labels(
+    student: Student, top_k: int, competes: list[int]
+) -> None:
+    popularity = torch.zeros(V, dtype=torch.long)
+    popularity[competes] = 1
+    loss = SoftmaxLoss(popularity=popularity, candidates="seen")
+    hidden = student.encode(HISTORY)
+    term = distiller(top_k=top_k, competes=loss.competes)(student, hidden, batch(), DRAWS)
+    found = loss(student, hidden, batch(), DRAWS) + term
+    scores = student.scores(hidden).detach().numpy().astype(np.float64)
+    expected = mixed_cross_entropy(scores, competes, weight=0.3, top_k=top_k)
+    assert found.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_weight_zero_and_no_label_add_nothing(student: Student) -> None:
+    hidden = student.encode(HISTORY)
+    assert distiller(weight=0.0)(student, hidden, batch(), DRAWS).item() == 0.0
+    only = Batch(history=HISTORY[1:2], target=TARGET[1:2], row=torch.tensor([1]))
+    assert distiller()(student, hidden[1:2], only, DRAWS).item() == 0.0
+
+
+def test_items_outside_the_softmax_get_no_gradient(student: Student) -> None:
+    competes = torch.ones(V, dtype=torch.bool)
+    competes[8] = False
+    distiller(competes=competes)(student, student.encode(HISTORY).detach(), batch(), DRAWS).backward()
+    assert (student.table.offset.grad[8] == 0).all()
+    assert (student.table.offset.grad[5] != 0).any()
+
+
+def test_the_likeliest_temperature_is_where_the_answers_were_drawn() -> None:
+    generator = np.random.default_rng(0)
+    distances = np.sort(generator.normal(40, 3, (4000, 8)), axis=1)
+    logits = -distances / 2.5
+    shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+    shares /= shares.sum(axis=1, keepdims=True)
+    place = np.array([generator.choice(8, p=row) for row in shares])
+    items = np.tile(np.arange(8), (4000, 1))
+    place[:500] = 99  # answers that are not listed say nothing
+    found = likeliest_temperature(ranked_items=items, distances=distances, target=place)
+    assert found == pytest.approx(2.5, rel=0.1)
+
+
+def test_a_teacher_that_never_lists_the_answer_is_as_flat_as_its_lists() -> None:
+    distances = np.array([[1.0, 2.0], [1.0, 4.0]])
+    items = np.array([[0, 1], [2, 3]])
+    assert likeliest_temperature(ranked_items=items, distances=distances, target=np.array([9, 9])) == 2.0
+    same = likeliest_temperature(ranked_items=items, distances=np.ones((2, 2)), target=np.array([0, 9]))
+    assert 0 < same < math.inf
+
+
+def build(loss: Loss, rows: list[int]) -> SoftLabelDistiller:
+    count = len(rows)
+    training = Examples(
+        example_id=np.arange(count),
+        user=np.zeros(count, np.int32),
+        history=np.zeros((count, 3), np.int32),
+        target=np.zeros(count, np.int32),
+        time=np.arange(count),
+        num_items=V,
+    )
+    labels = Labels(
+        example_id=np.arange(2),
+        ranked_items=ITEMS.numpy().astype(np.int32),
+        distances=DISTANCES.numpy(),
+        target_distance=np.zeros(2, np.float32),
+        generated_text=["", ""],
+    )
+    return build_soft_labels(SoftLabelSettings(), labels=labels, rows=np.array(rows), training=training, loss=loss)
+
+
+def test_what_it_can_not_teach_is_refused() -> None:
+    softmax = SoftmaxLoss(popularity=torch.ones(V))
+    assert build(softmax, [0, 1, -1]).items.shape == (2, 3)
+    with pytest.raises(UserError, match=r"set loss\.kind=softmax"):
+        build(BCELoss(), [0, 1])
+    with pytest.raises(UserError, match="needs rankings of training examples"):
+        build(softmax, [-1, -1])
