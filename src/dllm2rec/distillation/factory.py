@@ -80,7 +80,10 @@ def build_soft_labels(
     distances = labels.distances[:, : settings.top_k].astype(np.float32)
     used = rows[labelled]
     temperature = settings.temperature or likeliest_temperature(
-        ranked_items=items[used], distances=distances[used], target=training.target[labelled]
+        ranked_items=items[used],
+        distances=distances[used],
+        target=training.target[labelled],
+        num_items=training.num_items,
     )
     return SoftLabelDistiller(
         ranked_items=torch.from_numpy(items.astype(np.int64)),

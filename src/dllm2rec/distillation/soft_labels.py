@@ -19,8 +19,9 @@ class SoftLabelSettings(BaseModel):
     Attributes:
         weight: share of the label that the teacher writes; the rest stays on the true next item.
         temperature: of the teacher's distances, in their unit. None: the one under which the true next items of the
-            labelled training examples are likeliest, so that the teacher is as sure as it is right. A teacher that was
-            fitted to those very examples is surer than right: label them out of fold.
+            labelled training examples are likeliest, so that the teacher is as sure as it is right; see
+            `likeliest_temperature`. A teacher that was fitted to those very examples is surer than right: label them
+            out of fold.
         top_k: K, how many of the teacher's items share in a label; where it lists fewer, all of them.
         embedding: whether the student also reads the teacher's item vectors.
     """
@@ -95,30 +96,37 @@ class SoftLabelDistiller:
 
 
 def likeliest_temperature(
-    *, ranked_items: NDArray[np.integer], distances: NDArray[np.floating], target: NDArray[np.integer]
+    *,
+    ranked_items: NDArray[np.integer],
+    distances: NDArray[np.floating],
+    target: NDArray[np.integer],
+    num_items: int,
 ) -> float:
     """Find the temperature T under which ``softmax(-distances / T)`` gives the true items the largest likelihood.
 
-    Only examples whose true item is listed say something about it.
+    The softmax is over the catalogue: each item outside a list counts with the distance of the list's last item, which
+    is the nearest that it can be. So a teacher that rarely lists the true item is not taken for a sharp one, and one
+    that does is not taken for a flat one because its lists are long.
 
     Args:
-        ranked_items: `[N, K]`.
+        ranked_items: `[N, K]`, best first.
         distances: `[N, K]`, of the listed items.
         target: `[N]`, the true next items.
+        num_items: V.
 
     Returns:
-        T, in the unit of the distances; their mean spread within a list where no list holds its true item.
+        T, in the unit of the distances.
     """
-    spread = float(np.mean(distances.max(axis=1) - distances.min(axis=1))) or 1.0
+    relative = (distances - distances[:, :1]).astype(np.float64)
+    spread = float(relative[:, -1].mean()) or 1.0
+    relative /= spread
     hits = ranked_items == target[:, None]
-    listed = hits.any(axis=1)
-    if not listed.any():
-        return spread
-    relative = (distances - distances.min(axis=1, keepdims=True))[listed].astype(np.float64) / spread
-    own = relative[hits[listed]]
+    own = np.where(hits.any(axis=1), (relative * hits).sum(axis=1), relative[:, -1])
+    outside = num_items - relative.shape[1]
 
     def loss(log_temperature: float) -> float:
-        scaled = relative / np.exp(log_temperature)
-        return float(np.mean(np.log(np.exp(-scaled).sum(axis=1)) + own / np.exp(log_temperature)))
+        scaled = np.exp(-relative / np.exp(log_temperature))
+        total = scaled.sum(axis=1) + outside * scaled[:, -1]
+        return float(np.mean(np.log(total) + own / np.exp(log_temperature)))
 
-    return spread * float(np.exp(minimize_scalar(loss, bounds=(-7.0, 3.0), method="bounded").x))
+    return spread * float(np.exp(minimize_scalar(loss, bounds=(-5.0, 3.0), method="bounded").x))

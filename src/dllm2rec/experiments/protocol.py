@@ -26,6 +26,7 @@ _STRONG_TRAINING = {
     "warm_up": 0.05,
     "decay": "cosine",
     "optimizer": "adamw",
+    "betas": (0.9, 0.98),
     "weight_decay": 0.01,
     "patience": 3,
     "clip_norm": 1.0,

@@ -39,6 +39,7 @@ class FitSettings(BaseModel):
             `epochs`.
         weight_decay: `adam` adds it to the gradient (as the paper does), `adamw` takes it off the weights.
         optimizer: which of the two.
+        betas: its decay rates of the mean and of the mean square of the gradient.
         patience: epochs without a better validation NDCG@20 after which training ends.
         clip_norm: largest norm of the gradient; None does not clip.
     """
@@ -52,6 +53,7 @@ class FitSettings(BaseModel):
     decay: Literal["constant", "cosine"] = "constant"
     weight_decay: NonNegativeFloat = 0.0
     optimizer: Literal["adam", "adamw"] = "adam"
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
     patience: PositiveInt = 5
     clip_norm: Annotated[float, Field(gt=0)] | None = None
 
@@ -200,7 +202,13 @@ def pace(done: float, *, warm_up: float, decay: Literal["constant", "cosine"]) -
 
 def _optimizer(student: Student, settings: FitSettings) -> torch.optim.Optimizer:
     kind = torch.optim.Adam if settings.optimizer == "adam" else torch.optim.AdamW
-    return kind(student.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
+    return kind(
+        student.parameters(),
+        lr=settings.learning_rate,
+        betas=settings.betas,
+        weight_decay=settings.weight_decay,
+        fused=True,
+    )
 
 
 def _diverged(epoch: int) -> UserError:
