@@ -15,7 +15,11 @@ def train(
     student: Annotated[Literal["gru4rec", "sasrec", "caser"], typer.Option(help="Which student.")] = "sasrec",
     loss: Annotated[Literal["bce", "softmax", "dros"], typer.Option(help="Which loss.")] = "bce",
     method: Annotated[
-        Literal["none", "dllm2rec"] | None, typer.Option(help="How it is taught; dllm2rec if --knowledge is given.")
+        str | None,
+        typer.Option(
+            metavar="[none|dllm2rec|hint|htd|rd|cd|rrd|dcd|unkd]",
+            help="How it is taught; dllm2rec if --knowledge is given.",
+        ),
     ] = None,
     variant: Annotated[Literal["paper", "released"] | None, typer.Option(help="Of dllm2rec.")] = None,
     knowledge: Annotated[Path | None, typer.Option(metavar="KNOWLEDGE", help="What the teacher knows.")] = None,

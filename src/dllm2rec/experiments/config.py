@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from dllm2rec.core.errors import suggest
+from dllm2rec.distillation.methods import BaselineSettings
 from dllm2rec.distillation.settings import DLLM2RecSettings
 from dllm2rec.experiments.dataset_settings import DatasetSettings, Strict
 from dllm2rec.experiments.settings import override, read_toml, validate
@@ -24,7 +25,7 @@ class NoMethod(Strict):
     kind: Literal["none"] = "none"
 
 
-MethodSettings = Annotated[NoMethod | DLLM2RecSettings, Field(discriminator="kind")]
+MethodSettings = Annotated[NoMethod | DLLM2RecSettings | BaselineSettings, Field(discriminator="kind")]
 
 
 def _speakable(name: str) -> str:

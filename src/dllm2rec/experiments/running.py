@@ -9,9 +9,10 @@ from torch import Tensor
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.seeding import torch_generator
-from dllm2rec.data import Dataset
+from dllm2rec.data import Dataset, Examples
 from dllm2rec.distillation.base import Distiller
 from dllm2rec.distillation.factory import build_distillers
+from dllm2rec.distillation.methods import BaselineSettings, build_baseline, require_needs
 from dllm2rec.distillation.settings import DLLM2RecSettings, adapt_loss, adapt_student
 from dllm2rec.experiments.config import CellSettings, NoMethod
 from dllm2rec.experiments.runs import FitSummary, Run, RunConfig, RunResult, Source, make_config
@@ -91,7 +92,7 @@ def adapted(settings: CellSettings) -> CellSettings:
         case DLLM2RecSettings() as method:
             student, loss = adapt_student(settings.student, method), adapt_loss(settings.loss, method)
             return settings.model_copy(update={"student": student, "loss": loss})
-        case NoMethod():
+        case _:
             return settings
 
 
@@ -104,16 +105,24 @@ def require_knowledge(settings: CellSettings, knowledge: Knowledge | None, datas
     match settings.method:
         case NoMethod():
             return None
-        case DLLM2RecSettings() as method:
-            if knowledge is None:
-                raise UserError("method dllm2rec learns from a teacher; give --knowledge (see `dllm2rec teach`)")
+        case method if knowledge is None:
+            raise UserError(f"method {method.kind} learns from a teacher; give --knowledge (see `dllm2rec teach`)")
+        case method:
             require_same_dataset(knowledge, dataset)
+            _require_contents(method, knowledge)
+            return knowledge
+
+
+def _require_contents(method: DLLM2RecSettings | BaselineSettings, knowledge: Knowledge) -> None:
+    match method:
+        case DLLM2RecSettings():
             if method.embedding and knowledge.item_vectors is None:
                 raise UserError(
                     f"{knowledge.path}: has no item vectors, which embedding distillation needs; "
                     "set method.embedding=false or use a teacher that gives vectors"
                 )
-            return knowledge
+        case _:
+            require_needs(method, knowledge)
 
 
 def rebuild(run: Run, dataset: Dataset, knowledge: Knowledge | None = None) -> Student:
@@ -166,6 +175,8 @@ def method_name(settings: CellSettings) -> str:
             return "plain"
         case DLLM2RecSettings() as method:
             return f"{method.kind} ({method.variant})"
+        case method:
+            return method.kind
 
 
 def _fit(run: Run, dataset: Dataset, knowledge: Knowledge | None) -> None:
@@ -177,7 +188,7 @@ def _fit(run: Run, dataset: Dataset, knowledge: Knowledge | None) -> None:
     result = fit(
         student=_student(run, dataset, item_vectors(settings, knowledge)),
         loss=loss,
-        distillers=_distillers(settings, knowledge, rows, loss),
+        distillers=_distillers(settings, knowledge, rows, training, loss),
         train=training,
         validation=dataset.examples("validation"),
         settings=settings.training,
@@ -206,10 +217,12 @@ def _student(run: Run, dataset: Dataset, vectors: Tensor | None) -> Student:
 
 
 def _distillers(
-    settings: CellSettings, knowledge: Knowledge | None, rows: NDArray[np.int64], loss: Loss
+    settings: CellSettings, knowledge: Knowledge | None, rows: NDArray[np.int64], training: Examples, loss: Loss
 ) -> list[Distiller]:
     match settings.method:
-        case DLLM2RecSettings() as method if knowledge is not None:
-            return build_distillers(method, labels=knowledge.labels, rows=rows, loss=loss)
-        case _:
+        case method if isinstance(method, NoMethod) or knowledge is None:
             return []
+        case DLLM2RecSettings() as method:
+            return build_distillers(method, labels=knowledge.labels, rows=rows, loss=loss)
+        case method:
+            return build_baseline(method, knowledge=knowledge, rows=rows, training=training)

@@ -22,6 +22,9 @@ class Scorer(Protocol):
     def score_items(self, hidden: Tensor, items: Tensor) -> Tensor:
         """Score the items `[B, K]` for sequence vectors `[B, D]`; returns `[B, K]`."""
 
+    def embed(self, items: Tensor) -> Tensor:
+        """Embed items as histories see them, `[...]` to `[..., D]`."""
+
 
 class Loss(Protocol):
     """A recommendation loss."""
@@ -65,6 +68,10 @@ class SharedScorer:
     def score_items(self, hidden: Tensor, items: Tensor) -> Tensor:
         """Score the items `[B, K]` for sequence vectors `[B, D]`; returns `[B, K]`."""
         return self._scorer.score_items(hidden, items)
+
+    def embed(self, items: Tensor) -> Tensor:
+        """Embed items as histories see them, `[...]` to `[..., D]`."""
+        return self._scorer.embed(items)
 
     def share(self, hidden: Tensor, key: object, compute: Callable[[], Tensor]) -> Tensor:
         """Return what was computed under ``key`` in this step, or compute it.

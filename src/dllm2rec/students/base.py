@@ -100,6 +100,10 @@ class Student(nn.Module, ABC):
         scores = (weight @ hidden.unsqueeze(-1)).squeeze(-1)
         return scores if bias is None else scores + bias
 
+    def embed(self, items: Tensor) -> Tensor:
+        """Embed items as histories see them, `[...]` to `[..., D]`; padding becomes the zero vector."""
+        return self.table.input(items)
+
     def initialise(self, generator: torch.Generator) -> None:
         """Draw all weights from ``generator``; the same generator state gives the same weights."""
         for name, child in self.named_children():

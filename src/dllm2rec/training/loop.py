@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
-from torch import Tensor
+from torch import Tensor, nn
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.progress import Advance, progress_bar
@@ -104,10 +104,13 @@ def fit(
     """
     if len(train) == 0 or len(validation) == 0:
         raise ValueError("training and validation need at least one example each")
-    optimizer = _optimizer(student, settings)
-    progress = load_checkpoint(run, student, optimizer) or Progress()
+    helpers = nn.ModuleList([distiller for distiller in distillers if isinstance(distiller, nn.Module)])
+    optimizer = _optimizer([*student.parameters(), *helpers.parameters()], settings)
+    progress = load_checkpoint(run, student, helpers, optimizer) or Progress()
     write_log(run, list(progress.history))
-    step = _Step(student=student, loss=loss, distillers=distillers, optimizer=optimizer, settings=settings)
+    step = _Step(
+        student=student, helpers=helpers, loss=loss, distillers=distillers, optimizer=optimizer, settings=settings
+    )
     with progress_bar(f"training {run.name}", settings.epochs, completed=progress.epoch) as advance:
         while not (
             progress.epoch >= settings.epochs or progress.stopping.over(progress.epoch, patience=settings.patience)
@@ -122,19 +125,25 @@ def fit(
 @dataclass(frozen=True, kw_only=True)
 class _Step:
     student: Student
+    helpers: nn.ModuleList
     loss: Loss
     distillers: Sequence[Distiller]
     optimizer: torch.optim.Optimizer
     settings: FitSettings
 
+    @property
+    def weights(self) -> list[nn.Parameter]:
+        """All that is trained."""
+        return [*self.student.parameters(), *self.helpers.parameters()]
+
     def epoch(self, train: Examples, epoch: int, seed: int) -> float:
         """Train on every example once; returns the mean loss."""
-        student, size = self.student.train(), self.settings.batch_size
         for distiller in self.distillers:
-            distiller.epoch(student, torch_generator(seed, "distiller", epoch))
+            distiller.epoch(self.student.eval(), epoch, torch_generator(seed, "distiller", epoch))
+        self.student.train()
         order, dropout, draws = (torch_generator(seed, name, epoch) for name in ("order", "dropout", "draws"))
         total = torch.zeros(())
-        for batch in batches(train, batch_size=size, generator=order):
+        for batch in batches(train, batch_size=self.settings.batch_size, generator=order):
             try:
                 value = self._loss(batch, dropout, draws)
             except NotFiniteError:
@@ -142,10 +151,10 @@ class _Step:
             self.optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(value)
             if self.settings.clip_norm is not None:
-                torch.nn.utils.clip_grad_norm_(student.parameters(), self.settings.clip_norm)
+                nn.utils.clip_grad_norm_(self.weights, self.settings.clip_norm)
             self.optimizer.step()
             total += value.detach() * len(batch.target)
-        if not (torch.isfinite(total) and all(torch.isfinite(weight).all() for weight in student.parameters())):
+        if not (torch.isfinite(total) and all(torch.isfinite(weight).all() for weight in self.weights)):
             raise _diverged(epoch)
         return float(total) / len(train)
 
@@ -171,13 +180,13 @@ def _epoch(step: _Step, train: Examples, validation: Examples, before: Progress,
     append_log(run, line)
     seconds = before.seconds + time.perf_counter() - start
     progress = Progress(seconds=seconds, stopping=stopping, history=(*before.history, line))
-    save_checkpoint(run, step.student, step.optimizer, progress)
+    save_checkpoint(run, step.student, step.helpers, step.optimizer, progress)
     return progress
 
 
-def _optimizer(student: Student, settings: FitSettings) -> torch.optim.Optimizer:
+def _optimizer(weights: list[nn.Parameter], settings: FitSettings) -> torch.optim.Optimizer:
     kind = torch.optim.Adam if settings.optimizer == "adam" else torch.optim.AdamW
-    return kind(student.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
+    return kind(weights, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
 
 
 def _diverged(epoch: int) -> UserError:

@@ -1,0 +1,85 @@
+"""The methods that DLLM2Rec is compared with: their settings as one union, what each needs, and how each is built."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dllm2rec.core.errors import UserError
+from dllm2rec.data import Examples
+from dllm2rec.distillation.base import Distiller
+from dllm2rec.distillation.lessons import take_lessons
+from dllm2rec.distillation.rrd import RRDDistiller, RRDSettings
+from dllm2rec.knowledge.store import Knowledge
+
+ListMethod = RRDSettings
+BaselineSettings = ListMethod
+
+
+@dataclass(frozen=True, kw_only=True)
+class Depth:
+    """How deep a teacher's lists must be.
+
+    Attributes:
+        items: that a list must have.
+        setting: of the method, by name, that asks for them.
+    """
+
+    items: int
+    setting: str
+
+
+def depth_needed(settings: BaselineSettings) -> Depth:
+    """Return how deep the teacher's lists must be for a method."""
+    match settings:
+        case RRDSettings():
+            return Depth(items=settings.depth, setting="depth")
+
+
+def require_needs(settings: BaselineSettings, knowledge: Knowledge) -> None:
+    """Check that knowledge holds what a method reads.
+
+    Raises:
+        UserError: its lists are too short; the message says how to teach what is missing.
+    """
+    depth, there = depth_needed(settings), knowledge.manifest.depth
+    if there < depth.items:
+        lower = f", or set method.{depth.setting}={there} or less" if there else ""
+        raise UserError(
+            f"{knowledge.path}: lists {there} items an example, but method {settings.kind} reads {depth.items} "
+            f"(method.{depth.setting}); teach deeper lists into another --out with `dllm2rec teach --set "
+            f"depth={depth.items}`{lower}"
+        )
+
+
+def build_baseline(
+    settings: BaselineSettings, *, knowledge: Knowledge, rows: NDArray[np.int64], training: Examples
+) -> list[Distiller]:
+    """Build the term that a method adds to the base loss; none if its weight is 0.
+
+    Args:
+        settings: the method.
+        knowledge: of the teacher.
+        rows: for each training example its row in the labels, or -1, from `align`.
+        training: the training examples.
+
+    Raises:
+        UserError: the knowledge lacks what the method reads.
+    """
+    require_needs(settings, knowledge)
+    if settings.lambda_d == 0.0:
+        return []
+    return [_on_lists(settings, knowledge=knowledge, rows=rows, training=training)]
+
+
+def _on_lists(settings: ListMethod, *, knowledge: Knowledge, rows: NDArray[np.int64], training: Examples) -> Distiller:
+    if not bool((rows >= 0).any()):
+        raise UserError(
+            f"{knowledge.path}: labels no training example, and method {settings.kind} learns from their lists; "
+            "label some with `dllm2rec teach --split train`"
+        )
+    depth = min(depth_needed(settings).items, knowledge.manifest.depth)
+    lessons = take_lessons(knowledge.labels, rows=rows, training=training, depth=depth)
+    match settings:
+        case RRDSettings():
+            return RRDDistiller(lessons=lessons, settings=settings)
