@@ -4,15 +4,20 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.data import Examples
 from dllm2rec.distillation.base import Distiller
+from dllm2rec.distillation.cd import CDDistiller, CDSettings
+from dllm2rec.distillation.dcd import DCDDistiller, DCDSettings
 from dllm2rec.distillation.lessons import take_lessons
+from dllm2rec.distillation.rd import RDDistiller, RDSettings
 from dllm2rec.distillation.rrd import RRDDistiller, RRDSettings
+from dllm2rec.distillation.unkd import UnKDDistiller, UnKDSettings
 from dllm2rec.knowledge.store import Knowledge
 
-ListMethod = RRDSettings
+ListMethod = RDSettings | CDSettings | RRDSettings | DCDSettings | UnKDSettings
 BaselineSettings = ListMethod
 
 
@@ -32,7 +37,9 @@ class Depth:
 def depth_needed(settings: BaselineSettings) -> Depth:
     """Return how deep the teacher's lists must be for a method."""
     match settings:
-        case RRDSettings():
+        case RDSettings():
+            return Depth(items=settings.top_k, setting="top_k")
+        case CDSettings() | RRDSettings() | DCDSettings() | UnKDSettings():
             return Depth(items=settings.depth, setting="depth")
 
 
@@ -53,7 +60,7 @@ def require_needs(settings: BaselineSettings, knowledge: Knowledge) -> None:
 
 
 def build_baseline(
-    settings: BaselineSettings, *, knowledge: Knowledge, rows: NDArray[np.int64], training: Examples
+    settings: BaselineSettings, *, knowledge: Knowledge, rows: NDArray[np.int64], training: Examples, popularity: Tensor
 ) -> list[Distiller]:
     """Build the term that a method adds to the base loss; none if its weight is 0.
 
@@ -62,6 +69,7 @@ def build_baseline(
         knowledge: of the teacher.
         rows: for each training example its row in the labels, or -1, from `align`.
         training: the training examples.
+        popularity: `[V]`, training interactions of each item.
 
     Raises:
         UserError: the knowledge lacks what the method reads.
@@ -69,17 +77,28 @@ def build_baseline(
     require_needs(settings, knowledge)
     if settings.lambda_d == 0.0:
         return []
-    return [_on_lists(settings, knowledge=knowledge, rows=rows, training=training)]
+    return [_on_lists(settings, knowledge=knowledge, rows=rows, training=training, popularity=popularity)]
 
 
-def _on_lists(settings: ListMethod, *, knowledge: Knowledge, rows: NDArray[np.int64], training: Examples) -> Distiller:
+def _on_lists(
+    settings: ListMethod, *, knowledge: Knowledge, rows: NDArray[np.int64], training: Examples, popularity: Tensor
+) -> Distiller:
     if not bool((rows >= 0).any()):
         raise UserError(
             f"{knowledge.path}: labels no training example, and method {settings.kind} learns from their lists; "
             "label some with `dllm2rec teach --split train`"
         )
-    depth = min(depth_needed(settings).items, knowledge.manifest.depth)
+    needed = depth_needed(settings).items + isinstance(settings, RDSettings)  # one more takes the true item's place
+    depth = min(needed, knowledge.manifest.depth)
     lessons = take_lessons(knowledge.labels, rows=rows, training=training, depth=depth)
     match settings:
+        case RDSettings():
+            return RDDistiller(lessons=lessons, settings=settings)
+        case CDSettings():
+            return CDDistiller(lessons=lessons, settings=settings)
         case RRDSettings():
             return RRDDistiller(lessons=lessons, settings=settings)
+        case DCDSettings():
+            return DCDDistiller(lessons=lessons, settings=settings)
+        case UnKDSettings():
+            return UnKDDistiller(lessons=lessons, popularity=popularity, settings=settings)

@@ -188,7 +188,7 @@ def _fit(run: Run, dataset: Dataset, knowledge: Knowledge | None) -> None:
     result = fit(
         student=_student(run, dataset, item_vectors(settings, knowledge)),
         loss=loss,
-        distillers=_distillers(settings, knowledge, rows, training, loss),
+        distillers=_distillers(settings, knowledge, rows=rows, training=training, popularity=popularity, loss=loss),
         train=training,
         validation=dataset.examples("validation"),
         settings=settings.training,
@@ -217,7 +217,13 @@ def _student(run: Run, dataset: Dataset, vectors: Tensor | None) -> Student:
 
 
 def _distillers(
-    settings: CellSettings, knowledge: Knowledge | None, rows: NDArray[np.int64], training: Examples, loss: Loss
+    settings: CellSettings,
+    knowledge: Knowledge | None,
+    *,
+    rows: NDArray[np.int64],
+    training: Examples,
+    popularity: Tensor,
+    loss: Loss,
 ) -> list[Distiller]:
     match settings.method:
         case method if isinstance(method, NoMethod) or knowledge is None:
@@ -225,4 +231,4 @@ def _distillers(
         case DLLM2RecSettings() as method:
             return build_distillers(method, labels=knowledge.labels, rows=rows, loss=loss)
         case method:
-            return build_baseline(method, knowledge=knowledge, rows=rows, training=training)
+            return build_baseline(method, knowledge=knowledge, rows=rows, training=training, popularity=popularity)
