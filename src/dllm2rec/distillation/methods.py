@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -11,14 +12,18 @@ from dllm2rec.data import Examples
 from dllm2rec.distillation.base import Distiller
 from dllm2rec.distillation.cd import CDDistiller, CDSettings
 from dllm2rec.distillation.dcd import DCDDistiller, DCDSettings
-from dllm2rec.distillation.lessons import take_lessons
+from dllm2rec.distillation.hint import HintDistiller, HintSettings
+from dllm2rec.distillation.htd import HTDDistiller, HTDSettings
+from dllm2rec.distillation.lessons import Lessons, take_lessons
 from dllm2rec.distillation.rd import RDDistiller, RDSettings
 from dllm2rec.distillation.rrd import RRDDistiller, RRDSettings
 from dllm2rec.distillation.unkd import UnKDDistiller, UnKDSettings
 from dllm2rec.knowledge.store import Knowledge
+from dllm2rec.students.item_table import scale_vectors
 
+VectorMethod = HintSettings | HTDSettings
 ListMethod = RDSettings | CDSettings | RRDSettings | DCDSettings | UnKDSettings
-BaselineSettings = ListMethod
+BaselineSettings = VectorMethod | ListMethod
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +39,7 @@ class Depth:
     setting: str
 
 
-def depth_needed(settings: BaselineSettings) -> Depth:
+def depth_needed(settings: ListMethod) -> Depth:
     """Return how deep the teacher's lists must be for a method."""
     match settings:
         case RDSettings():
@@ -47,20 +52,40 @@ def require_needs(settings: BaselineSettings, knowledge: Knowledge) -> None:
     """Check that knowledge holds what a method reads.
 
     Raises:
-        UserError: its lists are too short; the message says how to teach what is missing.
+        UserError: its lists are too short, or it has no item vectors; the message says how to teach what is missing.
     """
+    match settings:
+        case HintSettings() | HTDSettings():
+            if knowledge.item_vectors is None:
+                raise UserError(
+                    f"{knowledge.path}: has no item vectors, which method {settings.kind} needs; teach some into "
+                    "another --out with `dllm2rec teach --teacher encoder` (or bigrec)"
+                )
+        case _:
+            _require_depth(settings, knowledge)
+
+
+def _require_depth(settings: ListMethod, knowledge: Knowledge) -> None:
     depth, there = depth_needed(settings), knowledge.manifest.depth
-    if there < depth.items:
-        lower = f", or set method.{depth.setting}={there} or less" if there else ""
-        raise UserError(
-            f"{knowledge.path}: lists {there} items an example, but method {settings.kind} reads {depth.items} "
-            f"(method.{depth.setting}); teach deeper lists into another --out with `dllm2rec teach --set "
-            f"depth={depth.items}`{lower}"
-        )
+    if there >= depth.items:
+        return
+    lower = f", or set method.{depth.setting}={there} or less" if there else ""
+    raise UserError(
+        f"{knowledge.path}: lists {there} items an example, but method {settings.kind} reads {depth.items} "
+        f"(method.{depth.setting}); teach deeper lists into another --out with `dllm2rec teach --set "
+        f"depth={depth.items}`{lower}"
+    )
 
 
 def build_baseline(
-    settings: BaselineSettings, *, knowledge: Knowledge, rows: NDArray[np.int64], training: Examples, popularity: Tensor
+    settings: BaselineSettings,
+    *,
+    knowledge: Knowledge,
+    rows: NDArray[np.int64],
+    training: Examples,
+    popularity: Tensor,
+    dim: int,
+    generator: torch.Generator,
 ) -> list[Distiller]:
     """Build the term that a method adds to the base loss; none if its weight is 0.
 
@@ -70,6 +95,8 @@ def build_baseline(
         rows: for each training example its row in the labels, or -1, from `align`.
         training: the training examples.
         popularity: `[V]`, training interactions of each item.
+        dim: D of the student.
+        generator: draws the first weights of a method that has some.
 
     Raises:
         UserError: the knowledge lacks what the method reads.
@@ -77,20 +104,37 @@ def build_baseline(
     require_needs(settings, knowledge)
     if settings.lambda_d == 0.0:
         return []
-    return [_on_lists(settings, knowledge=knowledge, rows=rows, training=training, popularity=popularity)]
+    match settings:
+        case HintSettings() | HTDSettings():
+            return [_on_vectors(settings, knowledge=knowledge, dim=dim, generator=generator)]
+        case _:
+            lessons = _lessons(settings, knowledge=knowledge, rows=rows, training=training)
+            return [_on_lists(settings, lessons=lessons, popularity=popularity)]
 
 
-def _on_lists(
-    settings: ListMethod, *, knowledge: Knowledge, rows: NDArray[np.int64], training: Examples, popularity: Tensor
-) -> Distiller:
+def _on_vectors(
+    settings: VectorMethod, *, knowledge: Knowledge, dim: int, generator: torch.Generator
+) -> HintDistiller | HTDDistiller:
+    assert knowledge.item_vectors is not None  # noqa: S101 - checked before
+    vectors = scale_vectors(torch.from_numpy(knowledge.item_vectors), settings.vector_scaling)
+    match settings:
+        case HintSettings():
+            return HintDistiller(vectors=vectors, dim=dim, settings=settings, generator=generator)
+        case HTDSettings():
+            return HTDDistiller(vectors=vectors, dim=dim, settings=settings, generator=generator)
+
+
+def _lessons(settings: ListMethod, *, knowledge: Knowledge, rows: NDArray[np.int64], training: Examples) -> Lessons:
     if not bool((rows >= 0).any()):
         raise UserError(
             f"{knowledge.path}: labels no training example, and method {settings.kind} learns from their lists; "
             "label some with `dllm2rec teach --split train`"
         )
     needed = depth_needed(settings).items + isinstance(settings, RDSettings)  # one more takes the true item's place
-    depth = min(needed, knowledge.manifest.depth)
-    lessons = take_lessons(knowledge.labels, rows=rows, training=training, depth=depth)
+    return take_lessons(knowledge.labels, rows=rows, training=training, depth=needed)
+
+
+def _on_lists(settings: ListMethod, *, lessons: Lessons, popularity: Tensor) -> Distiller:
     match settings:
         case RDSettings():
             return RDDistiller(lessons=lessons, settings=settings)

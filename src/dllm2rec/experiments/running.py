@@ -185,10 +185,13 @@ def _fit(run: Run, dataset: Dataset, knowledge: Knowledge | None) -> None:
     training = dataset.examples("train")
     rows = np.full(len(training), -1, np.int64) if knowledge is None else align(knowledge, dataset, training)
     loss = build_loss(settings.loss, popularity=popularity)
+    distillers = _distillers(
+        settings, knowledge, rows=rows, training=training, popularity=popularity, loss=loss, seed=run.config.seed
+    )
     result = fit(
         student=_student(run, dataset, item_vectors(settings, knowledge)),
         loss=loss,
-        distillers=_distillers(settings, knowledge, rows=rows, training=training, popularity=popularity, loss=loss),
+        distillers=distillers,
         train=training,
         validation=dataset.examples("validation"),
         settings=settings.training,
@@ -224,6 +227,7 @@ def _distillers(
     training: Examples,
     popularity: Tensor,
     loss: Loss,
+    seed: int,
 ) -> list[Distiller]:
     match settings.method:
         case method if isinstance(method, NoMethod) or knowledge is None:
@@ -231,4 +235,12 @@ def _distillers(
         case DLLM2RecSettings() as method:
             return build_distillers(method, labels=knowledge.labels, rows=rows, loss=loss)
         case method:
-            return build_baseline(method, knowledge=knowledge, rows=rows, training=training, popularity=popularity)
+            return build_baseline(
+                method,
+                knowledge=knowledge,
+                rows=rows,
+                training=training,
+                popularity=popularity,
+                dim=settings.student.dim,
+                generator=torch_generator(seed, "method"),
+            )
