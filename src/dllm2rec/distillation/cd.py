@@ -97,8 +97,8 @@ def soft_targets(teacher: Tensor, *, softness: float, shift: float) -> Tensor:
 
 
 def ranks_within(scores: Tensor) -> Tensor:
-    """Return the rank of each score within its row `[n, M]`, from 1 for the largest; of equal ones the first leads."""
-    order = scores.argsort(dim=1, descending=True, stable=True)
+    """Return the rank of each score within its row `[n, M]`, from 1 for the largest."""
+    order = scores.argsort(dim=1, descending=True)
     places = torch.arange(1, scores.shape[1] + 1, device=scores.device).expand(order.shape)
     return torch.empty_like(order).scatter_(1, order, places)
 

@@ -14,6 +14,7 @@ from dllm2rec.distillation.permutation import NOBODY, score_permutations
 from dllm2rec.distillation.sampling import draw_distinct
 from dllm2rec.losses.base import Scorer
 
+RANKED_AT_ONCE = 128  # examples: scores of a catalogue of ten thousand stay within a few megabytes
 SATURATED = 10.0  # tanh of this is 1 in single precision
 
 
@@ -74,7 +75,7 @@ class DCDDistiller(ListDistiller):
     def draw(self, student: Encoder, number: int, generator: torch.Generator) -> None:  # noqa: ARG002
         """Rank the catalogue for every labelled example and draw both sets of items anew."""
         lessons, settings = self.lessons, self.settings
-        for part in lessons.parts():
+        for part in lessons.parts(RANKED_AT_ONCE):
             scores = student.scores(student.encode(lessons.history[part])).cpu()
             listed = lessons.ranked_items[part].long()
             known = torch.cat([lessons.history[part], lessons.target[part].unsqueeze(1)], dim=1)
@@ -119,9 +120,9 @@ def rank_gaps(scores: Tensor, listed: Tensor, known: Tensor, *, enough: int) -> 
     """
     items, size = scores.shape[1], listed.shape[1]
     seen = scores.topk(min(items, size + enough), dim=1).indices
-    student_rank = torch.full(scores.shape, seen.shape[1] + 1).scatter_(1, seen, _places(seen))
-    teacher_rank = torch.full((len(scores), items + 1), size + 1).scatter_(1, listed, _places(listed))
-    teacher_rank.scatter_(1, known, 0)
+    student_rank = torch.full(scores.shape, seen.shape[1] + 1, dtype=torch.int32).scatter_(1, seen, _places(seen))
+    teacher_rank = torch.full((len(scores), items + 1), size + 1, dtype=torch.int32)
+    teacher_rank.scatter_(1, listed, _places(listed)).scatter_(1, known, 0)
     first = seen[:, :size]
     return Gaps(
         under=student_rank.gather(1, listed) - _places(listed),
@@ -136,7 +137,7 @@ def correction_weights(gaps: Tensor, temperature: float) -> Tensor:
 
 
 def _places(items: Tensor) -> Tensor:
-    return torch.arange(1, items.shape[1] + 1).expand(items.shape)
+    return torch.arange(1, items.shape[1] + 1, dtype=torch.int32).expand(items.shape)
 
 
 def _best_first(drawn: Tensor) -> Tensor:

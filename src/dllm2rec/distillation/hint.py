@@ -17,7 +17,7 @@ class HintSettings(BaseModel):
         lambda_d: weight of the term. The original has none, it trains on hints first and on the task after; the default
             is that of HTD, its nearest relative here.
         hidden: size of the hidden layer of g; None puts it halfway between the two spaces.
-        items_per_step: most items a step; None takes all of the batch.
+        items_per_step: most items a step; None takes all of the batch, which costs several times as much.
         vector_scaling: of the teacher's vectors, see `ItemTable`.
     """
 
@@ -26,7 +26,7 @@ class HintSettings(BaseModel):
     kind: Literal["hint"] = "hint"
     lambda_d: Annotated[float, Field(ge=0)] = 1e-3
     hidden: PositiveInt | None = None
-    items_per_step: PositiveInt | None = None
+    items_per_step: PositiveInt | None = 256
     vector_scaling: VectorScaling = "standardise"
 
 
@@ -39,7 +39,9 @@ class HintDistiller(VectorDistiller):
     Relations: DLLM2Rec maps the other way, from the teacher's space into the student's, and adds what the map gives to
     the embedding; here the embedding alone has to explain the teacher's vector. HTD splits g by groups of items.
 
-    Deviations: the teacher has no table of users, so only items are distilled. The hint joins the loss of the task
+    Deviations: the teacher has no table of users, so only items are distilled; of those in a batch's histories and
+    targets at most `items_per_step`, drawn anew each step, and the sum is divided by the batch size, as our base loss
+    is a mean over the batch. The hint joins the loss of the task
     from the start, as all methods compared here do, where the original trains in two stages. With a separate output
     layer it acts on the input side only.
 

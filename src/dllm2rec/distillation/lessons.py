@@ -56,9 +56,9 @@ class Lessons:
         labelled = (place >= 0).nonzero().squeeze(1)
         return labelled, place[labelled]
 
-    def parts(self) -> Iterator[slice]:
-        """Cut the P examples into pieces whose scores of the whole catalogue fit into memory."""
-        return (slice(start, start + ROWS_AT_ONCE) for start in range(0, len(self), ROWS_AT_ONCE))
+    def parts(self, rows: int = ROWS_AT_ONCE) -> Iterator[slice]:
+        """Cut the P examples into pieces of so many rows, so that what is drawn at once stays small."""
+        return (slice(start, start + rows) for start in range(0, len(self), rows))
 
 
 def take_lessons(labels: Labels, *, rows: NDArray[np.int64], training: Examples, depth: int) -> Lessons:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from dllm2rec.core.ids import padding_index
+from dllm2rec.students.dots import row_dots
 from dllm2rec.students.initialise import initialise
 from dllm2rec.students.item_table import ItemTable, Output, VectorScaling
 
@@ -97,7 +98,7 @@ class Student(nn.Module, ABC):
     def score_items(self, hidden: Tensor, items: Tensor) -> Tensor:
         """Score the items `[B, K]` for sequence vectors `[B, D]` by gather; returns `[B, K]`."""
         weight, bias = self.table.output_rows(items)
-        scores = (weight @ hidden.unsqueeze(-1)).squeeze(-1)
+        scores = row_dots(hidden, weight)
         return scores if bias is None else scores + bias
 
     def embed(self, items: Tensor) -> Tensor:
