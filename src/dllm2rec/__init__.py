@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dllm2rec.core.errors import UserError
     from dllm2rec.data import Dataset, GlobalTimeSplit, LeaveOneOutSplit, PaperSplit
+    from dllm2rec.distillation.cd import CDSettings
+    from dllm2rec.distillation.dcd import DCDSettings
+    from dllm2rec.distillation.hint import HintSettings
+    from dllm2rec.distillation.htd import HTDSettings
+    from dllm2rec.distillation.rd import RDSettings
+    from dllm2rec.distillation.rrd import RRDSettings
     from dllm2rec.distillation.settings import DLLM2RecSettings
+    from dllm2rec.distillation.unkd import UnKDSettings
     from dllm2rec.experiments.comparing import compare
     from dllm2rec.experiments.config import CellSettings
     from dllm2rec.experiments.dataset_settings import DatasetSettings
@@ -33,8 +40,10 @@ if TYPE_CHECKING:
 __all__ = [
     "BCESettings",
     "BigRecTeacher",
+    "CDSettings",
     "CaserSettings",
     "CellSettings",
+    "DCDSettings",
     "DLLM2RecSettings",
     "DROSSettings",
     "Dataset",
@@ -43,15 +52,20 @@ __all__ = [
     "FitSettings",
     "GRU4RecSettings",
     "GlobalTimeSplit",
+    "HTDSettings",
+    "HintSettings",
     "Knowledge",
     "LeaveOneOutSplit",
     "Limits",
     "PaperSplit",
+    "RDSettings",
+    "RRDSettings",
     "ReferenceTeacher",
     "Run",
     "SASRecSettings",
     "SoftmaxSettings",
     "TuningSettings",
+    "UnKDSettings",
     "UserError",
     "compare",
     "evaluate",
@@ -64,7 +78,14 @@ __all__ = [
 _HOMES = {
     "core.errors": ("UserError",),
     "data": ("Dataset", "GlobalTimeSplit", "LeaveOneOutSplit", "PaperSplit"),
+    "distillation.cd": ("CDSettings",),
+    "distillation.dcd": ("DCDSettings",),
+    "distillation.hint": ("HintSettings",),
+    "distillation.htd": ("HTDSettings",),
+    "distillation.rd": ("RDSettings",),
+    "distillation.rrd": ("RRDSettings",),
     "distillation.settings": ("DLLM2RecSettings",),
+    "distillation.unkd": ("UnKDSettings",),
     "experiments.comparing": ("compare",),
     "experiments.config": ("CellSettings",),
     "experiments.dataset_settings": ("DatasetSettings",),

@@ -28,10 +28,11 @@ def train(
         typer.Option(help="Which loss; softmax in the strong protocol, bce in the paper's."),
     ] = None,
     method: Annotated[
-        Literal["none", "vectors", "soft-labels", "dllm2rec"] | None,
+        str | None,
         typer.Option(
+            metavar="[none|vectors|soft-labels|dllm2rec|hint|htd|rd|cd|rrd|dcd|unkd]",
             help="How it is taught. With --knowledge: dllm2rec in the paper's protocol; in the strong one soft-labels, "
-            "or vectors if there are no rankings."
+            "or vectors if there are no rankings.",
         ),
     ] = None,
     variant: Annotated[Literal["paper", "released"] | None, typer.Option(help="Of dllm2rec.")] = None,

@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dllm2rec.data.batches import Batch
+from dllm2rec.distillation.base import Encoder
 from dllm2rec.distillation.distances import normalise_distances, normalise_listed_distances
 from dllm2rec.distillation.settings import DLLM2RecSettings, decide
 from dllm2rec.distillation.weights import (
@@ -68,7 +69,7 @@ class RankingDistiller:
         if len(used):
             self.confidence[used] = self._confidence(distances[used, : settings.top_k], target_distance[used])
 
-    def epoch(self, scorer: Scorer, generator: torch.Generator) -> None:
+    def epoch(self, student: Encoder, number: int, generator: torch.Generator) -> None:
         """Nothing is prepared."""
 
     def __call__(self, scorer: Scorer, hidden: Tensor, batch: Batch, generator: torch.Generator) -> Tensor:

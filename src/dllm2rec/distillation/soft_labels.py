@@ -10,6 +10,7 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from dllm2rec.data.batches import Batch
+from dllm2rec.distillation.base import Encoder
 from dllm2rec.losses.base import Scorer
 
 
@@ -72,7 +73,7 @@ class SoftLabelDistiller:
         self.label_row = label_row
         self.weight = weight
 
-    def epoch(self, scorer: Scorer, generator: torch.Generator) -> None:
+    def epoch(self, student: Encoder, number: int, generator: torch.Generator) -> None:
         """Nothing is prepared."""
 
     def __call__(

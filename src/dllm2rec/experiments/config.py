@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from dllm2rec.core.errors import suggest
 from dllm2rec.data import TrainOn
+from dllm2rec.distillation.methods import BaselineSettings
 from dllm2rec.distillation.settings import DLLM2RecSettings
 from dllm2rec.distillation.soft_labels import SoftLabelSettings
 from dllm2rec.experiments.dataset_settings import DatasetSettings, Strict
@@ -33,7 +34,9 @@ class VectorsMethod(Strict):
     kind: Literal["vectors"] = "vectors"
 
 
-MethodSettings = Annotated[NoMethod | VectorsMethod | SoftLabelSettings | DLLM2RecSettings, Field(discriminator="kind")]
+MethodSettings = Annotated[
+    NoMethod | VectorsMethod | SoftLabelSettings | DLLM2RecSettings | BaselineSettings, Field(discriminator="kind")
+]
 
 
 def _speakable(name: str) -> str:

@@ -12,9 +12,10 @@ from dllm2rec.core.seeding import torch_generator
 from dllm2rec.data import Dataset, Examples
 from dllm2rec.distillation.base import Distiller
 from dllm2rec.distillation.factory import build_distillers, build_soft_labels
+from dllm2rec.distillation.methods import BaselineSettings, build_baseline, require_needs
 from dllm2rec.distillation.settings import DLLM2RecSettings, adapt_loss, adapt_student
 from dllm2rec.distillation.soft_labels import SoftLabelSettings
-from dllm2rec.experiments.config import CellSettings, NoMethod, VectorsMethod
+from dllm2rec.experiments.config import CellSettings, MethodSettings, NoMethod, VectorsMethod
 from dllm2rec.experiments.runs import FitSummary, Run, RunConfig, RunResult, Source, make_config
 from dllm2rec.knowledge.align import align, require_same_dataset
 from dllm2rec.knowledge.store import Knowledge
@@ -104,27 +105,36 @@ def require_knowledge(settings: CellSettings, knowledge: Knowledge | None, datas
     match settings.method:
         case NoMethod():
             return None
+        case method if knowledge is None:
+            raise UserError(f"method {method.kind} learns from a teacher; give --knowledge (see `dllm2rec teach`)")
         case method:
-            if knowledge is None:
-                raise UserError(f"method {method.kind} learns from a teacher; give --knowledge (see `dllm2rec teach`)")
             require_same_dataset(knowledge, dataset)
-            if reads_vectors(settings) and knowledge.item_vectors is None:
+            _require_contents(method, knowledge)
+            return knowledge
+
+
+def _require_contents(
+    method: VectorsMethod | SoftLabelSettings | DLLM2RecSettings | BaselineSettings, knowledge: Knowledge
+) -> None:
+    match method:
+        case VectorsMethod() | SoftLabelSettings() | DLLM2RecSettings():
+            if _reads_vectors(method) and knowledge.item_vectors is None:
                 instead = "" if isinstance(method, VectorsMethod) else "set method.embedding=false or "
                 raise UserError(
                     f"{knowledge.path}: has no item vectors, which method {method.kind} needs; "
                     f"{instead}use a teacher that gives vectors"
                 )
-            return knowledge
+        case _:
+            require_needs(method, knowledge)
 
 
-def reads_vectors(settings: CellSettings) -> bool:
-    """Whether the student reads item vectors."""
-    match settings.method:
+def _reads_vectors(method: MethodSettings) -> bool:
+    match method:
         case VectorsMethod():
             return True
-        case DLLM2RecSettings() | SoftLabelSettings() as method:
+        case DLLM2RecSettings() | SoftLabelSettings():
             return method.embedding
-        case NoMethod():
+        case _:
             return False
 
 
@@ -151,7 +161,7 @@ def rebuild(run: Run, dataset: Dataset, knowledge: Knowledge | None = None) -> S
 
 def item_vectors(settings: CellSettings, knowledge: Knowledge | None) -> Tensor | None:
     """Return the vectors `[V, Dt]` that the student's item table gets."""
-    if knowledge is None or knowledge.item_vectors is None or not reads_vectors(settings):
+    if knowledge is None or knowledge.item_vectors is None or not _reads_vectors(settings.method):
         return None
     return torch.from_numpy(knowledge.item_vectors)
 
@@ -189,10 +199,13 @@ def _fit(run: Run, dataset: Dataset, knowledge: Knowledge | None) -> None:
         loss = build_loss(settings.loss, popularity=popularity)
     except ValueError as error:
         raise UserError(str(error)) from None
+    distillers = _distillers(
+        settings, knowledge, rows=rows, training=training, popularity=popularity, loss=loss, seed=run.config.seed
+    )
     result = fit(
         student=_student(run, dataset, item_vectors(settings, knowledge)),
         loss=loss,
-        distillers=_distillers(settings, knowledge, rows, training, loss),
+        distillers=distillers,
         train=training,
         validation=dataset.examples("validation"),
         settings=settings.training,
@@ -228,12 +241,30 @@ def _popularity(dataset: Dataset, settings: CellSettings) -> Tensor:
 
 
 def _distillers(
-    settings: CellSettings, knowledge: Knowledge | None, rows: NDArray[np.int64], training: Examples, loss: Loss
+    settings: CellSettings,
+    knowledge: Knowledge | None,
+    *,
+    rows: NDArray[np.int64],
+    training: Examples,
+    popularity: Tensor,
+    loss: Loss,
+    seed: int,
 ) -> list[Distiller]:
     match settings.method:
-        case SoftLabelSettings() as method if knowledge is not None:
-            return [build_soft_labels(method, labels=knowledge.labels, rows=rows, training=training, loss=loss)]
-        case DLLM2RecSettings() as method if knowledge is not None:
-            return build_distillers(method, labels=knowledge.labels, rows=rows, loss=loss)
-        case _:
+        case method if isinstance(method, NoMethod | VectorsMethod) or knowledge is None:
             return []
+        case SoftLabelSettings() as method:
+            return [build_soft_labels(method, labels=knowledge.labels, rows=rows, training=training, loss=loss)]
+            return []
+        case DLLM2RecSettings() as method:
+            return build_distillers(method, labels=knowledge.labels, rows=rows, loss=loss)
+        case method:
+            return build_baseline(
+                method,
+                knowledge=knowledge,
+                rows=rows,
+                training=training,
+                popularity=popularity,
+                dim=settings.student.dim,
+                generator=torch_generator(seed, "method"),
+            )

@@ -28,6 +28,9 @@ class Scorer(Protocol):
     def output_matrix(self) -> tuple[Tensor, Tensor | None]:
         """Return what scores are made of: weights `[V, D]` and biases `[V]` (None: no bias)."""
 
+    def embed(self, items: Tensor) -> Tensor:
+        """Embed items as histories see them, `[...]` to `[..., D]`."""
+
 
 class Loss(Protocol):
     """A recommendation loss."""
@@ -79,6 +82,10 @@ class SharedScorer:
     def output_matrix(self) -> tuple[Tensor, Tensor | None]:
         """Return what scores are made of: weights `[V, D]` and biases `[V]` (None: no bias)."""
         return self._scorer.output_matrix()
+
+    def embed(self, items: Tensor) -> Tensor:
+        """Embed items as histories see them, `[...]` to `[..., D]`."""
+        return self._scorer.embed(items)
 
     def share(self, hidden: Tensor, key: object, compute: Callable[[], Tensor]) -> Tensor:
         """Return what was computed under ``key`` in this step, or compute it.

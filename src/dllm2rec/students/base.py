@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from dllm2rec.core.ids import padding_index
+from dllm2rec.students.dots import row_dots
 from dllm2rec.students.initialise import initialise
 from dllm2rec.students.item_table import ItemTable, Output, VectorScaling
 
@@ -104,13 +105,17 @@ class Student(nn.Module, ABC):
     def score_items(self, hidden: Tensor, items: Tensor) -> Tensor:
         """Score the items `[B, K]` for sequence vectors `[B, D]` by gather; returns `[B, K]`."""
         weight, bias = self.table.output_rows(items)
-        scores = (weight @ hidden.unsqueeze(-1)).squeeze(-1)
+        scores = row_dots(hidden, weight)
         return scores if bias is None else scores + bias
 
     def score_shared(self, hidden: Tensor, items: Tensor) -> Tensor:
         """Score the same items `[S]` for all sequence vectors `[B, D]`; returns `[B, S]`."""
         weight, bias = self.table.output_rows(items)
         return hidden @ weight.T if bias is None else torch.addmm(bias, hidden, weight.T)
+
+    def embed(self, items: Tensor) -> Tensor:
+        """Embed items as histories see them, `[...]` to `[..., D]`; padding becomes the zero vector."""
+        return self.table.input(items)
 
     def initialise(self, generator: torch.Generator) -> None:
         """Draw all weights from ``generator``; the same generator state gives the same weights."""

@@ -64,7 +64,7 @@ class ItemTable(nn.Module):
         self.num_items, self.dim, self.text_weight = num_items, dim, text_weight
         self.offset_std, self.projector_std = offset_std, projector_std
         self.offset = nn.Parameter(torch.zeros(num_items, dim)) if offset else None
-        vectors = None if item_vectors is None else _scale(item_vectors, vector_scaling)
+        vectors = None if item_vectors is None else scale_vectors(item_vectors, vector_scaling)
         self.register_buffer("item_vectors", vectors, persistent=False)
         self.projector = None if vectors is None else Projector(size=vectors.shape[1], hidden=projector_hidden, dim=dim)
         self.output_weight = nn.Parameter(torch.zeros(num_items, dim)) if output == "separate" else None
@@ -161,7 +161,8 @@ def _check(num_items: int, item_vectors: Tensor | None, offset: bool) -> None:
         raise ValueError(f"item vectors must be finite; row {bad} is not")
 
 
-def _scale(vectors: Tensor, scaling: VectorScaling) -> Tensor:
+def scale_vectors(vectors: Tensor, scaling: VectorScaling) -> Tensor:
+    """Put text vectors `[V, Dt]` on the scale that `ItemTable` says, as float32."""
     vectors = vectors.detach().to(torch.float32)
     if scaling == "none":
         return vectors

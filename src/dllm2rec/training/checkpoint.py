@@ -45,16 +45,21 @@ def save_best(run: Path, student: nn.Module) -> None:
     _save(run / BEST, dict(student.state_dict()), {})
 
 
-def save_checkpoint(run: Path, student: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
-    """Write all that the next epoch needs."""
+def save_checkpoint(
+    run: Path, student: nn.Module, helpers: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress
+) -> None:
+    """Write all that the next epoch needs; ``helpers`` are trained with the student and are no part of it."""
     tensors = {f"student.{name}": tensor for name, tensor in student.state_dict().items()}
+    tensors |= {f"helpers.{name}": tensor for name, tensor in helpers.state_dict().items()}
     for place, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{place}.{name}": torch.as_tensor(value) for name, value in values.items()}
     _save(run / LATEST, tensors, {_STATE: progress.model_dump_json()})
 
 
-def load_checkpoint(run: Path, student: nn.Module, optimizer: torch.optim.Optimizer) -> Progress | None:
-    """Put student and optimiser back where the run was; None where there is no checkpoint.
+def load_checkpoint(
+    run: Path, student: nn.Module, helpers: nn.Module, optimizer: torch.optim.Optimizer
+) -> Progress | None:
+    """Put student, helpers and optimiser back where the run was; None where there is no checkpoint.
 
     Raises:
         UserError: the checkpoint is damaged or of another student.
@@ -62,10 +67,9 @@ def load_checkpoint(run: Path, student: nn.Module, optimizer: torch.optim.Optimi
     if not (run / LATEST).exists():
         return None
     tensors, metadata = _read(run / LATEST)
-    prefix = "student."
-    _load_weights(
-        student, {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}, run / LATEST
-    )
+    for module, prefix in ((student, "student."), (helpers, "helpers.")):
+        weights = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+        _load_weights(module, weights, run / LATEST)
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         kind, _, rest = name.partition(".")

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
-from torch import Tensor
+from torch import Tensor, nn
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.progress import Advance, progress_bar
@@ -112,10 +112,13 @@ def fit(
     """
     if len(train) == 0 or len(validation) == 0:
         raise ValueError("training and validation need at least one example each")
-    optimizer = _optimizer(student, settings)
-    progress = load_checkpoint(run, student, optimizer) or Progress()
+    helpers = nn.ModuleList([distiller for distiller in distillers if isinstance(distiller, nn.Module)])
+    optimizer = _optimizer([*student.parameters(), *helpers.parameters()], settings)
+    progress = load_checkpoint(run, student, helpers, optimizer) or Progress()
     write_log(run, list(progress.history))
-    step = _Step(student=student, loss=loss, distillers=distillers, optimizer=optimizer, settings=settings)
+    step = _Step(
+        student=student, helpers=helpers, loss=loss, distillers=distillers, optimizer=optimizer, settings=settings
+    )
     with progress_bar(f"training {run.name}", settings.epochs, completed=progress.epoch) as advance:
         while not (
             progress.epoch >= settings.epochs or progress.stopping.over(progress.epoch, patience=settings.patience)
@@ -130,18 +133,25 @@ def fit(
 @dataclass(frozen=True, kw_only=True)
 class _Step:
     student: Student
+    helpers: nn.ModuleList
     loss: Loss
     distillers: Sequence[Distiller]
     optimizer: torch.optim.Optimizer
     settings: FitSettings
 
+    @property
+    def weights(self) -> list[nn.Parameter]:
+        """All that is trained."""
+        return [*self.student.parameters(), *self.helpers.parameters()]
+
     def epoch(self, train: Examples, epoch: int, seed: int) -> float:
         """Train on every example once; returns the mean loss."""
-        student, size = self.student.train(), self.settings.batch_size
         for distiller in self.distillers:
-            distiller.epoch(student, torch_generator(seed, "distiller", epoch))
+            distiller.epoch(self.student.eval(), epoch, torch_generator(seed, "distiller", epoch))
+        self.student.train()
         order, dropout, draws = (torch_generator(seed, name, epoch) for name in ("order", "dropout", "draws"))
         total = torch.zeros(())
+        size = self.settings.batch_size
         steps = -(-len(train) // size)
         for step, batch in enumerate(batches(train, batch_size=size, generator=order), start=steps * (epoch - 1)):
             self._pace((step + 1) / (steps * self.settings.epochs))
@@ -152,10 +162,10 @@ class _Step:
             self.optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(value)
             if self.settings.clip_norm is not None:
-                torch.nn.utils.clip_grad_norm_(student.parameters(), self.settings.clip_norm)
+                nn.utils.clip_grad_norm_(self.weights, self.settings.clip_norm)
             self.optimizer.step()
             total += value.detach() * len(batch.target)
-        if not (torch.isfinite(total) and all(torch.isfinite(weight).all() for weight in student.parameters())):
+        if not (torch.isfinite(total) and all(torch.isfinite(weight).all() for weight in self.weights)):
             raise _diverged(epoch)
         return float(total) / len(train)
 
@@ -187,7 +197,7 @@ def _epoch(step: _Step, train: Examples, validation: Examples, before: Progress,
     append_log(run, line)
     seconds = before.seconds + time.perf_counter() - start
     progress = Progress(seconds=seconds, stopping=stopping, history=(*before.history, line))
-    save_checkpoint(run, step.student, step.optimizer, progress)
+    save_checkpoint(run, step.student, step.helpers, step.optimizer, progress)
     return progress
 
 
@@ -200,10 +210,10 @@ def pace(done: float, *, warm_up: float, decay: Literal["constant", "cosine"]) -
     return 0.02 + 0.98 * (1 + math.cos(math.pi * (done - warm_up) / (1 - warm_up))) / 2
 
 
-def _optimizer(student: Student, settings: FitSettings) -> torch.optim.Optimizer:
+def _optimizer(weights: list[nn.Parameter], settings: FitSettings) -> torch.optim.Optimizer:
     kind = torch.optim.Adam if settings.optimizer == "adam" else torch.optim.AdamW
     return kind(
-        student.parameters(),
+        weights,
         lr=settings.learning_rate,
         betas=settings.betas,
         weight_decay=settings.weight_decay,

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from dllm2rec.core.errors import UserError
 from dllm2rec.core.seeding import torch_generator
 from dllm2rec.data import Examples
 from dllm2rec.data.batches import Batch
-from dllm2rec.distillation.base import Distiller
+from dllm2rec.distillation.base import Distiller, Encoder
 from dllm2rec.evaluation.metrics import hit_rate
 from dllm2rec.evaluation.ranks import rank_targets
 from dllm2rec.losses.base import Scorer
@@ -161,7 +162,7 @@ class Recorder:
         self.rows = 0
         self._weight = weight
 
-    def epoch(self, scorer: Scorer, generator: torch.Generator) -> None:
+    def epoch(self, student: Encoder, number: int, generator: torch.Generator) -> None:
         self.epochs.append(int(generator.initial_seed()))
 
     def __call__(self, scorer: Scorer, hidden: Tensor, batch: Batch, generator: torch.Generator) -> Tensor:
@@ -186,9 +187,9 @@ def test_early_stopping_restores_the_best_epoch(tmp_path: Path, monkeypatch: pyt
     states: list[dict[str, Tensor]] = []
     original = loop_module.save_checkpoint
 
-    def remember(run: Path, model: Student, optimizer: torch.optim.Optimizer, progress: checkpoint.Progress) -> None:
+    def remember(run: Path, model: Student, *rest: Any) -> None:
         states.append(weights(model))
-        original(run, model, optimizer, progress)
+        original(run, model, *rest)
 
     monkeypatch.setattr(loop_module, "save_checkpoint", remember)
     model = student()
