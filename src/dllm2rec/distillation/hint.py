@@ -41,9 +41,8 @@ class HintDistiller(VectorDistiller):
 
     Deviations: the teacher has no table of users, so only items are distilled; of those in a batch's histories and
     targets at most `items_per_step`, drawn anew each step, and the sum is divided by the batch size, as our base loss
-    is a mean over the batch. The hint joins the loss of the task
-    from the start, as all methods compared here do, where the original trains in two stages. With a separate output
-    layer it acts on the input side only.
+    is a mean over the batch. The hint joins the loss of the task from the start, as all methods compared here do, where
+    the original trains in two stages. With a separate output layer it acts on the input side only.
 
     Args:
         vectors: `[V, Dt]`, the teacher's, scaled.
