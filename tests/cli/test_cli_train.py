@@ -56,12 +56,13 @@ def test_compare_puts_references_teacher_and_students_in_one_table(runs: dict[st
     assert [row["label"] for row in whole["rows"]] == [
         "popularity",
         "item-kNN",
+        "item-kNN + text",
         "transformer plain",
         "transformer + soft-labels",
     ]
     assert labelled["examples"] == 12
-    assert [row["kind"] for row in labelled["rows"]] == ["reference", "reference", "teacher", "student", "student"]
-    versus = whole["rows"][3]["versus"]
+    assert [row["kind"] for row in labelled["rows"]] == ["reference"] * 3 + ["teacher", "student", "student"]
+    versus = whole["rows"][4]["versus"]
     assert versus["baseline"] == "transformer plain"
     assert 0 < versus["p_value"] <= 1
     assert all(row["seconds_per_1000"] > 0 for row in labelled["rows"])

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from dllm2rec.core.seeding import numpy_generator
 from dllm2rec.data import Split
 from dllm2rec.evaluation.significance import bootstrap_interval, holm, paired_permutation_test
-from dllm2rec.experiments.evidence import Evidence, Group, Taught, gather, metric_values
+from dllm2rec.experiments.evidence import Evidence, Group, Taught, gather, metric_values, reference_data
 from dllm2rec.experiments.results import Comparison, Row, Table, Versus
 from dllm2rec.experiments.running import method_name
 from dllm2rec.experiments.runs import Run
@@ -137,7 +137,7 @@ def _notes(evidence: Evidence, tests: int) -> tuple[str, ...]:
         _seeds(evidence.groups),
         "Selection: epochs and settings by validation NDCG@20 only.",
         f"Ranks: among all {manifest.num_items:,} items, ties take the mean rank, items of the history {masked}.",
-        f"{' and '.join(evidence.references)} need no training.",
+        _data(evidence),
     ]
     if tests:
         notes.append(
@@ -148,6 +148,18 @@ def _notes(evidence: Evidence, tests: int) -> tuple[str, ...]:
         notes.append(f"No teacher labelled {evidence.split} examples.")
     notes += [f"The teacher's knowledge is gone from {path}." for path in evidence.missing]
     return tuple(notes)
+
+
+def _data(evidence: Evidence) -> str:
+    """Say what was learned from."""
+    by_group = {group.label: group.runs[0].config.settings.train_on for group in evidence.groups}
+    kinds = sorted(set(by_group.values()))
+    said = kinds[0] if len(kinds) == 1 else "; ".join(f"{label}: {kind}" for label, kind in by_group.items())
+    runs = [run for group in evidence.groups for run in group.runs]
+    return (
+        f"Students learn from: {said}. {', '.join(evidence.references)} need no training; they count "
+        f"{'every event before the cut' if reference_data(runs) == 'before-cut' else 'the training sequences'}."
+    )
 
 
 def _method(group: Group) -> str:

@@ -77,10 +77,12 @@ class StudentEntry(Strict):
     """A student and its loss.
 
     Attributes:
+        protocol: where it differs from that of the experiment.
         student: see `StudentSettings`.
         loss: see `LossSettings`.
     """
 
+    protocol: Protocol | None = None
     student: StudentSettings
     loss: LossSettings = BCESettings()
 
@@ -155,8 +157,8 @@ class Config(Strict):
         """Return the settings of one cell, before any search."""
         entry = self.students[student]
         values: dict[str, Any] = {
-            "protocol": self.protocol,
             **stated(entry),
+            "protocol": entry.protocol or self.protocol,
             "method": self.methods[method],
             "training": stated(self.training),
         }

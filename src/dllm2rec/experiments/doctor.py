@@ -69,7 +69,7 @@ def _rivals(knowledge: Knowledge, dataset: Dataset, student: Run | None) -> list
             continue
         kept = taught.labelled
         for name in REFERENCES:
-            ranks, _ = reference_ranks(name, dataset, examples.take(kept))
+            ranks, _ = reference_ranks(REFERENCES[name], dataset, examples.take(kept))
             rivals.append(_rival(taught, ranks, name, split, examples.target[kept]))
         if student is not None:
             evaluate(student, split=split, dataset=dataset)

@@ -1,10 +1,12 @@
 """Verb `evaluate`: ranks of a run, or of a reference that needs no training, over the whole catalogue."""
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dllm2rec.core.errors import UserError
-from dllm2rec.data import Dataset, Examples, Split
+from dllm2rec.data import Dataset, Examples, Split, TrainOn
 from dllm2rec.evaluation.latency import seconds_per_1000
 from dllm2rec.evaluation.metrics import coverage, summary
 from dllm2rec.evaluation.ranks import Ranks, ScoreFunction, rank_targets
@@ -12,10 +14,18 @@ from dllm2rec.experiments.running import rebuild
 from dllm2rec.experiments.runs import Evaluation, Run
 from dllm2rec.knowledge.store import Knowledge
 from dllm2rec.students.base import Student
-from dllm2rec.teachers.references import ItemKNNSettings, PopularitySettings, ReferenceSettings, Scorer, fit_reference
+from dllm2rec.teachers.references import (
+    BlendSettings,
+    ItemKNNSettings,
+    PopularitySettings,
+    ReferenceSettings,
+    Scorer,
+    fit_reference,
+)
 
 TOP = 20
 REFERENCES: dict[str, ReferenceSettings] = {"popularity": PopularitySettings(), "item-kNN": ItemKNNSettings()}
+TEXT_REFERENCES: dict[str, ReferenceSettings] = {"item-kNN + text": BlendSettings()}
 
 
 def evaluate(
@@ -98,9 +108,16 @@ def score_with_reference(scorer: Scorer) -> ScoreFunction:
 
 
 def reference_ranks(
-    name: str, dataset: Dataset, examples: Examples, *, mask_history: bool = False
+    settings: ReferenceSettings,
+    dataset: Dataset,
+    examples: Examples,
+    *,
+    mask_history: bool = False,
+    train_on: TrainOn = "positions",
+    item_vectors: NDArray[np.float32] | None = None,
 ) -> tuple[Ranks, float]:
-    """Fit one of `REFERENCES` and rank; also returns its seconds for 1,000 users."""
-    score = score_with_reference(fit_reference(REFERENCES[name], dataset))
+    """Fit a reference to the sequences that ``train_on`` names and rank; also returns its seconds for 1,000 users."""
+    sequences = dataset.training_sequences(train_on)
+    score = score_with_reference(fit_reference(settings, dataset, item_vectors=item_vectors, sequences=sequences))
     ranks = rank_targets(score, examples, mask_history=mask_history, top_k=TOP)
     return ranks, seconds_per_1000(score, examples)

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import hash_json
-from dllm2rec.data import Dataset, Examples, Split
+from dllm2rec.data import Dataset, Examples, Split, TrainOn
 from dllm2rec.evaluation.metrics import hit_rate, ndcg
 from dllm2rec.evaluation.ranks import Ranks, ranks_from_lists
-from dllm2rec.experiments.evaluating import REFERENCES, TOP, dataset_of, evaluate, reference_ranks
+from dllm2rec.experiments.evaluating import REFERENCES, TEXT_REFERENCES, TOP, dataset_of, evaluate, reference_ranks
 from dllm2rec.experiments.labelling import seconds_per_1000
 from dllm2rec.experiments.runs import Run, identity
 from dllm2rec.knowledge.align import align
@@ -130,9 +130,10 @@ def gather(
     for run in runs:
         dataset_of(run, dataset)
     examples = dataset.examples(split)
+    knowledge, missing = _knowledge(runs)
     if references is None:
-        references = {name: reference_ranks(name, dataset, examples, mask_history=mask_history) for name in REFERENCES}
-    teachers, missing = _teachers(runs, dataset, examples)
+        references = _references(runs, knowledge, dataset, examples, mask_history=mask_history)
+    judged = (judge_teacher(one, dataset, examples) for one in knowledge)
     return Evidence(
         dataset=dataset,
         split=split,
@@ -140,7 +141,7 @@ def gather(
         examples=examples,
         groups=_groups(runs, partial(_ranked, dataset, split, mask_history)),
         references=references,
-        teachers=teachers,
+        teachers=tuple(taught for taught in judged if taught is not None),
         missing=missing,
     )
 
@@ -192,14 +193,27 @@ def _ranked(dataset: Dataset, split: Split, mask_history: bool, run: Run) -> Tim
     return ranks, done.seconds_per_1000
 
 
-def _teachers(runs: Sequence[Run], dataset: Dataset, examples: Examples) -> tuple[tuple[Taught, ...], tuple[Path, ...]]:
+def _knowledge(runs: Sequence[Run]) -> tuple[list[Knowledge], tuple[Path, ...]]:
+    """Load what taught the runs; also returns where knowledge lay that is gone."""
     sources = {run.config.knowledge.hash: run.find(run.config.knowledge) for run in runs if run.config.knowledge}
-    found, missing = [], []
-    for path in sources.values():
-        if not path.is_dir():
-            missing.append(path)
-            continue
-        taught = judge_teacher(Knowledge.load(path), dataset, examples)
-        if taught is not None:
-            found.append(taught)
-    return tuple(found), tuple(missing)
+    found = [Knowledge.load(path) for path in sources.values() if path.is_dir()]
+    return found, tuple(path for path in sources.values() if not path.is_dir())
+
+
+def _references(
+    runs: Sequence[Run], knowledge: Sequence[Knowledge], dataset: Dataset, examples: Examples, *, mask_history: bool
+) -> dict[str, Timed]:
+    """Rank with the references: fitted to as much as any run learned from, and by text if any run reads text."""
+    rank = partial(
+        reference_ranks, dataset=dataset, examples=examples, mask_history=mask_history, train_on=reference_data(runs)
+    )
+    found = {name: rank(settings) for name, settings in REFERENCES.items()}
+    vectors = next((one.item_vectors for one in knowledge if one.item_vectors is not None), None)
+    if vectors is not None:
+        found |= {name: rank(settings, item_vectors=vectors) for name, settings in TEXT_REFERENCES.items()}
+    return found
+
+
+def reference_data(runs: Sequence[Run]) -> TrainOn:
+    """What references are fitted to beside these runs: all events before the cut if any run learned from them."""
+    return "before-cut" if any(run.config.settings.train_on == "before-cut" for run in runs) else "positions"
