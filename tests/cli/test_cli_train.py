@@ -110,6 +110,9 @@ def test_a_report_about_one_plain_run(runs: dict[str, Path], tmp_path: Path) -> 
         (["--set", "student.kind=sasrek"], ["student.kind", "did you mean 'sasrec'"]),
         (["--loss", "bce", "--set", "loss.negatives=none"], ["loss.negatives", "whole number"]),
         (["--method", "dllm2rec"], ["--knowledge"]),
+        (["--loss", "sampled-softmax", "--set", "loss.negatives=99999"], ["99999", "items were seen in training"]),
+        (["--set", "loss.scores_at_once=0"], ["loss.scores_at_once", "greater than 0"]),
+        (["--protocol", "strong", "--method", "vectors"], ["method vectors", "--knowledge"]),
         (["--knowledge", "/nowhere"], ["/nowhere", "not a knowledge directory"]),
     ],
 )
@@ -121,6 +124,7 @@ def test_bad_settings(options: list[str], words: list[str], dataset: Path, tmp_p
 def test_a_list_longer_than_the_teachers(dataset: Path, taught: Path, tmp_path: Path) -> None:
     asked = ("--protocol", "paper", "--knowledge", taught, "--set", "method.top_k=26")
     refused(call("train", dataset, *asked, "--out", tmp_path / "r"), "26", "25")
+    assert not (tmp_path / "r").exists()
 
 
 def test_a_run_with_other_settings_stays(dataset: Path, runs: dict[str, Path], tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def train(
         UserError: the method needs knowledge, the knowledge does not fit, or something else is at ``out``.
     """
     config = plan(dataset, settings, seed=seed, knowledge=knowledge, student=student, method=method)
-    run = Run.open(out, config)
+    run = Run.at(out, config)
     if run.result is None:
         _fit(run, dataset, knowledge if config.knowledge else None)
     return run
@@ -202,8 +202,10 @@ def _fit(run: Run, dataset: Dataset, knowledge: Knowledge | None) -> None:
     distillers = _distillers(
         settings, knowledge, rows=rows, training=training, popularity=popularity, loss=loss, seed=run.config.seed
     )
+    student = _student(run, dataset, item_vectors(settings, knowledge))
+    run.begin()  # not before: what was asked for may not be possible
     result = fit(
-        student=_student(run, dataset, item_vectors(settings, knowledge)),
+        student=student,
         loss=loss,
         distillers=distillers,
         train=training,
@@ -255,7 +257,6 @@ def _distillers(
             return []
         case SoftLabelSettings() as method:
             return [build_soft_labels(method, labels=knowledge.labels, rows=rows, training=training, loss=loss)]
-            return []
         case DLLM2RecSettings() as method:
             return build_distillers(method, labels=knowledge.labels, rows=rows, loss=loss)
         case method:

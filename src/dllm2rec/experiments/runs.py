@@ -131,21 +131,25 @@ class Run:
         return cls(path, _parse(RunConfig, path / MARKER))
 
     @classmethod
-    def open(cls, path: Path, config: RunConfig) -> "Run":
-        """Begin a run at ``path``, or go on with the same one.
+    def at(cls, path: Path, config: RunConfig) -> "Run":
+        """Return the run at ``path``, which is there already or may begin there; nothing is written.
 
         Raises:
             UserError: something else is there, or a run with other settings (those that differ are named).
         """
         require_fresh_directory(path, marker=MARKER)
         if not (path / MARKER).exists():
-            write_json(path / MARKER, config.model_dump(mode="json"))
             return cls(path, config)
         there = cls.load(path)
         if there.config.hash != config.hash:
             different = "; ".join(_differences(identity(there.config), identity(config)))
             raise UserError(f"{path}: holds another run ({different}); choose another --out or remove it")
         return there
+
+    def begin(self) -> None:
+        """Write `config.json`, if it is not there."""
+        if not (self.path / MARKER).exists():
+            write_json(self.path / MARKER, self.config.model_dump(mode="json"))
 
     @property
     def result(self) -> RunResult | None:
