@@ -26,7 +26,8 @@ def taught_runs(dataset: Path, taught: Path, tmp_path_factory: pytest.TempPathFa
         found[name] = folder / name
         options = [word for change in changes for word in ("--set", change)]
         outcome = call(
-            *("train", dataset, "--knowledge", taught, "--method", name, "--student", "gru4rec"),
+            *("train", dataset, "--knowledge", taught, "--method", name),
+            *("--protocol", "paper", "--student", "gru4rec"),
             *(*SMALL_TRAINING, *options, "--out", found[name], "--json"),
         )
         assert outcome.code == 0, outcome.err
