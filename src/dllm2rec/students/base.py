@@ -81,12 +81,23 @@ class Student(nn.Module, ABC):
         """D."""
         return self.table.dim
 
-    @abstractmethod
     def encode(self, history: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         """Turn histories `[B, L]`, padded on the left with V, into sequence vectors `[B, D]`.
 
         A history of padding alone is allowed and gives a finite vector. ``generator`` draws the dropout in training;
         None draws it from torch's global generator. Outside training there is no dropout.
+        """
+        history = self.newest(history)
+        return self.encode_embedded(self.table.input(history), self.mask(history), generator=generator)
+
+    @abstractmethod
+    def encode_embedded(self, embedded: Tensor, mask: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+        """Do what `encode` does after the look-up: all of it but the item table.
+
+        Args:
+            embedded: `[B, l, D]`, the vectors of the newest ``l`` <= L items, zero where there is padding.
+            mask: bool `[B, l]`, where there is an item.
+            generator: see `encode`.
         """
 
     def forward(self, history: Tensor) -> Tensor:

@@ -7,7 +7,6 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dllm2rec.core.ids import padding_index
 from dllm2rec.students.base import SharedSettings, Student, dropout
 from dllm2rec.students.item_table import ItemTable
 
@@ -64,11 +63,15 @@ class Caser(Student):
         self.vertical = nn.Conv2d(1, vertical_filters, (history, 1))
         self.dense = nn.Linear(horizontal_filters * len(sizes) + vertical_filters * table.dim, table.dim)
 
-    def encode(self, history: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-        """Turn histories `[B, L]` into sequence vectors `[B, D]`; see `Student.encode`."""
-        history = self.newest(history)
-        history = F.pad(history, (self.history - history.shape[1], 0), value=padding_index(self.num_items))
-        image = self.table.input(history).unsqueeze(1)
+    def encode_embedded(
+        self,
+        embedded: Tensor,
+        mask: Tensor,  # noqa: ARG002 - padding is zero, which is all that convolutions want to know
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Turn item vectors `[B, l, D]` under a mask `[B, l]` into `[B, D]`; see `Student.encode_embedded`."""
+        image = F.pad(embedded, (0, 0, self.history - embedded.shape[1], 0)).unsqueeze(1)
         features = torch.cat([*self._strongest(image), self.vertical(image).flatten(1)], dim=1)
         features = dropout(features, self.dropout, training=self.training, generator=generator)
         return torch.relu(self.dense(features))

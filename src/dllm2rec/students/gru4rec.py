@@ -35,22 +35,18 @@ class GRU4Rec(Student):
         self.dropout = dropout
         self.gru = nn.GRU(table.dim, table.dim, num_layers=layers, batch_first=True)
 
-    def encode(self, history: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-        """Turn histories `[B, L]` into sequence vectors `[B, D]`; see `Student.encode`."""
-        history = self.newest(history)
-        mask = self.mask(history)
-        states, _ = self.gru(self._embed(_padded_right(history, mask), generator))
+    def encode_embedded(self, embedded: Tensor, mask: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+        """Turn item vectors `[B, l, D]` under a mask `[B, l]` into `[B, D]`; see `Student.encode_embedded`."""
+        embedded = _padded_right(embedded, mask)
+        states, _ = self.gru(dropout(embedded, self.dropout, training=self.training, generator=generator))
         last = (mask.sum(dim=1) - 1).clamp(min=0)
         newest = states.gather(1, last.view(-1, 1, 1).expand(-1, 1, states.shape[2])).squeeze(1)
         result: Tensor = newest * mask.any(dim=1, keepdim=True)
         return result
 
-    def _embed(self, history: Tensor, generator: torch.Generator | None) -> Tensor:
-        return dropout(self.table.input(history), self.dropout, training=self.training, generator=generator)
 
-
-def _padded_right(history: Tensor, mask: Tensor) -> Tensor:
-    """Move the items of left-padded histories `[B, L]` to the left, the padding to the right."""
-    length = history.shape[1]
-    columns = torch.arange(length, device=history.device) + (length - mask.sum(dim=1, keepdim=True))
-    return history.gather(1, columns % length)
+def _padded_right(embedded: Tensor, mask: Tensor) -> Tensor:
+    """Move the items of left-padded histories `[B, l, D]` to the left, the padding to the right; mask `[B, l]`."""
+    length = mask.shape[1]
+    columns = torch.arange(length, device=mask.device) + (length - mask.sum(dim=1, keepdim=True))
+    return embedded.gather(1, (columns % length).unsqueeze(-1).expand(-1, -1, embedded.shape[2]))

@@ -52,15 +52,13 @@ class Transformer(Student):
         )
         self.norm = nn.LayerNorm(table.dim)
 
-    def encode(self, history: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-        """Turn histories `[B, L]` into sequence vectors `[B, D]`; see `Student.encode`."""
-        history = self.newest(history)
-        mask = self.mask(history)
-        age = torch.arange(history.shape[1] - 1, -1, -1, device=history.device)
-        states = self.table.input(history) * math.sqrt(self.dim) + self.positions(age)
+    def encode_embedded(self, embedded: Tensor, mask: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+        """Turn item vectors `[B, l, D]` under a mask `[B, l]` into `[B, D]`; see `Student.encode_embedded`."""
+        age = torch.arange(embedded.shape[1], device=embedded.device).flip(0)
+        states = embedded * math.sqrt(self.dim) + self.positions(age)
         states = dropout(states, self.dropout, training=self.training, generator=generator) * mask.unsqueeze(-1)
         for block in self.blocks[:-1]:
-            states = block(states, mask, age, queries=history.shape[1], generator=generator)
+            states = block(states, mask, age, queries=embedded.shape[1], generator=generator)
         newest: Tensor = self.norm(self.blocks[-1](states, mask, age, queries=1, generator=generator))
         return newest.squeeze(1)
 
