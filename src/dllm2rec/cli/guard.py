@@ -16,6 +16,8 @@ from dllm2rec.core.files import explain_os_error
 
 _EXTRAS = {
     "train": ("plotly", "polars", "scipy", "torch"),
+    "serve": ("onnxruntime",),
+    "export": ("onnx",),
     "teach": ("accelerate", "datasets", "gguf", "peft", "sentencepiece", "transformers", "trl"),
 }
 _USERS_OS_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}

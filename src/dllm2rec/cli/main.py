@@ -7,8 +7,10 @@ import typer
 from dllm2rec.cli.compare import compare
 from dllm2rec.cli.doctor import doctor
 from dllm2rec.cli.evaluate import evaluate
+from dllm2rec.cli.export import export
 from dllm2rec.cli.guard import GuardedGroup
 from dllm2rec.cli.prepare import prepare
+from dllm2rec.cli.recommend import recommend
 from dllm2rec.cli.report import report
 from dllm2rec.cli.run import run
 from dllm2rec.cli.teach import teach
@@ -29,7 +31,7 @@ def _options(debug: Annotated[bool, typer.Option("--debug", help="Show the trace
     """Options that stand before the verb."""
 
 
-for verb in (prepare, teach, doctor, train, evaluate, compare, run, report):
+for verb in (prepare, teach, doctor, train, evaluate, compare, run, report, export, recommend):
     app.command()(verb)
 
 

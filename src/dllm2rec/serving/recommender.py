@@ -1,0 +1,153 @@
+"""Recommendations from a bundle, with numpy and onnxruntime alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from dllm2rec.core.errors import UserError
+from dllm2rec.serving.bundle import ENCODER, Bundle, Floats
+from dllm2rec.serving.top import top_items
+
+ItemId = str | int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recommendation:
+    """What one history gets.
+
+    Attributes:
+        items: external ids, best first.
+        titles: of them.
+        scores: of them; larger is better. For a fallback they are counts.
+        unknown: ids of the history that the catalogue does not know; they were left out.
+        fallback: no item of the history is known, so these are the most popular items.
+    """
+
+    items: list[ItemId]
+    titles: list[str]
+    scores: list[float]
+    unknown: list[ItemId]
+    fallback: bool
+
+
+class Recommender:
+    """A student that serves.
+
+    Args:
+        bundle: read and checked.
+        threads: of the encoder; matrix products use those of numpy.
+    """
+
+    def __init__(self, bundle: Bundle, *, threads: int = 1) -> None:
+        self.bundle = bundle
+        self._index = {item: row for row, item in enumerate(bundle.ids)}
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        self._encoder = onnxruntime.InferenceSession(
+            str(bundle.path / ENCODER), options, providers=["CPUExecutionProvider"]
+        )
+
+    @classmethod
+    def load(cls, path: Path | str, *, threads: int = 1) -> "Recommender":
+        """Load a bundle.
+
+        Raises:
+            UserError: it is none, or damaged; see `Bundle.load`.
+        """
+        return cls(Bundle.load(Path(path)), threads=threads)
+
+    def recommend(
+        self,
+        histories: Sequence[Sequence[ItemId]],
+        *,
+        k: int = 20,
+        exclude_seen: bool = False,
+        candidates: Sequence[ItemId] | None = None,
+    ) -> list[Recommendation]:
+        """Recommend items after each history.
+
+        Args:
+            histories: external ids, oldest first; the newest known ones count.
+            k: how many items; all there are where that is fewer.
+            exclude_seen: leave the items of the history out.
+            candidates: recommend only from these.
+
+        Raises:
+            UserError: k is less than 1, or a candidate is not in the catalogue.
+        """
+        if k < 1:
+            raise UserError(f"k must be at least 1, not {k}")
+        if not histories:
+            return []
+        rows = np.arange(len(self.bundle.ids)) if candidates is None else self._rows(candidates)
+        known = [[self._index[item] for item in history if item in self._index] for history in histories]
+        best = self._best(known, rows, k=k, exclude_seen=exclude_seen)
+        popular = _most_popular(self.bundle.popularity, rows, k)
+        return [
+            self._recommendation(history, *(found if items else popular), fallback=not items)
+            for history, items, found in zip(histories, known, best, strict=True)
+        ]
+
+    def scores(self, histories: Sequence[Sequence[ItemId]]) -> Floats:
+        """Score the whole catalogue for each history, `[B, V]`; unknown items are left out."""
+        known = [[self._index[item] for item in history if item in self._index] for history in histories]
+        scores = self._encode(known) @ self.bundle.output.T
+        return scores if self.bundle.bias is None else scores + self.bundle.bias
+
+    def _encode(self, known: Sequence[Sequence[int]]) -> Floats:
+        """Turn histories of rows into sequence vectors `[B, D]`."""
+        manifest = self.bundle.manifest
+        embedded = np.zeros((len(known), manifest.history, manifest.dim), np.float32)
+        mask = np.zeros((len(known), manifest.history), np.bool_)
+        for place, items in enumerate(known):
+            newest = items[-manifest.history :]
+            if newest:
+                embedded[place, -len(newest) :] = self.bundle.input[newest]
+                mask[place, -len(newest) :] = True
+        given = {"embedded": embedded, "mask": mask}  # an encoder that has no use for the mask was exported without
+        hidden: Floats = self._encoder.run(None, {one.name: given[one.name] for one in self._encoder.get_inputs()})[0]
+        return hidden
+
+    def _best(
+        self, known: Sequence[Sequence[int]], rows: NDArray[np.int64], *, k: int, exclude_seen: bool
+    ) -> list[tuple[NDArray[np.int64], Floats]]:
+        """Return for each history the best of ``rows`` and their scores, without what must not be recommended."""
+        weight, bias = self.bundle.output, self.bundle.bias
+        if len(rows) < len(weight):
+            weight, bias = weight[rows], None if bias is None else bias[rows]
+        banned = [np.flatnonzero(np.isin(rows, items)) for items in known] if exclude_seen else None
+        places, scores = top_items(self._encode(known), weight, k=min(k, len(rows)), bias=bias, banned=banned)
+        kept = np.isfinite(scores)
+        return [(rows[place[keep]], score[keep]) for place, score, keep in zip(places, scores, kept, strict=True)]
+
+    def _recommendation(
+        self, history: Sequence[ItemId], rows: NDArray[np.int64], scores: Floats, *, fallback: bool
+    ) -> Recommendation:
+        return Recommendation(
+            items=[self.bundle.ids[row] for row in rows],
+            titles=[self.bundle.titles[row] for row in rows],
+            scores=[float(score) for score in scores],
+            unknown=[item for item in history if item not in self._index],
+            fallback=fallback,
+        )
+
+    def _rows(self, candidates: Sequence[ItemId]) -> NDArray[np.int64]:
+        unknown = [item for item in candidates if item not in self._index]
+        if unknown:
+            raise UserError(
+                f"candidate {unknown[0]!r}: not in the catalogue ({len(unknown)} of {len(candidates)} are not)"
+            )
+        return np.array(sorted({self._index[item] for item in candidates}), np.int64)
+
+
+def _most_popular(
+    popularity: Floats, rows: NDArray[np.int64] | None, k: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    rows = np.arange(len(popularity)) if rows is None else rows
+    order = np.argsort(-popularity[rows], kind="stable")[:k]
+    return rows[order], popularity[rows][order]

@@ -1,0 +1,227 @@
+"""A bundle recommends what PyTorch does, and says what is wrong with it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from dllm2rec.core.errors import UserError
+from dllm2rec.core.files import hash_file
+from dllm2rec.data import Dataset, LeaveOneOutSplit, Log, prepare
+from dllm2rec.experiments import exporting
+from dllm2rec.experiments.config import CellSettings, VectorsMethod
+from dllm2rec.experiments.exporting import export
+from dllm2rec.experiments.running import rebuild, train
+from dllm2rec.experiments.runs import Run
+from dllm2rec.knowledge import Knowledge, KnowledgeManifest, KnowledgeWriter
+from dllm2rec.serving.bundle import FILES, Bundle
+from dllm2rec.serving.recommender import Recommender
+
+ITEMS = 30
+SMALL = {"training": {"epochs": 1, "batch_size": 32}}
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """40 users, external ids that are numbers from 1000."""
+    generator = np.random.default_rng(0)
+    rows = [
+        (f"u{user}", int(generator.integers(ITEMS)), 100 * step + user)
+        for user in range(40)
+        for step in range(3 + user % 6)
+    ]
+    interactions = pl.DataFrame(rows, schema={"user": pl.String, "item": pl.Int32, "time": pl.Int64}, orient="row")
+    items = pl.DataFrame(
+        {"index": range(ITEMS), "item_id": range(1000, 1000 + ITEMS), "title": [f"title {n}" for n in range(ITEMS)]}
+    )
+    log = Log(interactions, items.cast({"index": pl.Int32}))
+    return prepare(log, LeaveOneOutSplit(history=4), tmp_path_factory.mktemp("data") / "dataset", name="small")
+
+
+@pytest.fixture(scope="module")
+def knowledge(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Knowledge:
+    out = tmp_path_factory.mktemp("knowledge") / "vectors"
+    manifest = KnowledgeManifest(
+        dataset_hash=dataset.content_hash,
+        num_items=ITEMS,
+        teacher="test",
+        model="",
+        revision="",
+        seed=0,
+        settings={},
+        depth=0,
+        vector_size=6,
+        distance_scale=None,
+    )
+    vectors = np.random.default_rng(1).normal(size=(ITEMS, 6)).astype(np.float32)
+    KnowledgeWriter(out, manifest).write_item_vectors(vectors)
+    return Knowledge.load(out)
+
+
+def trained(dataset: Dataset, out: Path, knowledge: Knowledge | None = None, **student: object) -> Run:
+    values = {"student": {"dim": 8, **student}, "method": VectorsMethod() if knowledge else {"kind": "none"}, **SMALL}
+    return train(dataset, CellSettings.model_validate(values), out=out, knowledge=knowledge)
+
+
+@pytest.fixture(scope="module")
+def run(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return trained(dataset, tmp_path_factory.mktemp("runs") / "run", kind="transformer", output="tied")
+
+
+@pytest.fixture
+def bundle(run: Run, tmp_path: Path) -> Path:
+    return export(run, out=tmp_path / "bundle").path
+
+
+def histories(dataset: Dataset) -> list[list[int]]:
+    return [[1000 + int(item) for item in row if item != ITEMS] for row in dataset.examples("test").history]
+
+
+@pytest.mark.parametrize("kind", ["transformer", "sasrec", "gru4rec", "caser"])
+@pytest.mark.parametrize("output", ["tied", "separate"])
+@pytest.mark.parametrize("text", [True, False], ids=["text", "ids"])
+def test_it_scores_as_pytorch_does(  # noqa: PLR0917
+    kind: str, output: str, text: bool, dataset: Dataset, knowledge: Knowledge, tmp_path: Path
+) -> None:
+    one = trained(dataset, tmp_path / "run", knowledge if text else None, kind=kind, output=output)
+    done = export(one, out=tmp_path / "bundle")
+    assert (done.checked, done.different) == (len(dataset.examples("test")), 0)
+    assert done.bytes == sum(file.stat().st_size for file in done.path.iterdir())
+    student = rebuild(one, dataset)
+    with torch.no_grad():
+        expected = student(torch.from_numpy(dataset.examples("test").history.astype(np.int64))).numpy()
+    recommender = Recommender.load(done.path)
+    np.testing.assert_allclose(recommender.scores(histories(dataset)), expected, rtol=1e-4, atol=1e-5)
+    found = recommender.recommend(histories(dataset), k=5)
+    for row, recommendation in enumerate(found):
+        best = np.argsort(-recommender.scores(histories(dataset)[row : row + 1])[0], kind="stable")[:5]
+        assert recommendation.items == [1000 + item for item in best.tolist()]
+        assert recommendation.titles == [f"title {item}" for item in best.tolist()]
+        assert recommendation.scores == sorted(recommendation.scores, reverse=True)
+
+
+def test_it_needs_nothing_but_itself(bundle: Path, dataset: Dataset) -> None:
+    assert {file.name for file in bundle.iterdir()} == {*FILES, "bundle.json"}
+    read = Bundle.load(bundle)
+    assert read.output is read.input  # tied: stored once
+    assert read.popularity.tolist() == dataset.train_counts("before-cut").tolist()
+    assert read.manifest.dataset["content_hash"] == dataset.content_hash
+    assert read.manifest.settings["student"]["kind"] == "transformer"
+    program = (
+        "import sys; from dllm2rec.serving.recommender import Recommender\n"
+        f"print(Recommender.load({str(bundle)!r}).recommend([[1001, 1002]], k=3)[0].items)\n"
+        "print({'torch', 'transformers', 'polars'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[1] == "set()"
+
+
+def test_long_unknown_and_empty_histories(bundle: Path) -> None:
+    recommender = Recommender.load(bundle)
+    newest = [1003, 1004, 1005, 1006]
+    long, short, mixed, unknown, empty = recommender.recommend(
+        [[1001, 1002, *newest], newest, [7, *newest, "x"], [7, 8], []], k=4
+    )
+    assert long.items == short.items == mixed.items
+    assert (mixed.unknown, mixed.fallback) == ([7, "x"], False)
+    popularity = recommender.bundle.popularity
+    most = [1000 + item for item in np.argsort(-popularity, kind="stable")[:4].tolist()]
+    assert unknown.items == empty.items == most
+    assert (unknown.unknown, unknown.fallback, empty.unknown, empty.fallback) == ([7, 8], True, [], True)
+    assert recommender.recommend([]) == []
+
+
+def test_what_may_be_recommended(bundle: Path) -> None:
+    recommender = Recommender.load(bundle)
+    history = [1001, 1002, 1003]
+    everything = recommender.recommend([history], k=10**9)[0].items
+    assert sorted(everything) == list(range(1000, 1000 + ITEMS))
+    left = recommender.recommend([history], k=10**9, exclude_seen=True)[0].items
+    assert left == [item for item in everything if item not in history]
+    some = [1020, 1002, 1011, 1020]
+    chosen = recommender.recommend([history, [5]], k=9, candidates=some)
+    assert chosen[0].items == [item for item in everything if item in some]
+    assert sorted(chosen[1].items) == [1002, 1011, 1020]
+    rest = recommender.recommend([history], k=9, candidates=some, exclude_seen=True)[0].items
+    assert rest == [item for item in everything if item in {1011, 1020}]
+    assert recommender.recommend([[1002]], candidates=[1002], exclude_seen=True)[0].items == []
+
+
+@pytest.mark.parametrize("k", [0, -1])
+def test_no_items_are_refused(bundle: Path, k: int) -> None:
+    with pytest.raises(UserError, match=f"k must be at least 1, not {k}"):
+        Recommender.load(bundle).recommend([[1001]], k=k)
+
+
+def test_candidates_that_are_not_there_are_refused(bundle: Path) -> None:
+    with pytest.raises(UserError, match=r"candidate 'x': not in the catalogue \(1 of 2"):
+        Recommender.load(bundle).recommend([[1001]], candidates=[1001, "x"])
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("damage", ["cut", "altered", "gone"])
+def test_damage_names_the_file(bundle: Path, name: str, damage: str) -> None:
+    file = bundle / name
+    content = file.read_bytes()
+    if damage == "gone":
+        file.unlink()
+    else:
+        file.write_bytes(content[:-7] if damage == "cut" else content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(UserError, match=rf"{name}: (missing|cut or altered)"):
+        Bundle.load(bundle)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"format_version": 99}, "format version 99"),
+        ({"num_items": 0}, "num_items"),
+        ({"files": {}}, "names no hash of items.json"),
+        ({"magic": 1}, "magic"),
+    ],
+)
+def test_manifests_of_other_versions_or_damaged(bundle: Path, change: dict[str, object], words: str) -> None:
+    file = bundle / "bundle.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
+    with pytest.raises(UserError, match=words):
+        Bundle.load(bundle)
+
+
+def test_no_bundle_at_all(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="not a bundle"):
+        Bundle.load(tmp_path)
+
+
+def test_a_table_that_is_no_table(bundle: Path) -> None:
+    (bundle / "table.safetensors").write_bytes(b"not safetensors")
+    manifest = json.loads((bundle / "bundle.json").read_text())
+    manifest["files"]["table.safetensors"] = hash_file(bundle / "table.safetensors")
+    (bundle / "bundle.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match=r"table\.safetensors: damaged"):
+        Bundle.load(bundle)
+
+
+def test_a_bundle_that_would_recommend_something_else_is_not_left(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = exporting._table
+
+    def wrong(*arguments: object) -> dict[str, np.ndarray]:
+        values = table(*arguments)  # type: ignore[arg-type]
+        return values | {"input": np.ascontiguousarray(values["input"][::-1])}
+
+    monkeypatch.setattr(exporting, "_table", wrong)
+    with pytest.raises(UserError, match="nothing was exported"):
+        export(run, out=tmp_path / "bundle")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_there_stays(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "bundle").mkdir()
+    with pytest.raises(UserError, match="exists already"):
+        export(run, out=tmp_path / "bundle")
