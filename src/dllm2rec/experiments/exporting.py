@@ -93,7 +93,7 @@ def _write(target: Path, run: Run, dataset: Dataset, student: Student) -> None:
     ]
     (target / ITEMS).write_text(json.dumps(items, ensure_ascii=False), encoding="utf-8")
     save_file(_table(student, dataset), target / TABLE)
-    _write_encoder(student, target / ENCODER)
+    write_encoder(student, target / ENCODER)
     manifest = _manifest(run, dataset, student)
     (target / CARD).write_text(_card(manifest), encoding="utf-8")
     manifest = manifest.model_copy(update={"files": {name: hash_file(target / name) for name in FILES}})
@@ -114,7 +114,8 @@ def _table(student: Student, dataset: Dataset) -> dict[str, NDArray[np.float32]]
     return {name: np.ascontiguousarray(values) for name, values in tensors.items()}
 
 
-def _write_encoder(student: Student, file: Path) -> None:
+def write_encoder(student: Student, file: Path) -> None:
+    """Write all of a student but its item table as ONNX: item vectors and mask in, sequence vectors out."""
     embedded = torch.zeros(2, student.history, student.dim)
     mask = torch.ones(2, student.history, dtype=torch.bool)
     with warnings.catch_warnings():
