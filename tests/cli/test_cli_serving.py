@@ -52,3 +52,12 @@ def test_wrong_requests(bundle: Path, runs: dict[str, Path], tmp_path: Path) -> 
     refused(call("export", tmp_path, "--out", tmp_path / "b"), "not a run directory")
     refused(call("export", runs["plain"], "--out", bundle), "exists already")
     assert not (tmp_path / "b").exists()
+
+
+def test_knowledge_leaves_as_the_files_of_the_original_code(taught: Path, dataset: Path, tmp_path: Path) -> None:
+    refused(call("export", taught, "--out", tmp_path / "files"), "--dataset")
+    told = call("export", taught, "--dataset", dataset, "--out", tmp_path / "files", "--json").json
+    assert told["files"] == sorted(file.name for file in (tmp_path / "files").iterdir())
+    again = call("teach", dataset, "--import", tmp_path / "files", "--out", tmp_path / "again", "--json").json
+    assert again["labels"]["train"] > 100
+    assert again["vector_size"] == 32

@@ -1,4 +1,4 @@
-"""`dllm2rec export`: a trained student becomes a bundle that serves without PyTorch."""
+"""`dllm2rec export`: a student becomes a bundle that serves without PyTorch, knowledge the original code's files."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,11 +6,14 @@ from typing import Annotated
 import typer
 
 from dllm2rec.cli.options import Json, Out, show, words_to_stderr
+from dllm2rec.core.errors import UserError
 
 
 def export(
     *,
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Directory made by `dllm2rec train`.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="RUN|KNOWLEDGE", help="Directory made by `dllm2rec train` or by `dllm2rec teach`.")
+    ],
     out: Out,
     dataset: Annotated[
         Path | None, typer.Option(metavar="DATASET", help="Where the dataset is now, if it was moved.")
@@ -22,18 +25,29 @@ def export(
 ) -> None:
     """Export a student: folded item vectors, the encoder as ONNX, titles, a card; checked against PyTorch.
 
+    Of a KNOWLEDGE directory (with --dataset) it writes the files that the code of the DLLM2Rec authors reads.
     Example: dllm2rec export work/run --out work/bundle
     """
     from dllm2rec.data import Dataset
     from dllm2rec.experiments.exporting import export as write
     from dllm2rec.experiments.runs import Run
+    from dllm2rec.knowledge.legacy import export_legacy
+    from dllm2rec.knowledge.schema import MARKER as MANIFEST
     from dllm2rec.knowledge.store import Knowledge
 
+    opened = None if dataset is None else Dataset.load(dataset)
+    if (source / MANIFEST).is_file():
+        if opened is None:
+            raise UserError("exporting knowledge needs its dataset; give --dataset DATASET")
+        export_legacy(Knowledge.load(source), opened, out=out)
+        files = sorted(file.name for file in out.iterdir())
+        show({"files": files}, f"{', '.join(files)} in {out}, as the original code reads them", as_json=json)
+        return
     with words_to_stderr():
         done = write(
-            Run.load(run),
+            Run.load(source),
             out=out,
-            dataset=None if dataset is None else Dataset.load(dataset),
+            dataset=opened,
             knowledge=None if knowledge is None else Knowledge.load(knowledge),
         )
     show(
