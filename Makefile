@@ -30,6 +30,5 @@ format: install ## rewrite the files as `make check` wants them
 	$(RUN) ruff format .
 	$(RUN) ruff check --fix .
 
-experiments: install ## the slow, resumable experiments behind docs/results.md, and the slow tests
-	$(RUN) pytest -m slow
+experiments: install ## the slow, resumable experiments behind docs/results.md
 	$(RUN) dllm2rec run configs/toys.toml
