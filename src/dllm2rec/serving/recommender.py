@@ -84,12 +84,14 @@ class Recommender:
             raise UserError(f"k must be at least 1, not {k}")
         if not histories:
             return []
-        rows = np.arange(len(self.bundle.ids)) if candidates is None else self._rows(candidates)
+        rows = None if candidates is None else self._rows(candidates)
         known = [[self._index[item] for item in history if item in self._index] for history in histories]
         best = self._best(known, rows, k=k, exclude_seen=exclude_seen)
-        popular = _most_popular(self.bundle.popularity, rows, k)
+        if not all(known):
+            popular = _most_popular(self.bundle.popularity, rows, k)
+            best = [found if items else popular for items, found in zip(known, best, strict=True)]
         return [
-            self._recommendation(history, *(found if items else popular), fallback=not items)
+            self._recommendation(history, *found, fallback=not items)
             for history, items, found in zip(histories, known, best, strict=True)
         ]
 
@@ -114,16 +116,18 @@ class Recommender:
         return hidden
 
     def _best(
-        self, known: Sequence[Sequence[int]], rows: NDArray[np.int64], *, k: int, exclude_seen: bool
+        self, known: Sequence[Sequence[int]], rows: NDArray[np.int64] | None, *, k: int, exclude_seen: bool
     ) -> list[tuple[NDArray[np.int64], Floats]]:
-        """Return for each history the best of ``rows`` and their scores, without what must not be recommended."""
+        """Return for each history the best of ``rows`` (None: of all) and their scores, without what it must not get."""
         weight, bias = self.bundle.output, self.bundle.bias
-        if len(rows) < len(weight):
+        banned = [np.array(items, np.int64) for items in known] if exclude_seen else None
+        if rows is not None:
             weight, bias = weight[rows], None if bias is None else bias[rows]
-        banned = [np.flatnonzero(np.isin(rows, items)) for items in known] if exclude_seen else None
-        places, scores = top_items(self._encode(known), weight, k=min(k, len(rows)), bias=bias, banned=banned)
+            banned = None if banned is None else [np.flatnonzero(np.isin(rows, items)) for items in banned]
+        places, scores = top_items(self._encode(known), weight, k=min(k, len(weight)), bias=bias, banned=banned)
+        items = places if rows is None else rows[places]
         kept = np.isfinite(scores)
-        return [(rows[place[keep]], score[keep]) for place, score, keep in zip(places, scores, kept, strict=True)]
+        return [(item[keep], score[keep]) for item, score, keep in zip(items, scores, kept, strict=True)]
 
     def _recommendation(
         self, history: Sequence[ItemId], rows: NDArray[np.int64], scores: Floats, *, fallback: bool

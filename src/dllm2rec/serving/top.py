@@ -4,6 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 SCORES_AT_ONCE = 4_000_000
+MIN_COLUMNS = 512
+COLUMNS_PER_ITEM = 8
 
 
 def top_items(
@@ -47,14 +49,24 @@ def top_items(
 
 def _best(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     """List the k best of `[V]` scores; of those that tie for the last places, the first in order of the index."""
-    if k < len(scores):
-        bound = np.partition(scores, len(scores) - k)[len(scores) - k]
-        above = np.flatnonzero(scores > bound)
-        equal = np.flatnonzero(scores == bound)[: k - len(above)]
-        chosen = np.concatenate([above, equal])
+    chosen = np.flatnonzero(scores >= _bound(scores, k))
+    if len(chosen) > k:
+        values = scores[chosen]
+        worst = np.partition(values, len(values) - k)[len(values) - k]
+        above, equal = chosen[values > worst], chosen[values == worst]
+        chosen = np.concatenate([above, equal[: k - len(above)]])
         chosen.sort()
-    else:
-        chosen = np.arange(len(scores))
     order = np.argsort(-scores[chosen], kind="stable")
     best: NDArray[np.int64] = chosen[order]
     return best
+
+
+def _bound(scores: NDArray[np.float32], k: int) -> np.float32:
+    """Return a score that at least k of `[V]` scores reach, and few more, from the maxima of columns of `[?, C]`."""
+    columns = max(MIN_COLUMNS, COLUMNS_PER_ITEM * k)
+    if len(scores) < 2 * columns:
+        return np.float32(-np.inf)
+    whole = len(scores) // columns * columns
+    maxima = scores[:whole].reshape(-1, columns).max(axis=0)
+    bound: np.float32 = np.partition(maxima, columns - k)[columns - k]
+    return bound

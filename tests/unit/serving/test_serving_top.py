@@ -23,3 +23,15 @@ def test_it_is_what_a_stable_sort_gives(k: int, at_once: int, monkeypatch: pytes
     items, found = top_items(hidden, weight, k=k, bias=bias, banned=banned)
     np.testing.assert_array_equal(items, expected)
     np.testing.assert_array_equal(found, np.take_along_axis(scores, expected, axis=1))
+
+
+@pytest.mark.parametrize("k", [1, 5, 64])
+@pytest.mark.parametrize("size", [63, 64, 65, 200, 257])
+@pytest.mark.parametrize("spread", [2, 1000])
+def test_the_columns_lose_no_item(k: int, size: int, spread: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(top, "MIN_COLUMNS", 8)
+    monkeypatch.setattr(top, "COLUMNS_PER_ITEM", 2)
+    hidden, weight = np.ones((1, 1), np.float32), RNG.integers(0, spread, (size, 1)).astype(np.float32)
+    k = min(k, size)
+    items, _ = top_items(hidden, weight, k=k)
+    np.testing.assert_array_equal(items[0], np.argsort(-weight[:, 0], kind="stable")[:k])
