@@ -118,7 +118,7 @@ class Recommender:
     def _best(
         self, known: Sequence[Sequence[int]], rows: NDArray[np.int64] | None, *, k: int, exclude_seen: bool
     ) -> list[tuple[NDArray[np.int64], Floats]]:
-        """Return for each history the best of ``rows`` (None: of all) and their scores, without what it must not get."""
+        """Return for each history the best of ``rows`` (None: of all) and their scores, without what is banned."""
         weight, bias = self.bundle.output, self.bundle.bias
         banned = [np.array(items, np.int64) for items in known] if exclude_seen else None
         if rows is not None:
