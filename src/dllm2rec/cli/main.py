@@ -13,6 +13,7 @@ from dllm2rec.cli.prepare import prepare
 from dllm2rec.cli.recommend import recommend
 from dllm2rec.cli.report import report
 from dllm2rec.cli.run import run
+from dllm2rec.cli.serve import serve
 from dllm2rec.cli.teach import teach
 from dllm2rec.cli.train import train
 
@@ -31,7 +32,7 @@ def _options(debug: Annotated[bool, typer.Option("--debug", help="Show the trace
     """Options that stand before the verb."""
 
 
-for verb in (prepare, teach, doctor, train, evaluate, compare, run, report, export, recommend):
+for verb in (prepare, teach, doctor, train, evaluate, compare, run, report, export, recommend, serve):
     app.command()(verb)
 
 

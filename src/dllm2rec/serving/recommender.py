@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,9 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from dllm2rec.core.errors import UserError
-from dllm2rec.serving.bundle import ENCODER, Bundle, Floats
-from dllm2rec.serving.top import top_items
+from dllm2rec.core.files import hash_file
+from dllm2rec.serving.bundle import ENCODER, MARKER, Bundle, Floats
+from dllm2rec.serving.top import best_items, top_items
 
 ItemId = str | int
 
@@ -37,6 +39,10 @@ class Recommendation:
 class Recommender:
     """A student that serves.
 
+    Attributes:
+        bundle: what it serves.
+        version: of the bundle, twelve digits of its hash.
+
     Args:
         bundle: read and checked.
         threads: of the encoder; matrix products use those of numpy.
@@ -44,6 +50,7 @@ class Recommender:
 
     def __init__(self, bundle: Bundle, *, threads: int = 1) -> None:
         self.bundle = bundle
+        self.version = hash_file(bundle.path / MARKER)[:12]
         self._index = {item: row for row, item in enumerate(bundle.ids)}
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -94,6 +101,42 @@ class Recommender:
             self._recommendation(history, *found, fallback=not items)
             for history, items, found in zip(histories, known, best, strict=True)
         ]
+
+    def identify(self, text: str) -> ItemId | None:
+        """Return the id that a text spells, or None; ids that are numbers are found by their digits."""
+        if text in self._index:
+            return text
+        return (
+            int(text) if text.isdecimal() and text.isascii() and len(text) < 20 and int(text) in self._index else None
+        )
+
+    def title(self, item: ItemId) -> str:
+        """Return the title of an item that the catalogue knows."""
+        return self.bundle.titles[self._index[item]]
+
+    def similar(self, item: ItemId, *, k: int = 20) -> Recommendation:
+        """List the items whose vectors point the same way (cosine), without the item itself.
+
+        Raises:
+            UserError: the catalogue does not know the item, or k is less than 1.
+        """
+        if k < 1:
+            raise UserError(f"k must be at least 1, not {k}")
+        if item not in self._index:
+            raise UserError(f"item {item!r}: not in the catalogue")
+        row = self._index[item]
+        scale = self._inverse_norms
+        query = (self.bundle.output[row] * scale[row])[None]
+        cosines = (query @ self.bundle.output.T) * scale
+        cosines[0, row] = -np.inf
+        best = best_items(cosines[0], min(k, len(scale) - 1))
+        return self._recommendation([], best, cosines[0, best], fallback=False)
+
+    @cached_property
+    def _inverse_norms(self) -> Floats:
+        norms = np.linalg.norm(self.bundle.output, axis=1)
+        inverse: Floats = (1 / np.maximum(norms, np.finfo(np.float32).tiny)).astype(np.float32)
+        return inverse
 
     def scores(self, histories: Sequence[Sequence[ItemId]]) -> Floats:
         """Score the whole catalogue for each history, `[B, V]`; unknown items are left out."""

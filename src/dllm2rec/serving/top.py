@@ -42,12 +42,12 @@ def top_items(
             for row, out in enumerate(banned[part]):
                 block[row, out] = -np.inf
         for row, values in enumerate(block):
-            items[start + row] = _best(values, k)
+            items[start + row] = best_items(values, k)
             scores[start + row] = values[items[start + row]]
     return items, scores
 
 
-def _best(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+def best_items(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     """List the k best of `[V]` scores; of those that tie for the last places, the first in order of the index."""
     chosen = np.flatnonzero(scores >= _bound(scores, k))
     if len(chosen) > k:

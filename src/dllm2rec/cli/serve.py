@@ -1,0 +1,57 @@
+"""`dllm2rec serve`: a bundle behind HTTP."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import SecretStr
+
+from dllm2rec.cli.options import Json, Set, show
+from dllm2rec.core.errors import UserError
+
+KEY = "DLLM2REC_API_KEY"
+
+
+def serve(
+    *,
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Directory made by `dllm2rec export`.")],
+    compare: Annotated[Path | None, typer.Option(help="A second bundle, which the page shows beside it.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")] = 8000,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that share the port.")] = 1,
+    settings: Set = None,
+    json: Json = False,
+) -> None:
+    """Answer over HTTP: recommendations, similar items, health, metrics, and a page to look at.
+
+    If the environment variable DLLM2REC_API_KEY is set, requests need it as a bearer token, and POST /admin/reload
+    swaps the bundle for what the directory holds by then; SIGHUP does so in any case.
+
+    Example: dllm2rec serve work/bundle --port 8000 --set max_k=100
+    """
+    try:
+        from dllm2rec.serving.http.server import serve as run
+    except ModuleNotFoundError as error:
+        raise UserError(f"{error.name} is not installed; install the extra: pip install 'dllm2rec[http]'") from None
+    from dllm2rec.experiments.settings import override, validate
+    from dllm2rec.serving.http.settings import ServeSettings
+
+    key = os.environ.get(KEY)
+    values = {
+        "bundle": bundle,
+        "compare": compare,
+        "host": host,
+        "port": port,
+        "workers": workers,
+        "api_key": SecretStr(key) if key else None,
+    }
+
+    def started(address: str) -> None:
+        show(
+            {"address": address, "pid": os.getpid()},
+            f"{bundle} answers on {address} (page), {address}/v1/recommend, {address}/openapi.json; Ctrl-C ends it",
+            as_json=json,
+        )
+
+    run(validate(ServeSettings, override(values, settings or [])), started=started)

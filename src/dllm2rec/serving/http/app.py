@@ -1,0 +1,189 @@
+"""The application: routes over one live recommender."""
+
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+from anyio import to_thread
+from fastapi import FastAPI, Query
+from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+
+from dllm2rec.core.errors import UserError
+from dllm2rec.serving.http.gate import Gate
+from dllm2rec.serving.http.live import Live
+from dllm2rec.serving.http.metrics import Metrics
+from dllm2rec.serving.http.models import Id, Item, Items, RecommendRequest, RecommendResponse, Status
+from dllm2rec.serving.http.problems import add_problems, described
+from dllm2rec.serving.http.settings import ServeSettings
+from dllm2rec.serving.recommender import Recommendation, Recommender
+from dllm2rec.serving.titles import search_titles
+
+PAGE = Path(__file__).parent / "page"
+SCORES_INLINE = 1_000_000  # below, a switch to a thread costs more than it frees
+OTHER = "compare"
+
+
+def create_app(
+    settings: ServeSettings, *, waiting: Callable[[], int] = int, reloaded: Callable[[], object] = int
+) -> FastAPI:
+    """Build the application of one worker.
+
+    Args:
+        settings: what to serve, and the limits.
+        waiting: how many requests this worker has begun and not ended.
+        reloaded: called after a request made this worker reload, to tell the others.
+
+    Raises:
+        UserError: a bundle is none, or damaged.
+    """
+    live, metrics = Live(settings.bundle, settings.compare), Metrics()
+    metrics.serve(live.now.main.version)
+    app = FastAPI(
+        title="dllm2rec",
+        version=version("dllm2rec"),
+        description="What comes next, from a small model that a large one taught.",
+        redoc_url=None,
+        docs_url=None,
+    )
+    app.state.live = live
+    app.state.metrics = metrics
+    add_problems(app)
+    app.add_middleware(Gate, settings=settings, metrics=metrics, waiting=waiting)
+    _add_answers(app, live, metrics, settings)
+    _add_items(app, live, settings)
+    _add_operations(app, live, metrics, settings, reloaded)
+    app.mount("/static", StaticFiles(directory=PAGE), name="static")
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> FileResponse:
+        return FileResponse(PAGE / "index.html")
+
+    return app
+
+
+def _add_answers(app: FastAPI, live: Live, metrics: Metrics, settings: ServeSettings) -> None:
+    @app.post(
+        "/v1/recommend",
+        summary="What comes next after a history",
+        response_model=RecommendResponse,
+        responses=described(401, 413, 422, 503),
+    )
+    async def recommend(
+        asked: RecommendRequest,
+        model: Annotated[str | None, Query(description=f"`{OTHER}` asks the bundle shown beside the main one.")] = None,
+    ) -> JSONResponse:
+        histories = _checked(asked, settings)
+        recommender = _chosen(live, model)
+
+        def answer() -> list[Recommendation]:
+            return recommender.recommend(
+                histories, k=asked.k, exclude_seen=asked.exclude_seen, candidates=asked.candidates
+            )
+
+        if len(histories) * len(recommender.bundle.ids) <= SCORES_INLINE:
+            results = answer()
+        else:
+            results = await to_thread.run_sync(answer)
+        unknown = sum(len(one.unknown) for one in results)
+        metrics.items.labels("no").inc(unknown)
+        metrics.items.labels("yes").inc(sum(map(len, histories)) - unknown)
+        metrics.fallbacks.inc(sum(one.fallback for one in results))
+        return JSONResponse({"version": recommender.version, "results": [vars(one) for one in results]})
+
+
+def _checked(asked: RecommendRequest, settings: ServeSettings) -> list[list[Id]]:
+    histories = asked.histories if asked.history is None else [asked.history]
+    assert histories is not None  # noqa: S101 - the model has checked it
+    for name, size, limit in (
+        ("k", asked.k, settings.max_k),
+        ("histories", len(histories), settings.max_histories),
+        ("history", max(map(len, histories), default=0), settings.max_history),
+        ("candidates", len(asked.candidates or ()), settings.max_history),
+    ):
+        if size > limit:
+            raise UserError(f"{name}: at most {limit}, not {size}")
+    return histories
+
+
+def _chosen(live: Live, model: str | None) -> Recommender:
+    served = live.now
+    if model is None:
+        return served.main
+    if model != OTHER or served.other is None:
+        raise HTTPException(404, f"no model {model!r} here")
+    return served.other
+
+
+def _add_items(app: FastAPI, live: Live, settings: ServeSettings) -> None:
+    limited = Query(ge=1, le=settings.max_k)
+
+    @app.get("/v1/items", summary="Items whose title holds a text", responses=described(401, 422, 503))
+    async def search(query: Annotated[str, Query(max_length=200)], k: Annotated[int, limited] = 10) -> Items:
+        recommender = live.now.main
+        rows = await to_thread.run_sync(search_titles, recommender.bundle.titles, query, k)
+        ids, titles = recommender.bundle.ids, recommender.bundle.titles
+        return Items(version=recommender.version, items=[Item(id=ids[row], title=titles[row]) for row in rows])
+
+    @app.get("/v1/items/{item:path}/similar", summary="Items like one", responses=described(401, 404, 422, 503))
+    async def similar(item: str, k: Annotated[int, limited] = 20) -> Items:
+        recommender = live.now.main
+        found = recommender.identify(item)
+        if found is None:
+            raise HTTPException(404, "no such item")
+        near = await to_thread.run_sync(lambda: recommender.similar(found, k=k))
+        items = [
+            Item(id=one, title=title, score=score)
+            for one, title, score in zip(near.items, near.titles, near.scores, strict=True)
+        ]
+        return Items(version=recommender.version, items=items)
+
+    @app.get("/v1/items/{item:path}", summary="One item", responses=described(401, 404, 503))
+    async def item(item: str) -> Item:
+        recommender = live.now.main
+        found = recommender.identify(item)
+        if found is None:
+            raise HTTPException(404, "no such item")
+        return Item(id=found, title=recommender.title(found))
+
+
+def _add_operations(
+    app: FastAPI, live: Live, metrics: Metrics, settings: ServeSettings, reloaded: Callable[[], object]
+) -> None:
+    def status() -> Status:
+        now = live.now
+        return Status(
+            status="ok",
+            version=now.main.version,
+            student=now.main.bundle.manifest.student,
+            num_items=len(now.main.bundle.ids),
+            compare=None if now.other is None else now.other.bundle.manifest.student,
+            key=settings.api_key is not None,
+        )
+
+    @app.get("/health", summary="The process is alive")
+    async def health() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/ready", summary="A bundle answers, and which")
+    async def ready() -> Status:
+        return status()
+
+    @app.get("/metrics", summary="Figures for Prometheus", response_class=Response)
+    async def figures() -> Response:
+        return Response(metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    if settings.api_key is None:
+        return
+
+    @app.post("/admin/reload", summary="Read the bundle again and swap", responses=described(401, 409, 503))
+    async def reload() -> Status:
+        try:
+            await to_thread.run_sync(live.reload)
+        except UserError as error:
+            raise HTTPException(409, f"not swapped: {error}") from error
+        metrics.serve(live.now.main.version)
+        reloaded()
+        return status()

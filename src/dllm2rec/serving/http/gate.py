@@ -1,0 +1,99 @@
+"""What stands before the application: limits, the key, measuring, headers. Plain ASGI: every request pays it."""
+
+import asyncio
+import hmac
+import time
+from collections.abc import Callable
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from dllm2rec.serving.http.metrics import Metrics
+from dllm2rec.serving.http.problems import problem
+from dllm2rec.serving.http.settings import ServeSettings
+
+HEADERS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"default-src 'self'; frame-ancestors 'none'; base-uri 'none'"),
+    (b"referrer-policy", b"no-referrer"),
+]
+SOON = {"retry-after": "1"}
+KEYED = ("/v1/", "/admin/")
+_TOO_LARGE = "the body is larger than {} bytes; ask for fewer histories at a time"
+
+
+class Gate:
+    """Let a request in, or refuse it before it costs anything.
+
+    Args:
+        app: what is behind.
+        settings: the limits and the key.
+        metrics: get one observation a request.
+        waiting: how many requests this process has begun and not ended, this one included.
+    """
+
+    def __init__(self, app: ASGIApp, *, settings: ServeSettings, metrics: Metrics, waiting: Callable[[], int]) -> None:
+        self._app = app
+        self._settings = settings
+        self._metrics = metrics
+        self._waiting = waiting
+        self._key = None if settings.api_key is None else settings.api_key.get_secret_value().encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        start = time.perf_counter()
+        status = 500
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), *HEADERS]
+            await send(message)
+
+        try:
+            self._admit(scope)
+            async with asyncio.timeout(self._settings.timeout):
+                await self._app(scope, self._limited(receive), answer)
+        except HTTPException as refused:
+            await problem(refused.status_code, refused.detail, SOON)(scope, receive, answer)
+        except TimeoutError:
+            await problem(503, f"not answered within {self._settings.timeout:g} s", SOON)(scope, receive, answer)
+        finally:
+            route = getattr(scope.get("route"), "path", "other")
+            self._metrics.requests.labels(route, status).inc()
+            self._metrics.latency.labels(route).observe(time.perf_counter() - start)
+
+    def _admit(self, scope: Scope) -> None:
+        """Refuse what can be refused by its first lines."""
+        path: str = scope["path"]
+        if not path.startswith(KEYED):
+            return  # a busy worker is still alive, and can still be asked how busy
+        if self._waiting() > self._settings.max_waiting:
+            raise HTTPException(503, "too many requests are waiting; come again in a second")
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        if self._key is not None:
+            given = headers.get(b"authorization", b"").removeprefix(b"Bearer ")
+            if not hmac.compare_digest(given, self._key):
+                raise HTTPException(401, "give the key of this server as `Authorization: Bearer KEY`")
+        length = headers.get(b"content-length", b"0")
+        if not length.isdigit() or int(length) > self._settings.max_body:
+            raise HTTPException(413, _TOO_LARGE.format(self._settings.max_body))
+
+    def _limited(self, receive: Receive) -> Receive:
+        """Stop a body that is longer than it may be, said or not."""
+        size = 0
+
+        async def limited() -> Message:
+            nonlocal size
+            message: dict[str, Any] = dict(await receive())
+            size += len(message.get("body", b""))
+            if size > self._settings.max_body:
+                raise HTTPException(413, _TOO_LARGE.format(self._settings.max_body))
+            return message
+
+        return limited

@@ -1,0 +1,51 @@
+"""The bundles that answer now, and how they are replaced."""
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from dllm2rec.serving.recommender import Recommender
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """What one request works with from its beginning to its end, whatever is swapped meanwhile.
+
+    Attributes:
+        main: answers.
+        other: is shown beside it, or None.
+    """
+
+    main: Recommender
+    other: Recommender | None
+
+
+class Live:
+    """The recommenders of a process; `now` is replaced as a whole.
+
+    Args:
+        bundle: a directory.
+        compare: a second one, or None.
+
+    Raises:
+        UserError: one is no bundle, or damaged.
+    """
+
+    def __init__(self, bundle: Path, compare: Path | None) -> None:
+        self._paths = bundle, compare
+        self._loading = threading.Lock()
+        self.now = self._load()
+
+    def reload(self) -> Served:
+        """Read the directories again and swap.
+
+        Raises:
+            UserError: one is broken; what answered before goes on answering.
+        """
+        with self._loading:
+            self.now = self._load()
+            return self.now
+
+    def _load(self) -> Served:
+        bundle, compare = self._paths
+        return Served(main=Recommender.load(bundle), other=None if compare is None else Recommender.load(compare))

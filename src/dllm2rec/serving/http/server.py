@@ -1,0 +1,143 @@
+"""Processes that share one socket.
+
+SIGHUP reads the bundle again, in every worker; SIGTERM and SIGINT let the requests under way end. A worker that dies is
+replaced.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
+
+import uvicorn
+from fastapi import FastAPI
+
+from dllm2rec.core.errors import UserError
+from dllm2rec.serving.http.live import Live
+from dllm2rec.serving.http.metrics import DIRECTORY
+from dllm2rec.serving.http.settings import ServeSettings
+
+BACKLOG = 2048
+GRACE = 10  # seconds that requests under way get when the server stops
+
+
+def serve(settings: ServeSettings, *, started: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Args:
+        settings: what and where.
+        started: called with the address once it listens.
+
+    Raises:
+        UserError: the port is in use or forbidden, or a bundle is broken.
+    """
+    Live(settings.bundle, settings.compare)  # a broken bundle is the user's to mend, before anything listens
+    with _listen(settings) as listening:
+        host, port = listening.getsockname()[:2]
+        started(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+        if settings.workers == 1:
+            _work(settings, listening)
+        else:
+            with tempfile.TemporaryDirectory(prefix="dllm2rec-metrics-") as folder:
+                os.environ[DIRECTORY] = folder
+                _Manager(settings, listening).run()
+
+
+def _listen(settings: ServeSettings) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][0]
+        listening = socket.socket(family)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((settings.host, settings.port))
+    except OSError as error:
+        raise UserError(
+            f"can't listen on {settings.host} port {settings.port} ({error.strerror}); "
+            "choose another with --port or --host"
+        ) from None
+    listening.listen(BACKLOG)
+    return listening
+
+
+def _work(settings: ServeSettings, listening: socket.socket) -> None:
+    """Serve in this process."""
+    from dllm2rec.serving.http.app import create_app  # noqa: PLC0415 - after the metrics' directory is named
+
+    many = DIRECTORY in os.environ
+    server: uvicorn.Server
+
+    def tell_others() -> None:
+        if many:
+            os.kill(os.getppid(), signal.SIGHUP)
+
+    app = create_app(settings, waiting=lambda: len(server.server_state.tasks), reloaded=tell_others)
+    app.router.lifespan_context = _reload_on_hangup
+    server = uvicorn.Server(
+        uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE, server_header=False)
+    )
+    server.run([listening])
+
+
+@asynccontextmanager
+async def _reload_on_hangup(app: FastAPI) -> AsyncIterator[None]:
+    loop, running = asyncio.get_running_loop(), set[asyncio.Task[None]]()
+
+    async def reload() -> None:
+        try:
+            now = await asyncio.to_thread(app.state.live.reload)
+        except UserError as error:
+            print(f"not swapped: {error}", file=sys.stderr, flush=True)  # noqa: T201 - the log of a server
+            return
+        app.state.metrics.serve(now.main.version)
+        print(f"serving {now.main.version}", file=sys.stderr, flush=True)  # noqa: T201
+
+    def start() -> None:
+        task = asyncio.create_task(reload())
+        running.add(task)
+        task.add_done_callback(running.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, start)
+    yield
+    loop.remove_signal_handler(signal.SIGHUP)
+
+
+class _Manager:
+    """Keeps as many workers as were asked for, and passes signals on."""
+
+    def __init__(self, settings: ServeSettings, listening: socket.socket) -> None:
+        self._settings = settings
+        self._listening = listening
+        self._context = get_context("spawn")
+        self._workers: list[BaseProcess] = []
+        self._stopping = False
+
+    def run(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        signal.signal(signal.SIGHUP, lambda number, _frame: self._tell(number))
+        while not self._stopping:
+            self._workers = [worker for worker in self._workers if worker.is_alive()]
+            self._workers += [self._start() for _ in range(self._settings.workers - len(self._workers))]
+            time.sleep(0.5)  # a signal ends it at once
+        self._tell(signal.SIGTERM)
+        for worker in self._workers:
+            worker.join()
+
+    def _start(self) -> BaseProcess:
+        worker = self._context.Process(target=_work, args=(self._settings, self._listening), daemon=True)
+        worker.start()
+        return worker
+
+    def _stop(self, _number: int, _frame: object) -> None:
+        self._stopping = True
+
+    def _tell(self, number: int) -> None:
+        for worker in self._workers:
+            if worker.is_alive() and worker.pid is not None:
+                os.kill(worker.pid, number)

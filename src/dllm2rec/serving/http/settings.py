@@ -1,0 +1,39 @@
+"""How a server is run, and what it refuses."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, SecretStr
+
+
+class ServeSettings(BaseModel):
+    """Settings of a server.
+
+    Attributes:
+        bundle: the directory that answers.
+        compare: a second bundle, which the page shows beside it (say, the same student without a teacher).
+        host: address to listen on; the loopback unless said otherwise.
+        port: 0 takes a free one.
+        workers: processes that share the port.
+        api_key: asked of every request under `/v1` and `/admin`; None asks nobody, and then there is no `/admin`.
+        max_body: bytes of a request.
+        max_histories: of a request.
+        max_history: items of one history, and candidates of a request.
+        max_k: items of an answer.
+        max_waiting: requests that a worker has begun and not ended; above that it answers 503 at once.
+        timeout: seconds in which a request must have arrived and been answered.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bundle: Path
+    compare: Path | None = None
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65_535)
+    workers: PositiveInt = 1
+    api_key: SecretStr | None = None
+    max_body: PositiveInt = 1_000_000
+    max_histories: PositiveInt = 256
+    max_history: PositiveInt = 10_000
+    max_k: PositiveInt = 1_000
+    max_waiting: PositiveInt = 64
+    timeout: PositiveFloat = 10.0
