@@ -11,6 +11,7 @@ from dllm2rec.cli.options import Json, Set, show
 from dllm2rec.core.errors import UserError
 
 KEY = "DLLM2REC_API_KEY"
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 def serve(
@@ -28,8 +29,10 @@ def serve(
     If the environment variable DLLM2REC_API_KEY is set, requests need it as a bearer token, and POST /admin/reload
     swaps the bundle for what the directory holds by then; SIGHUP does so in any case.
 
-    Example: dllm2rec serve work/bundle --port 8000 --set max_k=100
+    Example: dllm2rec serve work/bundle --port 8000 --set max_waiting=32
     """
+    for name in THREADS:  # before numpy is imported; workers that all use all cores stand in each other's way
+        os.environ.setdefault(name, "1")
     try:
         from dllm2rec.serving.http.server import serve as run
     except ModuleNotFoundError as error:

@@ -16,14 +16,15 @@ from dllm2rec.core.files import atomic_path, hash_file
 from dllm2rec.data import Dataset, Examples
 from dllm2rec.evaluation.ranks import best_items
 from dllm2rec.experiments.evaluating import dataset_of
-from dllm2rec.experiments.running import rebuild
+from dllm2rec.experiments.running import knowledge_of, rebuild
 from dllm2rec.experiments.runs import Run
 from dllm2rec.knowledge.store import Knowledge
-from dllm2rec.serving.bundle import CARD, ENCODER, FILES, ITEMS, MARKER, OPSET, TABLE, BundleManifest
+from dllm2rec.serving.bundle import CARD, ENCODER, EXAMPLES, FILES, ITEMS, MARKER, OPSET, TABLE, BundleManifest
 from dllm2rec.serving.recommender import Recommender
 from dllm2rec.students.base import Student
 
 CHECKED = 1000
+SHOWN = 20
 TOP = 20
 TOLERANCE = 1e-4
 
@@ -61,10 +62,11 @@ def export(run: Run, *, out: Path, dataset: Dataset | None = None, knowledge: Kn
     if out.exists():
         raise UserError(f"{out}: exists already; choose another --out or remove it")
     dataset = dataset_of(run, dataset)
+    knowledge = knowledge_of(run, knowledge)
     student = rebuild(run, dataset, knowledge)
     with atomic_path(out) as target:
         target.mkdir()
-        _write(target, run, dataset, student)
+        _write(target, run, dataset, student, knowledge)
         checked, different = _compare(target, dataset, student)
         if different:
             raise UserError(
@@ -86,18 +88,37 @@ class _Encoder(nn.Module):
         return self.student.encode_embedded(embedded, mask)
 
 
-def _write(target: Path, run: Run, dataset: Dataset, student: Student) -> None:
-    ids = dataset.items["item_id"].to_list()
-    items = [
-        [item if isinstance(item, int) else str(item), title] for item, title in zip(ids, dataset.titles, strict=True)
-    ]
+def _write(target: Path, run: Run, dataset: Dataset, student: Student, knowledge: Knowledge | None) -> None:
+    ids = [item if isinstance(item, int) else str(item) for item in dataset.items["item_id"].to_list()]
+    items = list(zip(ids, dataset.titles, strict=True))
     (target / ITEMS).write_text(json.dumps(items, ensure_ascii=False), encoding="utf-8")
+    examples = _examples(dataset.examples("test"), ids, knowledge)
+    (target / EXAMPLES).write_text(json.dumps(examples, ensure_ascii=False), encoding="utf-8")
     save_file(_table(student, dataset), target / TABLE)
     write_encoder(student, target / ENCODER)
     manifest = _manifest(run, dataset, student)
     (target / CARD).write_text(_card(manifest), encoding="utf-8")
     manifest = manifest.model_copy(update={"files": {name: hash_file(target / name) for name in FILES}})
     (target / MARKER).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def _examples(test: Examples, ids: list[str | int], knowledge: Knowledge | None) -> list[dict[str, object]]:
+    """Choose a few test examples to look at, first of all those for which the teacher wrote something."""
+    wrote: dict[int, str] = {}
+    if knowledge is not None:
+        labels = knowledge.labels
+        wrote = {int(one): text for one, text in zip(labels.example_id, labels.generated_text, strict=True) if text}
+    written = np.flatnonzero(np.isin(test.example_id, list(wrote)))
+    rows = written if len(written) else np.arange(len(test))
+    chosen = rows[np.linspace(0, len(rows) - 1, min(SHOWN, len(rows))).astype(np.int64)]
+    return [
+        {
+            "history": [ids[item] for item in test.history[row] if item != len(ids)],
+            "next": ids[test.target[row]],
+            "wrote": wrote.get(int(test.example_id[row])),
+        }
+        for row in chosen
+    ]
 
 
 def _table(student: Student, dataset: Dataset) -> dict[str, NDArray[np.float32]]:

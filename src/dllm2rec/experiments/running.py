@@ -149,14 +149,25 @@ def rebuild(run: Run, dataset: Dataset, knowledge: Knowledge | None = None) -> S
     Raises:
         UserError: its knowledge or its weights are gone or damaged.
     """
-    source = run.config.knowledge
-    if source is not None:
-        knowledge = knowledge or Knowledge.load(run.find(source))
-        if knowledge.content_hash != source.hash:
-            raise UserError(f"{knowledge.path}: is not the knowledge that {run.path} was trained on, or has changed")
+    knowledge = knowledge_of(run, knowledge)
     student = _student(run, dataset, item_vectors(run.config.settings, knowledge))
     load_student_weights(student, run.path)
     return student.eval()
+
+
+def knowledge_of(run: Run, knowledge: Knowledge | None = None) -> Knowledge | None:
+    """Return the knowledge that taught a run, None for a plain one; by default it is looked for where it lay then.
+
+    Raises:
+        UserError: it is gone, or has changed.
+    """
+    source = run.config.knowledge
+    if source is None:
+        return None
+    knowledge = knowledge or Knowledge.load(run.find(source))
+    if knowledge.content_hash != source.hash:
+        raise UserError(f"{knowledge.path}: is not the knowledge that {run.path} was trained on, or has changed")
+    return knowledge
 
 
 def item_vectors(settings: CellSettings, knowledge: Knowledge | None) -> Tensor | None:

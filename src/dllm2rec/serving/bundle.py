@@ -2,7 +2,8 @@
 
 `bundle.json` names the format, the student and the SHA-256 of every other file; `items.json` has the external ids and
 titles in the order of the catalogue; `table.safetensors` the folded item vectors; `encoder.onnx` the encoder, from item
-vectors to a sequence vector; `README.md` is a card for people. Nothing is pickled.
+vectors to a sequence vector; `examples.json` a few histories of real users, with what came next, to look at;
+`README.md` is a card for people. Nothing is pickled.
 """
 
 from dataclasses import dataclass
@@ -24,7 +25,8 @@ ITEMS = "items.json"
 TABLE = "table.safetensors"
 ENCODER = "encoder.onnx"
 CARD = "README.md"
-FILES = (ITEMS, TABLE, ENCODER, CARD)
+EXAMPLES = "examples.json"
+FILES = (ITEMS, TABLE, ENCODER, CARD, EXAMPLES)
 OPSET = 18
 
 Floats = NDArray[np.float32]

@@ -110,6 +110,10 @@ class Recommender:
             int(text) if text.isdecimal() and text.isascii() and len(text) < 20 and int(text) in self._index else None
         )
 
+    def knows(self, item: ItemId) -> bool:
+        """Say whether the catalogue has an item."""
+        return item in self._index
+
     def title(self, item: ItemId) -> str:
         """Return the title of an item that the catalogue knows."""
         return self.bundle.titles[self._index[item]]

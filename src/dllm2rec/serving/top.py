@@ -23,14 +23,14 @@ def top_items(
     Args:
         hidden: `[B, D]`.
         weight: `[V, D]`.
-        k: at least 1 and at most V.
+        k: at most V.
         bias: `[V]`, or None.
         banned: for each sequence items that it must not get; their score is -inf.
 
     Returns:
         `[B, k]` items, best first, and `[B, k]` scores.
     """
-    size = max(1, SCORES_AT_ONCE // len(weight))
+    size = max(1, SCORES_AT_ONCE // max(1, len(weight)))
     items = np.empty((len(hidden), k), np.int64)
     scores = np.empty((len(hidden), k), np.float32)
     for start in range(0, len(hidden), size):

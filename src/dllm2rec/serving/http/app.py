@@ -1,9 +1,10 @@
 """The application: routes over one live recommender."""
 
+import json
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from anyio import to_thread
 from fastapi import FastAPI, Query
@@ -12,10 +13,22 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 from dllm2rec.core.errors import UserError
+from dllm2rec.core.files import read_json
+from dllm2rec.serving.bundle import EXAMPLES
 from dllm2rec.serving.http.gate import Gate
 from dllm2rec.serving.http.live import Live
 from dllm2rec.serving.http.metrics import Metrics
-from dllm2rec.serving.http.models import Id, Item, Items, RecommendRequest, RecommendResponse, Status
+from dllm2rec.serving.http.models import (
+    MAX_K,
+    Example,
+    Examples,
+    Id,
+    Item,
+    Items,
+    RecommendRequest,
+    RecommendResponse,
+    Status,
+)
 from dllm2rec.serving.http.problems import add_problems, described
 from dllm2rec.serving.http.settings import ServeSettings
 from dllm2rec.serving.recommender import Recommendation, Recommender
@@ -23,17 +36,21 @@ from dllm2rec.serving.titles import search_titles
 
 PAGE = Path(__file__).parent / "page"
 SCORES_INLINE = 1_000_000  # below, a switch to a thread costs more than it frees
-OTHER = "compare"
 
 
-def create_app(
-    settings: ServeSettings, *, waiting: Callable[[], int] = int, reloaded: Callable[[], object] = int
-) -> FastAPI:
+class AsciiResponse(JSONResponse):
+    """JSON in which unknown ids go back as they came, also those that no UTF-8 can hold."""
+
+    def render(self, content: object) -> bytes:
+        """Write JSON."""
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
+
+
+def create_app(settings: ServeSettings, *, reloaded: Callable[[], object] = int) -> FastAPI:
     """Build the application of one worker.
 
     Args:
         settings: what to serve, and the limits.
-        waiting: how many requests this worker has begun and not ended.
         reloaded: called after a request made this worker reload, to tell the others.
 
     Raises:
@@ -51,9 +68,9 @@ def create_app(
     app.state.live = live
     app.state.metrics = metrics
     add_problems(app)
-    app.add_middleware(Gate, settings=settings, metrics=metrics, waiting=waiting)
-    _add_answers(app, live, metrics, settings)
-    _add_items(app, live, settings)
+    app.add_middleware(Gate, settings=settings, metrics=metrics)
+    _add_answers(app, live, metrics)
+    _add_items(app, live)
     _add_operations(app, live, metrics, settings, reloaded)
     app.mount("/static", StaticFiles(directory=PAGE), name="static")
 
@@ -64,61 +81,56 @@ def create_app(
     return app
 
 
-def _add_answers(app: FastAPI, live: Live, metrics: Metrics, settings: ServeSettings) -> None:
+def _add_answers(app: FastAPI, live: Live, metrics: Metrics) -> None:
     @app.post(
         "/v1/recommend",
         summary="What comes next after a history",
         response_model=RecommendResponse,
-        responses=described(401, 413, 422, 503),
+        responses=described(401, 404, 413, 422, 503),
     )
     async def recommend(
         asked: RecommendRequest,
-        model: Annotated[str | None, Query(description=f"`{OTHER}` asks the bundle shown beside the main one.")] = None,
+        model: Annotated[
+            Literal["compare"] | None, Query(description="Ask the bundle shown beside the main one.")
+        ] = None,
     ) -> JSONResponse:
-        histories = _checked(asked, settings)
-        recommender = _chosen(live, model)
+        recommender, histories = _chosen(live, model), asked.histories
+        candidates = asked.candidates
+        unknown = [] if candidates is None else [one for one in candidates if not recommender.knows(one)]
+        if unknown and candidates is not None:
+            candidates = [one for one in candidates if recommender.knows(one)]
 
         def answer() -> list[Recommendation]:
-            return recommender.recommend(
-                histories, k=asked.k, exclude_seen=asked.exclude_seen, candidates=asked.candidates
-            )
+            return recommender.recommend(histories, k=asked.k, exclude_seen=asked.exclude_seen, candidates=candidates)
 
         if len(histories) * len(recommender.bundle.ids) <= SCORES_INLINE:
             results = answer()
         else:
             results = await to_thread.run_sync(answer)
-        unknown = sum(len(one.unknown) for one in results)
-        metrics.items.labels("no").inc(unknown)
-        metrics.items.labels("yes").inc(sum(map(len, histories)) - unknown)
+        strange = sum(len(one.unknown) for one in results)
+        metrics.items.labels("no").inc(strange)
+        metrics.items.labels("yes").inc(sum(map(len, histories)) - strange)
         metrics.fallbacks.inc(sum(one.fallback for one in results))
-        return JSONResponse({"version": recommender.version, "results": [vars(one) for one in results]})
-
-
-def _checked(asked: RecommendRequest, settings: ServeSettings) -> list[list[Id]]:
-    histories = asked.histories if asked.history is None else [asked.history]
-    assert histories is not None  # noqa: S101 - the model has checked it
-    for name, size, limit in (
-        ("k", asked.k, settings.max_k),
-        ("histories", len(histories), settings.max_histories),
-        ("history", max(map(len, histories), default=0), settings.max_history),
-        ("candidates", len(asked.candidates or ()), settings.max_history),
-    ):
-        if size > limit:
-            raise UserError(f"{name}: at most {limit}, not {size}")
-    return histories
+        return AsciiResponse(
+            {
+                "version": recommender.version,
+                "results": [vars(one) for one in results],
+                "unknown_candidates": unknown,
+            }
+        )
 
 
 def _chosen(live: Live, model: str | None) -> Recommender:
     served = live.now
     if model is None:
         return served.main
-    if model != OTHER or served.other is None:
-        raise HTTPException(404, f"no model {model!r} here")
+    if served.other is None:
+        raise HTTPException(404, "no bundle is shown beside the main one")
     return served.other
 
 
-def _add_items(app: FastAPI, live: Live, settings: ServeSettings) -> None:
-    limited = Query(ge=1, le=settings.max_k)
+def _add_items(app: FastAPI, live: Live) -> None:
+    limited = Query(ge=1, le=MAX_K)
 
     @app.get("/v1/items", summary="Items whose title holds a text", responses=described(401, 422, 503))
     async def search(query: Annotated[str, Query(max_length=200)], k: Annotated[int, limited] = 10) -> Items:
@@ -126,6 +138,19 @@ def _add_items(app: FastAPI, live: Live, settings: ServeSettings) -> None:
         rows = await to_thread.run_sync(search_titles, recommender.bundle.titles, query, k)
         ids, titles = recommender.bundle.ids, recommender.bundle.titles
         return Items(version=recommender.version, items=[Item(id=ids[row], title=titles[row]) for row in rows])
+
+    @app.get("/v1/examples", summary="Histories of real users, to look at", responses=described(401, 503))
+    async def examples() -> Examples:
+        recommender = live.now.main
+
+        def shown(identifier: Id) -> Item:
+            return Item(id=identifier, title=recommender.title(identifier))
+
+        found = [
+            Example(history=[shown(one) for one in row["history"]], next=shown(row["next"]), wrote=row["wrote"])
+            for row in read_json(recommender.bundle.path / EXAMPLES)
+        ]
+        return Examples(version=recommender.version, examples=found)
 
     @app.get("/v1/items/{item:path}/similar", summary="Items like one", responses=described(401, 404, 422, 503))
     async def similar(item: str, k: Annotated[int, limited] = 20) -> Items:

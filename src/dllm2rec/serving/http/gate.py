@@ -3,7 +3,6 @@
 import asyncio
 import hmac
 import time
-from collections.abc import Callable
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -30,14 +29,13 @@ class Gate:
         app: what is behind.
         settings: the limits and the key.
         metrics: get one observation a request.
-        waiting: how many requests this process has begun and not ended, this one included.
     """
 
-    def __init__(self, app: ASGIApp, *, settings: ServeSettings, metrics: Metrics, waiting: Callable[[], int]) -> None:
+    def __init__(self, app: ASGIApp, *, settings: ServeSettings, metrics: Metrics) -> None:
         self._app = app
         self._settings = settings
         self._metrics = metrics
-        self._waiting = waiting
+        self._admitted = 0
         self._key = None if settings.api_key is None else settings.api_key.get_secret_value().encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -46,17 +44,21 @@ class Gate:
             await self._app(scope, receive, send)
             return
         start = time.perf_counter()
-        status = 500
+        status, admitted = 500, False
 
         async def answer(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), *HEADERS]
+                spent = f"app;dur={1000 * (time.perf_counter() - start):.3f}".encode()
+                message["headers"] = [*message.get("headers", ()), *HEADERS, (b"server-timing", spent)]
             await send(message)
 
         try:
-            self._admit(scope)
+            if scope["path"].startswith(KEYED):  # a busy worker is still alive, and can still be asked how busy
+                self._admit(scope)
+                self._admitted += 1
+                admitted = True
             async with asyncio.timeout(self._settings.timeout):
                 await self._app(scope, self._limited(receive), answer)
         except HTTPException as refused:
@@ -64,16 +66,19 @@ class Gate:
         except TimeoutError:
             await problem(503, f"not answered within {self._settings.timeout:g} s", SOON)(scope, receive, answer)
         finally:
+            if admitted:
+                asyncio.get_running_loop().call_soon(self._leave)
             route = getattr(scope.get("route"), "path", "other")
             self._metrics.requests.labels(route, status).inc()
             self._metrics.latency.labels(route).observe(time.perf_counter() - start)
 
     def _admit(self, scope: Scope) -> None:
-        """Refuse what can be refused by its first lines."""
-        path: str = scope["path"]
-        if not path.startswith(KEYED):
-            return  # a busy worker is still alive, and can still be asked how busy
-        if self._waiting() > self._settings.max_waiting:
+        """Refuse what can be refused by its first lines.
+
+        Most requests are answered without a pause, so none is ever seen to wait while another is answered. Those that
+        are ready in the same turn of the event loop wait for each other: each holds its place until the turn is over.
+        """
+        if self._admitted >= self._settings.max_waiting:
             raise HTTPException(503, "too many requests are waiting; come again in a second")
         headers: dict[bytes, bytes] = dict(scope["headers"])
         if self._key is not None:
@@ -83,6 +88,9 @@ class Gate:
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or int(length) > self._settings.max_body:
             raise HTTPException(413, _TOO_LARGE.format(self._settings.max_body))
+
+    def _leave(self) -> None:
+        self._admitted -= 1
 
     def _limited(self, receive: Receive) -> Receive:
         """Stop a body that is longer than it may be, said or not."""

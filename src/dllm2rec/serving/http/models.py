@@ -2,17 +2,21 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
+
+MAX_HISTORIES = 256
+MAX_HISTORY = 10_000
+MAX_K = 1_000
 
 Id = StrictStr | StrictInt
+History = Annotated[list[Id], Field(max_length=MAX_HISTORY)]
 
 
 class RecommendRequest(BaseModel):
-    """Ask what comes next after one history or several.
+    """Ask what comes next after histories.
 
     Attributes:
-        history: ids of one user's items, oldest first.
-        histories: of several users; give one of the two.
+        histories: for each user the ids of items, oldest first.
         k: how many items for each.
         exclude_seen: leave the items of the history out.
         candidates: recommend only from these ids.
@@ -20,20 +24,13 @@ class RecommendRequest(BaseModel):
 
     model_config = ConfigDict(
         extra="forbid",
-        json_schema_extra={"examples": [{"history": ["B00004T1SC", "B00005YVRG"], "k": 5, "exclude_seen": True}]},
+        json_schema_extra={"examples": [{"histories": [["543", "475"]], "k": 5, "exclude_seen": True}]},
     )
 
-    history: list[Id] | None = None
-    histories: list[list[Id]] | None = None
-    k: Annotated[StrictInt, Field(ge=1)] = 20
-    exclude_seen: bool = False
-    candidates: list[Id] | None = None
-
-    @model_validator(mode="after")
-    def _one_of_two(self) -> "RecommendRequest":
-        if (self.history is None) == (self.histories is None):
-            raise ValueError("give either `history` or `histories`")
-        return self
+    histories: Annotated[list[History], Field(max_length=MAX_HISTORIES)]
+    k: Annotated[StrictInt, Field(ge=1, le=MAX_K)] = 20
+    exclude_seen: StrictBool = False
+    candidates: History | None = None
 
 
 class Answer(BaseModel):
@@ -60,10 +57,12 @@ class RecommendResponse(BaseModel):
     Attributes:
         version: of the bundle that answered.
         results: one for each history.
+        unknown_candidates: ids of the candidates that the catalogue does not know; they were left out.
     """
 
     version: str
     results: list[Answer]
+    unknown_candidates: list[Id]
 
 
 class Item(BaseModel):
@@ -90,6 +89,32 @@ class Items(BaseModel):
 
     version: str
     items: list[Item]
+
+
+class Example(BaseModel):
+    """A real user's history of the test examples.
+
+    Attributes:
+        history: oldest first.
+        next: what came next.
+        wrote: what the language model wrote after it; null if no model was asked, or it does not write.
+    """
+
+    history: list[Item]
+    next: Item
+    wrote: str | None
+
+
+class Examples(BaseModel):
+    """Histories to look at.
+
+    Attributes:
+        version: of the bundle that answered.
+        examples: a few.
+    """
+
+    version: str
+    examples: list[Example]
 
 
 class Status(BaseModel):

@@ -53,7 +53,7 @@ def serve(settings: ServeSettings, *, started: Callable[[str], None]) -> None:
 def _listen(settings: ServeSettings) -> socket.socket:
     try:
         family = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][0]
-        listening = socket.socket(family)
+        listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # asyncio sends at once only if told
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((settings.host, settings.port))
     except OSError as error:
@@ -70,18 +70,22 @@ def _work(settings: ServeSettings, listening: socket.socket) -> None:
     from dllm2rec.serving.http.app import create_app  # noqa: PLC0415 - after the metrics' directory is named
 
     many = DIRECTORY in os.environ
-    server: uvicorn.Server
 
     def tell_others() -> None:
         if many:
             os.kill(os.getppid(), signal.SIGHUP)
 
-    app = create_app(settings, waiting=lambda: len(server.server_state.tasks), reloaded=tell_others)
+    app = create_app(settings, reloaded=tell_others)
     app.router.lifespan_context = _reload_on_hangup
-    server = uvicorn.Server(
-        uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE, server_header=False)
+    config = uvicorn.Config(
+        app,
+        loop="asyncio",  # uvloop accepts one connection a turn: under load a new one waits for seconds
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACE,
     )
-    server.run([listening])
+    uvicorn.Server(config).run([listening])
 
 
 @asynccontextmanager

@@ -16,10 +16,7 @@ class ServeSettings(BaseModel):
         workers: processes that share the port.
         api_key: asked of every request under `/v1` and `/admin`; None asks nobody, and then there is no `/admin`.
         max_body: bytes of a request.
-        max_histories: of a request.
-        max_history: items of one history, and candidates of a request.
-        max_k: items of an answer.
-        max_waiting: requests that a worker has begun and not ended; above that it answers 503 at once.
+        max_waiting: requests that wait for a worker; to the others it answers 503 at once.
         timeout: seconds in which a request must have arrived and been answered.
     """
 
@@ -32,8 +29,5 @@ class ServeSettings(BaseModel):
     workers: PositiveInt = 1
     api_key: SecretStr | None = None
     max_body: PositiveInt = 1_000_000
-    max_histories: PositiveInt = 256
-    max_history: PositiveInt = 10_000
-    max_k: PositiveInt = 1_000
     max_waiting: PositiveInt = 64
     timeout: PositiveFloat = 10.0

@@ -1,0 +1,263 @@
+"""The HTTP application: answers, refusals, what it never does."""
+
+import importlib.util
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import schemathesis
+from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import SecretStr
+
+from dllm2rec.core.errors import UserError
+from dllm2rec.serving.http.app import create_app
+from dllm2rec.serving.http.settings import ServeSettings
+from dllm2rec.serving.recommender import Recommender
+
+ITEMS = 60
+KEY = "a key"
+WITH_KEY = {"authorization": f"Bearer {KEY}"}
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[3] / "benchmarks" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two bundles with different weights."""
+    maker = load("random_bundle")
+    folder = tmp_path_factory.mktemp("bundles")
+    for seed in (0, 1):
+        student = maker.build_random(ITEMS, dim=8, history=4, seed=seed)
+        maker.write_bundle(student, folder / str(seed), name=f"student {seed}")
+    return [folder / "0", folder / "1"]
+
+
+@pytest.fixture(scope="module")
+def client(bundles: list[Path]) -> Iterator[TestClient]:
+    with TestClient(create_app(ServeSettings(bundle=bundles[0], compare=bundles[1], max_body=50_000))) as found:
+        yield found
+
+
+def ask(client: TestClient, **body: Any) -> Any:
+    answer = client.post("/v1/recommend", json=body)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def test_it_answers_what_the_recommender_answers(client: TestClient, bundles: list[Path]) -> None:
+    histories = [[1, 2, 3], [7], [99, 4, "x"]]
+    expected = Recommender.load(bundles[0]).recommend(histories, k=4, exclude_seen=True)
+    found = ask(client, histories=histories, k=4, exclude_seen=True)
+    assert found["results"] == [vars(one) for one in expected]
+    assert found["results"][2]["unknown"] == [99, "x"]
+    alone = ask(client, histories=[[1, 2, 3]], k=4, exclude_seen=True)["results"][0]
+    assert alone["items"] == found["results"][0]["items"]
+    assert alone["scores"] == pytest.approx(found["results"][0]["scores"], rel=1e-5)
+    some = ask(client, histories=[[1]], k=4, candidates=[5, 6, "no"])
+    assert sorted(some["results"][0]["items"]) == [5, 6]
+    assert some["unknown_candidates"] == ["no"]
+    assert ask(client, histories=[[1], []], candidates=["no"])["results"][0]["items"] == []
+
+
+def test_the_second_bundle_answers_when_asked(client: TestClient, bundles: list[Path]) -> None:
+    other = client.post("/v1/recommend?model=compare", json={"histories": [[1, 2]]}).json()
+    assert other["version"] == Recommender.load(bundles[1]).version
+    assert other["results"][0]["items"] != ask(client, histories=[[1, 2]])["results"][0]["items"]
+    assert client.post("/v1/recommend?model=third", json={"histories": [[1, 2]]}).status_code == 422
+    alone = TestClient(create_app(ServeSettings(bundle=bundles[0])))
+    assert alone.post("/v1/recommend?model=compare", json={"histories": [[1, 2]]}).status_code == 404
+
+
+def test_nothing_known_falls_back_to_popularity(client: TestClient) -> None:
+    for history in ([], ["no", "such"]):
+        found = ask(client, histories=[history], k=3)["results"][0]
+        assert found["fallback"] is True
+        assert found["items"] == [ITEMS - 1, ITEMS - 2, ITEMS - 3]
+
+
+def test_unknown_ids_go_back_as_they_came(client: TestClient) -> None:
+    content = b'{"histories": [["\\ud800", "\\u00e9", 7]]}'  # half of a pair, which UTF-8 can't hold
+    answer = client.post("/v1/recommend", content=content, headers={"content-type": "application/json"})
+    assert answer.status_code == 200
+    assert answer.json()["results"][0]["unknown"] == ["\ud800", "\u00e9"]
+
+
+def test_items(client: TestClient, bundles: list[Path]) -> None:
+    assert client.get("/v1/items", params={"query": "ITEM 5", "k": 3}).json()["items"][0]["title"] == "item 5"
+    assert client.get("/v1/items/5").json() == {"id": 5, "title": "item 5", "score": None}
+    near = client.get("/v1/items/5/similar", params={"k": 3}).json()["items"]
+    table = Recommender.load(bundles[0]).bundle.output
+    unit = table / (table**2).sum(axis=1, keepdims=True) ** 0.5
+    cosines = unit @ unit[5]
+    cosines[5] = -2
+    assert [one["id"] for one in near] == (-cosines).argsort()[:3].tolist()
+    assert near[0]["score"] == pytest.approx(cosines.max(), abs=1e-6)
+    for path in ("/v1/items/5000", "/v1/items/x%2Fy/similar", "/nothing"):
+        refused = client.get(path)
+        assert refused.status_code == 404
+        assert refused.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        ({"histories": [[1]], "k": 0}, 422, "k: "),
+        ({"histories": [[1]], "k": -1}, 422, "k: "),
+        ({"histories": [[1]], "k": 10**9}, 422, "1000"),
+        ({"histories": [[1]], "k": 10**400}, 422, "k: "),
+        ({"histories": [[1]], "k": 2.5}, 422, "k: "),
+        ({"histories": [[1.5]]}, 422, "histories.0.0"),
+        ({"histories": [[[1]]]}, 422, "histories.0.0"),
+        ({"histories": [[True]]}, 422, "histories.0.0"),
+        ({"histories": [1]}, 422, "histories.0"),
+        ({}, 422, "histories"),
+        ({"histories": [[1]], "top": 3}, 422, "top"),
+        ({"histories": [[1]] * 257}, 422, "256"),
+        ({"histories": [[1] * 10_001]}, 422, "10000"),
+        ({"histories": [["x" * 60_000]]}, 413, "50000 bytes"),
+    ],
+)
+def test_wrong_requests_get_one_clear_answer(body: dict[str, Any], status: int, words: str, client: TestClient) -> None:
+    answer = client.post("/v1/recommend", json=body)
+    assert answer.status_code == status
+    told = answer.json()
+    assert told.keys() == {"title", "status", "detail"}
+    assert words in told["detail"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[" * 9_000,
+        b'{"histories": [[NaN]]}',
+        b'{"histories": [["\xff"]]}',
+        b'{"histories": [[' + b"9" * 6_000 + b"]]}",
+        b"null",
+    ],
+)
+def test_garbage_is_refused(content: bytes, client: TestClient) -> None:
+    answer = client.post("/v1/recommend", content=content, headers={"content-type": "application/json"})
+    assert 400 <= answer.status_code < 500, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    body=st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+        lambda inner: (
+            st.lists(inner, max_size=4)
+            | st.dictionaries(
+                st.sampled_from(["history", "histories", "k", "candidates", "exclude_seen", "x"]), inner, max_size=4
+            )
+        ),
+        max_leaves=12,
+    )
+)
+def test_no_body_is_a_defect_of_ours(body: Any, client: TestClient) -> None:
+    answer = client.post(
+        "/v1/recommend", content=json.dumps(body).encode(), headers={"content-type": "application/json"}
+    )
+    assert answer.status_code in {200, 400, 413, 422}, answer.text
+
+
+def test_a_body_that_does_not_say_its_length_is_limited_too(client: TestClient) -> None:
+    def parts() -> Iterator[bytes]:
+        yield b'{"histories": [["'
+        yield from (b"x" * 1_000 for _ in range(60))
+        yield b'"]]}'
+
+    answer = client.post("/v1/recommend", content=parts(), headers={"content-type": "application/json"})
+    assert answer.status_code == 413
+
+
+def test_what_openapi_says_is_what_happens(client: TestClient) -> None:
+    schema = schemathesis.openapi.from_asgi("/openapi.json", client.app)
+    operations = [found.ok() for found in schema.get_all_operations()]
+    assert {operation.path for operation in operations} >= {"/v1/recommend", "/v1/items/{item}/similar", "/metrics"}
+    for operation in operations:
+
+        @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+        @given(case=operation.as_strategy())
+        def conforms(case: Any) -> None:
+            case.call_and_validate()
+
+        conforms()
+
+
+def test_with_a_key_nothing_but_the_page_and_the_probes_is_open(bundles: list[Path], tmp_path: Path) -> None:
+    bundle = shutil.copytree(bundles[0], tmp_path / "bundle")
+    client = TestClient(create_app(ServeSettings(bundle=bundle, api_key=SecretStr(KEY))))
+    for headers in ({}, {"authorization": "Bearer no"}, {"authorization": "Bearer ä".encode()}):
+        assert client.post("/v1/recommend", json={"histories": [[1]]}, headers=headers).status_code == 401  # type: ignore[arg-type]
+        assert client.post("/admin/reload", headers=headers).status_code == 401  # type: ignore[arg-type]
+    assert client.post("/v1/recommend", json={"histories": [[1]]}, headers=WITH_KEY).status_code == 200
+    for path in ("/", "/health", "/ready", "/metrics", "/static/page.js"):
+        assert client.get(path).status_code == 200
+
+
+def test_a_bundle_is_swapped_and_a_broken_one_refused(bundles: list[Path], tmp_path: Path) -> None:
+    place = tmp_path / "current"
+    place.symlink_to(bundles[0])
+    client = TestClient(
+        create_app(ServeSettings(bundle=place, api_key=SecretStr(KEY)), reloaded=lambda: told.append(1))
+    )
+    told: list[int] = []
+    before = client.get("/ready").json()["version"]
+    place.unlink()
+    place.symlink_to(bundles[1])
+    swapped = client.post("/admin/reload", headers=WITH_KEY)
+    assert swapped.status_code == 200
+    assert swapped.json()["version"] == client.get("/ready").json()["version"] != before
+    assert told == [1]
+    broken = shutil.copytree(bundles[0], tmp_path / "broken")
+    (broken / "encoder.onnx").write_bytes(b"cut")
+    place.unlink()
+    place.symlink_to(broken)
+    refused = client.post("/admin/reload", headers=WITH_KEY)
+    assert refused.status_code == 409
+    assert "encoder.onnx" in refused.json()["detail"]
+    assert client.get("/ready").json()["version"] == swapped.json()["version"]
+    assert client.post("/v1/recommend", json={"histories": [[1]]}, headers=WITH_KEY).status_code == 200
+
+
+def test_without_a_key_nobody_administers(client: TestClient) -> None:
+    assert client.post("/admin/reload").status_code == 404
+
+
+def test_what_prometheus_reads(bundles: list[Path]) -> None:
+    client = TestClient(create_app(ServeSettings(bundle=bundles[0])))
+    ask(client, histories=[[1, 2, "no"], []])
+    client.post("/v1/recommend", json={})
+    text = client.get("/metrics").text
+    for line in (
+        'dllm2rec_requests_total{route="/v1/recommend",status="200"} 1.0',
+        'dllm2rec_requests_total{route="/v1/recommend",status="422"} 1.0',
+        'dllm2rec_history_items_total{known="no"} 1.0',
+        'dllm2rec_history_items_total{known="yes"} 2.0',
+        "dllm2rec_fallbacks_total 1.0",
+        f'dllm2rec_bundle{{version="{Recommender.load(bundles[0]).version}"}} 1.0',
+    ):
+        assert line in text.splitlines()
+
+
+def test_a_broken_bundle_is_not_served(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="not a bundle"):
+        create_app(ServeSettings(bundle=tmp_path))
