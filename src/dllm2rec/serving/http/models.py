@@ -2,13 +2,20 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, StrictStr
 
 MAX_HISTORIES = 256
 MAX_HISTORY = 10_000
 MAX_K = 1_000
 
-Id = StrictStr | StrictInt
+
+def _whole(value: object) -> object:
+    """Let 3.0 be 3, as JSON Schema does."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = Annotated[StrictInt, BeforeValidator(_whole)]
+Id = Annotated[StrictStr | Whole, Field(union_mode="left_to_right")]
 History = Annotated[list[Id], Field(max_length=MAX_HISTORY)]
 
 
@@ -28,7 +35,7 @@ class RecommendRequest(BaseModel):
     )
 
     histories: Annotated[list[History], Field(max_length=MAX_HISTORIES)]
-    k: Annotated[StrictInt, Field(ge=1, le=MAX_K)] = 20
+    k: Annotated[Whole, Field(ge=1, le=MAX_K)] = 20
     exclude_seen: StrictBool = False
     candidates: History | None = None
 
