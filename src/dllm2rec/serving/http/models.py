@@ -14,8 +14,7 @@ def _whole(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Whole = Annotated[StrictInt, BeforeValidator(_whole)]
-Id = Annotated[StrictStr | Whole, Field(union_mode="left_to_right")]
+Id = Annotated[StrictStr | Annotated[StrictInt, BeforeValidator(_whole)], Field(union_mode="left_to_right")]
 History = Annotated[list[Id], Field(max_length=MAX_HISTORY)]
 
 
@@ -35,7 +34,7 @@ class RecommendRequest(BaseModel):
     )
 
     histories: Annotated[list[History], Field(max_length=MAX_HISTORIES)]
-    k: Annotated[Whole, Field(ge=1, le=MAX_K)] = 20
+    k: Annotated[StrictInt, Field(ge=1, le=MAX_K), BeforeValidator(_whole)] = 20
     exclude_seen: StrictBool = False
     candidates: History | None = None
 
