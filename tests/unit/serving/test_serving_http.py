@@ -1,12 +1,9 @@
 """The HTTP application: answers, refusals, what it never does."""
 
-import importlib.util
 import json
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -15,36 +12,15 @@ from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
+from serving_helpers import ITEMS
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.serving.http.app import create_app
 from dllm2rec.serving.http.settings import ServeSettings
 from dllm2rec.serving.recommender import Recommender
 
-ITEMS = 60
 KEY = "a key"
 WITH_KEY = {"authorization": f"Bearer {KEY}"}
-
-
-def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[3] / "benchmarks" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def bundles(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Two bundles with different weights."""
-    maker = load("random_bundle")
-    folder = tmp_path_factory.mktemp("bundles")
-    for seed in (0, 1):
-        student = maker.build_random(ITEMS, dim=8, history=4, seed=seed)
-        maker.write_bundle(student, folder / str(seed), name=f"student {seed}")
-    return [folder / "0", folder / "1"]
 
 
 @pytest.fixture(scope="module")
