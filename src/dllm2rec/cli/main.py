@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from dllm2rec.cli.add_items import add_items
 from dllm2rec.cli.compare import compare
 from dllm2rec.cli.doctor import doctor
 from dllm2rec.cli.evaluate import evaluate
@@ -32,7 +33,7 @@ def _options(debug: Annotated[bool, typer.Option("--debug", help="Show the trace
     """Options that stand before the verb."""
 
 
-for verb in (prepare, teach, doctor, train, evaluate, compare, run, report, export, recommend, serve):
+for verb in (prepare, teach, doctor, train, evaluate, compare, run, report, export, recommend, serve, add_items):
     app.command()(verb)
 
 

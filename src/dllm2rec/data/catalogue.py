@@ -11,17 +11,22 @@ from dllm2rec.data.sources import read_table
 from dllm2rec.data.values import ids, require, wrong_type
 
 
-def read_catalogue(path: Path, columns: Columns) -> pl.DataFrame:
+def read_catalogue(path: Path, columns: Columns, *, at_least: int = 2) -> pl.DataFrame:
     """Read the items, in the order of the file.
 
     Titles lose their HTML entities, then stray white space; equal titles of different items stay. Other text and
     number columns come along as text.
 
+    Args:
+        path: the file.
+        columns: names of its columns, where they can't be guessed.
+        at_least: so many items must be there.
+
     Returns:
         `index` (Int32), `item_id` (as in the file), `title` and the other columns (String).
 
     Raises:
-        UserError: an id is missing or occurs twice, an item has no title, or the file holds one item only.
+        UserError: an id is missing or occurs twice, an item has no title, or there are too few items.
     """
     table = read_table(path)
     id_column = find_column(table, path, "item_id", columns.item_id)
@@ -32,7 +37,7 @@ def read_catalogue(path: Path, columns: Columns) -> pl.DataFrame:
         column for column in table.columns if column not in {id_column, title_column, "index", "item_id", "title"}
     ]
     plain = [column for column in others if table[column].dtype == pl.String or table[column].dtype.is_numeric()]
-    if table.height < 2:
+    if table.height < at_least:
         raise UserError(f"{path}: holds one item only; there is nothing to choose from")
     return pl.DataFrame(
         [

@@ -19,12 +19,26 @@ from dllm2rec.experiments.evaluating import dataset_of
 from dllm2rec.experiments.running import knowledge_of, rebuild
 from dllm2rec.experiments.runs import Run
 from dllm2rec.knowledge.store import Knowledge
-from dllm2rec.serving.bundle import CARD, ENCODER, EXAMPLES, FILES, ITEMS, MARKER, OPSET, TABLE, BundleManifest
+from dllm2rec.serving.bundle import (
+    CARD,
+    ENCODER,
+    EXAMPLES,
+    FILES,
+    ITEMS,
+    MARKER,
+    OPSET,
+    TABLE,
+    TEXT,
+    BundleManifest,
+    TextSource,
+)
 from dllm2rec.serving.recommender import Recommender
 from dllm2rec.students.base import Student
+from dllm2rec.students.item_table import scale_of
 
 CHECKED = 1000
 SHOWN = 20
+PROBES = 8
 TOP = 20
 TOLERANCE = 1e-4
 
@@ -96,10 +110,35 @@ def _write(target: Path, run: Run, dataset: Dataset, student: Student, knowledge
     (target / EXAMPLES).write_text(json.dumps(examples, ensure_ascii=False), encoding="utf-8")
     save_file(_table(student, dataset), target / TABLE)
     write_encoder(student, target / ENCODER)
-    manifest = _manifest(run, dataset, student)
+    text = _write_text(target / TEXT, run, student, knowledge)
+    manifest = _manifest(run, dataset, student).model_copy(update={"text": text})
     (target / CARD).write_text(_card(manifest), encoding="utf-8")
-    manifest = manifest.model_copy(update={"files": {name: hash_file(target / name) for name in FILES}})
-    (target / MARKER).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    write_manifest(target, manifest)
+
+
+def write_manifest(bundle: Path, manifest: BundleManifest) -> None:
+    """Write `bundle.json`, with the hashes of the files that lie there."""
+    files = [*FILES, *([] if manifest.text is None else [TEXT])]
+    manifest = manifest.model_copy(update={"files": {name: hash_file(bundle / name) for name in files}})
+    (bundle / MARKER).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def _write_text(file: Path, run: Run, student: Student, knowledge: Knowledge | None) -> TextSource | None:
+    """Write how a text vector becomes an item vector, if the student's output is tied to text."""
+    projector = student.table.projector
+    if projector is None or not student.table.tied or knowledge is None or knowledge.item_vectors is None:
+        return None
+    vectors = torch.from_numpy(knowledge.item_vectors)
+    mean, deviation = scale_of(vectors, run.config.settings.student.vector_scaling)
+    probes = np.linspace(0, len(vectors) - 1, min(PROBES, len(vectors))).astype(np.int64)
+    tensors = {"mean": mean, "deviation": deviation, "probes": vectors[probes].float(), **projector.state_dict()}
+    save_file({name: np.ascontiguousarray(tensor.numpy()) for name, tensor in tensors.items()}, file)
+    manifest = knowledge.manifest
+    return TextSource(
+        model=manifest.model if manifest.teacher == "encoder" else None,
+        weight=student.table.text_weight,
+        probes=probes.tolist(),
+    )
 
 
 def _examples(test: Examples, ids: list[str | int], knowledge: Knowledge | None) -> list[dict[str, object]]:

@@ -3,7 +3,8 @@
 `bundle.json` names the format, the student and the SHA-256 of every other file; `items.json` has the external ids and
 titles in the order of the catalogue; `table.safetensors` the folded item vectors; `encoder.onnx` the encoder, from item
 vectors to a sequence vector; `examples.json` a few histories of real users, with what came next, to look at;
-`README.md` is a card for people. Nothing is pickled.
+`text.safetensors`, if the output is tied to text, how a text vector becomes an item vector; `README.md` is a card for
+people. Nothing is pickled.
 """
 
 from dataclasses import dataclass
@@ -26,10 +27,27 @@ TABLE = "table.safetensors"
 ENCODER = "encoder.onnx"
 CARD = "README.md"
 EXAMPLES = "examples.json"
+TEXT = "text.safetensors"
 FILES = (ITEMS, TABLE, ENCODER, CARD, EXAMPLES)
 OPSET = 18
 
 Floats = NDArray[np.float32]
+
+
+class TextSource(BaseModel):
+    """Where the text vectors of a student came from.
+
+    Attributes:
+        model: name of the encoder, or None where the knowledge did not say.
+        weight: of the projected text beside the offset, ``w_e``.
+        probes: rows of items whose text vectors are kept, to know the encoder again.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str | None
+    weight: float
+    probes: list[int]
 
 
 class BundleManifest(BaseModel):
@@ -46,6 +64,7 @@ class BundleManifest(BaseModel):
         settings: of the run.
         software: versions that the run was made with.
         opset: of the ONNX file.
+        text: of a student whose output is tied to text, so that new items can be added; None for others.
         files: SHA-256 of every other file.
     """
 
@@ -61,6 +80,7 @@ class BundleManifest(BaseModel):
     settings: dict[str, Any]
     software: dict[str, str]
     opset: int = OPSET
+    text: TextSource | None = None
     files: dict[str, str]
 
 

@@ -166,5 +166,13 @@ def scale_vectors(vectors: Tensor, scaling: VectorScaling) -> Tensor:
     vectors = vectors.detach().to(torch.float32)
     if scaling == "none":
         return vectors
-    deviation, mean = torch.std_mean(vectors, dim=0, correction=0)
-    return (vectors - mean) / torch.where(deviation > 1e-6 * (1 + mean.abs()), deviation, 1.0)
+    mean, deviation = scale_of(vectors, scaling)
+    return (vectors - mean) / deviation
+
+
+def scale_of(vectors: Tensor, scaling: VectorScaling) -> tuple[Tensor, Tensor]:
+    """Return what is subtracted from text vectors `[V, Dt]` and what they are then divided by, each `[Dt]`."""
+    if scaling == "none":
+        return torch.zeros(vectors.shape[1]), torch.ones(vectors.shape[1])
+    deviation, mean = torch.std_mean(vectors.detach().to(torch.float32), dim=0, correction=0)
+    return mean, torch.where(deviation > 1e-6 * (1 + mean.abs()), deviation, 1.0)

@@ -141,7 +141,16 @@ def encode_titles(dataset: Dataset, *, model: str = "minilm", batch_size: int = 
     Raises:
         UserError: the model cannot be found or loaded.
     """
-    return _load(find_model(model)).encode(dataset.titles, batch_size=batch_size)
+    return encode_texts(dataset.titles, model=model, batch_size=batch_size)
+
+
+def encode_texts(texts: Sequence[str], *, model: str = "minilm", batch_size: int = 64) -> NDArray[np.float32]:
+    """Encode texts, `[N, D_t]`.
+
+    Raises:
+        UserError: the model cannot be found or loaded.
+    """
+    return _load(find_model(model)).encode(texts, batch_size=batch_size)
 
 
 def _load(directory: Path) -> Encoder:

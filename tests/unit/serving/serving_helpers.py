@@ -1,10 +1,18 @@
-"""Bundles of random weights, by the maker that the benchmarks use."""
+"""Bundles: of random weights, by the maker that the benchmarks use, and of students that were trained for a moment."""
 
 import importlib.util
 import sys
 from pathlib import Path
 
-ITEMS = 60
+from dllm2rec.data import Dataset
+from dllm2rec.experiments.config import CellSettings, VectorsMethod
+from dllm2rec.experiments.running import train
+from dllm2rec.experiments.runs import Run
+from dllm2rec.knowledge import Knowledge
+
+ITEMS = 30  # of the small dataset
+RANDOM_ITEMS = 60
+SMALL = {"training": {"epochs": 1, "batch_size": 32}}
 
 
 def write_random_bundles(folder: Path) -> list[Path]:
@@ -17,6 +25,12 @@ def write_random_bundles(folder: Path) -> list[Path]:
     sys.modules["random_bundle"] = maker
     spec.loader.exec_module(maker)
     for seed in (0, 1):
-        student = maker.build_random(ITEMS, dim=8, history=4, seed=seed)
+        student = maker.build_random(RANDOM_ITEMS, dim=8, history=4, seed=seed)
         maker.write_bundle(student, folder / str(seed), name=f"student {seed}")
     return [folder / "0", folder / "1"]
+
+
+def trained(dataset: Dataset, out: Path, knowledge: Knowledge | None = None, **student: object) -> Run:
+    """Train a student for one epoch."""
+    values = {"student": {"dim": 8, **student}, "method": VectorsMethod() if knowledge else {"kind": "none"}, **SMALL}
+    return train(dataset, CellSettings.model_validate(values), out=out, knowledge=knowledge)

@@ -6,66 +6,20 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 import pytest
 import torch
+from serving_helpers import ITEMS, trained
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import hash_file
-from dllm2rec.data import Dataset, LeaveOneOutSplit, Log, prepare
+from dllm2rec.data import Dataset
 from dllm2rec.experiments import exporting
-from dllm2rec.experiments.config import CellSettings, VectorsMethod
 from dllm2rec.experiments.exporting import export
-from dllm2rec.experiments.running import rebuild, train
+from dllm2rec.experiments.running import rebuild
 from dllm2rec.experiments.runs import Run
-from dllm2rec.knowledge import Knowledge, KnowledgeManifest, KnowledgeWriter
+from dllm2rec.knowledge import Knowledge
 from dllm2rec.serving.bundle import FILES, Bundle
 from dllm2rec.serving.recommender import Recommender
-
-ITEMS = 30
-SMALL = {"training": {"epochs": 1, "batch_size": 32}}
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """40 users, external ids that are numbers from 1000."""
-    generator = np.random.default_rng(0)
-    rows = [
-        (f"u{user}", int(generator.integers(ITEMS)), 100 * step + user)
-        for user in range(40)
-        for step in range(3 + user % 6)
-    ]
-    interactions = pl.DataFrame(rows, schema={"user": pl.String, "item": pl.Int32, "time": pl.Int64}, orient="row")
-    items = pl.DataFrame(
-        {"index": range(ITEMS), "item_id": range(1000, 1000 + ITEMS), "title": [f"title {n}" for n in range(ITEMS)]}
-    )
-    log = Log(interactions, items.cast({"index": pl.Int32}))
-    return prepare(log, LeaveOneOutSplit(history=4), tmp_path_factory.mktemp("data") / "dataset", name="small")
-
-
-@pytest.fixture(scope="module")
-def knowledge(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Knowledge:
-    out = tmp_path_factory.mktemp("knowledge") / "vectors"
-    manifest = KnowledgeManifest(
-        dataset_hash=dataset.content_hash,
-        num_items=ITEMS,
-        teacher="test",
-        model="",
-        revision="",
-        seed=0,
-        settings={},
-        depth=0,
-        vector_size=6,
-        distance_scale=None,
-    )
-    vectors = np.random.default_rng(1).normal(size=(ITEMS, 6)).astype(np.float32)
-    KnowledgeWriter(out, manifest).write_item_vectors(vectors)
-    return Knowledge.load(out)
-
-
-def trained(dataset: Dataset, out: Path, knowledge: Knowledge | None = None, **student: object) -> Run:
-    values = {"student": {"dim": 8, **student}, "method": VectorsMethod() if knowledge else {"kind": "none"}, **SMALL}
-    return train(dataset, CellSettings.model_validate(values), out=out, knowledge=knowledge)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
-from serving_helpers import ITEMS
+from serving_helpers import RANDOM_ITEMS as ITEMS
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.serving.http.app import create_app

@@ -1,0 +1,37 @@
+"""`dllm2rec add-items`: new items from their titles, without training."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dllm2rec.cli.options import Json, Out, show, words_to_stderr
+
+
+def add_items(
+    *,
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Directory made by `dllm2rec export`.")],
+    items: Annotated[Path, typer.Option(metavar="FILE", help="Ids and titles of the new items.")],
+    out: Out,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME|PATH", help="Encoder of the titles; by default the bundle's own.")
+    ] = None,
+    vectors: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Text vectors of the new items (.npy), instead of an encoder.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Add items to a bundle: each gets its vector from its title and is recommended at once.
+
+    Example: dllm2rec add-items work/bundle --items new.csv --out work/bundle-2
+    """
+    from dllm2rec.experiments.adding import add_items as run
+    from dllm2rec.serving.bundle import Bundle
+
+    with words_to_stderr():
+        done = run(Bundle.load(bundle), items, out=out, model=model, vectors=vectors)
+    show(
+        {"bundle": str(out), "new": done.new, "items": done.items},
+        f"bundle in {out}: {done.new:,} new of {done.items:,} items",
+        as_json=json,
+    )

@@ -1,0 +1,116 @@
+"""Verb `add-items`: a bundle learns of new items from their titles, without training."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from dllm2rec.core.errors import UserError
+from dllm2rec.core.files import atomic_path
+from dllm2rec.data.catalogue import read_catalogue
+from dllm2rec.data.columns import Columns
+from dllm2rec.experiments.exporting import write_manifest
+from dllm2rec.serving.bundle import ITEMS, TABLE, Bundle, Floats
+from dllm2rec.serving.text import TextProjection
+from dllm2rec.teachers.encoder import encode_texts
+
+DEFAULT_MODEL = "minilm"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Added:
+    """What was added.
+
+    Attributes:
+        path: the new bundle.
+        new: items that were added.
+        items: that it has now.
+    """
+
+    path: Path
+    new: int
+    items: int
+
+
+def add_items(
+    bundle: Bundle,
+    items: Path,
+    *,
+    out: Path,
+    model: str | None = None,
+    vectors: Path | None = None,
+    columns: Columns | None = None,
+) -> Added:
+    """Write a bundle with more items; the vectors of the old ones are the same bits.
+
+    A new item gets ``e = w_e g(z)``, as an item of the catalogue that training never saw has it.
+
+    Args:
+        bundle: whose student has an output tied to text.
+        items: a table of ids and titles.
+        out: the new bundle; must not exist.
+        model: the encoder that training used; by default the one that the bundle names, else MiniLM.
+        vectors: `.npy`, `[N, Dt]`, the text vectors of the new items, where no sentence encoder made those of training.
+        columns: names of the columns, where they can't be guessed.
+
+    Raises:
+        UserError: the student reads no text, an id is there already, a title is missing, or the encoder is another one.
+    """
+    if out.exists():
+        raise UserError(f"{out}: exists already; choose another --out or remove it")
+    projection = TextProjection.load(bundle)
+    ids, titles = _read(items, columns or Columns(), bundle)
+    if vectors is None:
+        source = bundle.manifest.text
+        name = model or (source.model if source is not None and source.model else DEFAULT_MODEL)
+        encoded = encode_texts([*(bundle.titles[row] for row in projection.probes), *titles], model=name)
+        probes, found = np.split(encoded, [len(projection.probes)])
+        projection.require_same_encoder(probes, name)
+    else:
+        found = _load(vectors, len(titles), projection.tensors["mean"].shape[0])
+    with atomic_path(out) as target:
+        shutil.copytree(bundle.path, target)
+        catalogue = [*zip(bundle.ids, bundle.titles, strict=True), *zip(ids, titles, strict=True)]
+        (target / ITEMS).write_text(json.dumps(catalogue, ensure_ascii=False), encoding="utf-8")
+        table = load_file(target / TABLE)
+        new = {"input": projection(found)}
+        extended = {name: _extended(old, new.get(name), len(ids)) for name, old in table.items()}
+        save_file(extended, target / TABLE)
+        write_manifest(target, bundle.manifest.model_copy(update={"num_items": len(catalogue)}))
+    return Added(path=out, new=len(ids), items=len(catalogue))
+
+
+def _extended(old: Floats, new: Floats | None, count: int) -> Floats:
+    more = np.zeros((count, *old.shape[1:]), old.dtype) if new is None else new.astype(old.dtype)
+    return np.concatenate([old, more])
+
+
+def _read(items: Path, columns: Columns, bundle: Bundle) -> tuple[list[str | int], list[str]]:
+    table = read_catalogue(items, columns, at_least=1)
+    numbers = all(isinstance(known, int) for known in bundle.ids)
+    ids: list[str | int] = []
+    for row, value in enumerate(table["item_id"].to_list(), start=1):
+        if numbers and not str(value).lstrip("-").isdecimal():
+            raise UserError(f"{items}: row {row}: id {value!r} is no whole number, as the ids of {bundle.path} are")
+        ids.append(int(value) if numbers else str(value))
+    known = set(bundle.ids)
+    for row, identifier in enumerate(ids, start=1):
+        if identifier in known:
+            raise UserError(f"{items}: row {row}: item {identifier!r} is in {bundle.path} already; remove the row")
+    return ids, table["title"].to_list()
+
+
+def _load(file: Path, count: int, size: int) -> Floats:
+    try:
+        vectors = np.load(file, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file}: not a .npy file of numbers ({error})") from None
+    if vectors.shape != (count, size):
+        raise UserError(f"{file}: must be [{count}, {size}], a row for each new item, not {list(vectors.shape)}")
+    if not np.isfinite(vectors).all():
+        raise UserError(f"{file}: row {int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])} is not finite")
+    found: Floats = vectors.astype(np.float32)
+    return found

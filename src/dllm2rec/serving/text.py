@@ -1,0 +1,71 @@
+"""How a text vector becomes an item vector, in numpy: ``e = w_e g((z - mean) / deviation)``."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file
+
+from dllm2rec.core.errors import UserError
+from dllm2rec.serving.bundle import TEXT, Bundle, Floats
+
+NEAR = 1e-2  # of the largest value of the probes; another precision of one encoder stays well below
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextProjection:
+    """The projector of a student, as its bundle keeps it.
+
+    Attributes:
+        path: of the bundle.
+        tensors: `mean`, `deviation` `[Dt]`, weights and biases of one or two layers, `probes` `[P, Dt]`.
+        weight: ``w_e``.
+        probes: rows of the items whose vectors are the probes.
+    """
+
+    path: Path
+    tensors: dict[str, Floats]
+    weight: float
+    probes: list[int]
+
+    @classmethod
+    def load(cls, bundle: Bundle) -> "TextProjection":
+        """Read the projector of a bundle.
+
+        Raises:
+            UserError: its student does not read text where it writes scores.
+        """
+        text = bundle.manifest.text
+        if text is None:
+            raise UserError(
+                f"{bundle.path}: {bundle.manifest.student} has no output tied to text, so an item that training never "
+                "saw can't be recommended; train with item vectors and student.output=tied (`dllm2rec train --help`)"
+            )
+        return cls(path=bundle.path, tensors=load_file(bundle.path / TEXT), weight=text.weight, probes=text.probes)
+
+    def require_same_encoder(self, vectors: Floats, name: str) -> None:
+        """Compare the vectors that an encoder gives the probes, `[P, Dt]`, with those of training.
+
+        Raises:
+            UserError: it is another encoder.
+        """
+        known = self.tensors["probes"]
+        if vectors.shape != known.shape or np.abs(vectors - known).max() > NEAR * np.abs(known).max():
+            raise UserError(
+                f"{name}: gives titles of the catalogue other vectors than {self.path} was trained on; name the "
+                "encoder that made those with --model, or give the vectors of the new items with --vectors"
+            )
+
+    def __call__(self, vectors: Floats) -> Floats:
+        """Turn text vectors `[N, Dt]` into item vectors `[N, D]`."""
+        tensors = self.tensors
+        layer: Floats = (vectors - tensors["mean"]) / tensors["deviation"]
+        layer = _linear(layer, tensors["first.weight"], tensors["first.bias"])
+        if "second.weight" in tensors:
+            layer = _linear(np.maximum(layer, 0), tensors["second.weight"], tensors["second.bias"])
+        return layer * np.float32(self.weight)
+
+
+def _linear(given: Floats, weight: Floats, bias: Floats) -> Floats:
+    result: Floats = given @ weight.T + bias
+    return result

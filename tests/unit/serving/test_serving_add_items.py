@@ -1,0 +1,109 @@
+"""New items from their text: the same as items of the catalogue, and what is refused."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from serving_helpers import ITEMS, trained
+
+from dllm2rec.core.errors import UserError
+from dllm2rec.data import Dataset
+from dllm2rec.experiments.adding import add_items
+from dllm2rec.experiments.exporting import export
+from dllm2rec.knowledge import Knowledge
+from dllm2rec.serving.bundle import TABLE, Bundle
+from dllm2rec.serving.recommender import Recommender
+
+
+@pytest.fixture(scope="module", params=[None, 5], ids=["linear", "hidden"])
+def bundle(
+    dataset: Dataset, knowledge: Knowledge, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Bundle:
+    """Of a student whose items are their text alone, so that every item is as a new one."""
+    folder = tmp_path_factory.mktemp("add")
+    options = {"output": "tied", "offset": False, "text_weight": 0.7, "projector_hidden": request.param}
+    run = trained(dataset, folder / "run", knowledge, **options)
+    export(run, out=folder / "bundle", dataset=dataset, knowledge=knowledge)
+    return Bundle.load(folder / "bundle")
+
+
+def write(folder: Path, rows: str, vectors: np.ndarray | None = None) -> dict[str, Path]:
+    (folder / "new.csv").write_text("item_id,title\n" + rows)
+    if vectors is not None:
+        np.save(folder / "new.npy", vectors)
+    return {"items": folder / "new.csv", "out": folder / "more", "vectors": folder / "new.npy"}
+
+
+def test_a_new_item_scores_as_if_it_had_been_in_the_catalogue(
+    bundle: Bundle, knowledge: Knowledge, tmp_path: Path
+) -> None:
+    assert knowledge.item_vectors is not None
+    twins = [3, 17]
+    done = add_items(bundle, **write(tmp_path, "5003,a\n5017,b\n", knowledge.item_vectors[twins]))
+    assert (done.new, done.items) == (2, ITEMS + 2)
+    more = Recommender.load(tmp_path / "more")
+    assert more.bundle.ids[-2:] == [5003, 5017]
+    assert more.bundle.titles[-2:] == ["a", "b"]
+    histories = [[1001, 1004], [1003], [1029, 1002, 1017]]
+    scores = more.scores(histories)
+    np.testing.assert_allclose(scores[:, ITEMS:], scores[:, twins], rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(scores[:, :ITEMS], Recommender(bundle).scores(histories))
+    read = more.scores([[1001, 5003], [1001, 1003]])  # a new item is also read
+    np.testing.assert_allclose(read[0], read[1], rtol=1e-3, atol=1e-5)
+
+
+def test_the_old_vectors_are_the_same_bits(bundle: Bundle, knowledge: Knowledge, tmp_path: Path) -> None:
+    assert knowledge.item_vectors is not None
+    add_items(bundle, **write(tmp_path, "5003,a\n", knowledge.item_vectors[:1]))
+    old, new = load_file(bundle.path / TABLE), load_file(tmp_path / "more" / TABLE)
+    assert old.keys() == new.keys()
+    for name, tensor in old.items():
+        np.testing.assert_array_equal(new[name][:ITEMS], tensor)
+    assert new["popularity"][-1] == 0
+    again = add_items(Bundle.load(tmp_path / "more"), **{**write(tmp_path, "5004,b\n"), "out": tmp_path / "twice"})
+    assert again.items == ITEMS + 2
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ("1003,a\n", "1003 is in"),
+        ("5000,a\n5000,b\n", "duplicate"),
+        ("5000,\n", "no title"),
+        ("x1,a\n", "no whole number"),
+        ("", "no row"),
+    ],
+)
+def test_wrong_items_leave_nothing(rows: str, words: str, bundle: Bundle, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=words):
+        add_items(bundle, **write(tmp_path, rows, np.zeros((1, 6), np.float32)))
+    assert not (tmp_path / "more").exists()
+
+
+@pytest.mark.parametrize(
+    ("vectors", "words"),
+    [
+        (np.zeros((2, 6), np.float32), r"must be \[1, 6\]"),
+        (np.zeros((1, 7), np.float32), r"must be \[1, 6\]"),
+        (np.full((1, 6), np.nan, np.float32), "row 0 is not finite"),
+    ],
+)
+def test_wrong_vectors(vectors: np.ndarray, words: str, bundle: Bundle, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=words):
+        add_items(bundle, **write(tmp_path, "5000,a\n", vectors))
+
+
+def test_another_encoder_is_refused(bundle: Bundle, tmp_path: Path) -> None:
+    arguments = {**write(tmp_path, "5000,a\n"), "vectors": None}
+    with pytest.raises(UserError, match="minilm: gives titles of the catalogue other vectors"):
+        add_items(bundle, **arguments)
+
+
+def test_a_student_that_reads_no_text_says_so(dataset: Dataset, tmp_path: Path) -> None:
+    run = trained(dataset, tmp_path / "run")
+    export(run, out=tmp_path / "bundle", dataset=dataset)
+    with pytest.raises(UserError, match="no output tied to text"):
+        add_items(Bundle.load(tmp_path / "bundle"), **write(tmp_path, "5000,a\n"))
+    assert json.loads((tmp_path / "bundle" / "bundle.json").read_text())["text"] is None
