@@ -2,9 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
+import polars as pl
 import pytest
 from cli_helpers import call, refused
+
+from dllm2rec.experiments import batch
+from dllm2rec.serving.recommender import Recommendation, Recommender
 
 
 @pytest.fixture(scope="module")
@@ -61,3 +66,84 @@ def test_knowledge_leaves_as_the_files_of_the_original_code(taught: Path, datase
     again = call("teach", dataset, "--import", tmp_path / "files", "--out", tmp_path / "again", "--json").json
     assert again["labels"]["train"] > 100
     assert again["vector_size"] == 32
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    file = tmp_path / "log.csv"
+    file.write_text("user,item,time\nb,3,20\na,1,10\nb,2,10\nc,no,5\na,nor,4\nd,4,1\n")
+    return file
+
+
+def test_all_users_of_a_log_get_what_each_would_get(bundle: Path, log: Path, tmp_path: Path) -> None:
+    out = tmp_path / "recs.parquet"
+    told = call("recommend", bundle, "--interactions", log, "--out", out, "--k", 4, "--exclude-seen", "--json").json
+    assert told == {"out": str(out), "users": 4, "fallbacks": 1, "unknown_events": 2}
+    table = pl.read_parquet(out)
+    assert table["user"].to_list() == ["b", "a", "c", "d"]
+    assert not (tmp_path / "recs.parquet.parts").exists()
+    histories = {"b": "2, 3", "a": "1", "d": "4"}
+    for row in table.iter_rows(named=True):
+        one = call(
+            "recommend", bundle, "--interactions", log, "--user", row["user"], "--k", 4, "--exclude-seen", "--json"
+        )
+        assert row["items"] == one.json["items"]
+        assert row["fallback"] == one.json["fallback"]
+        if row["user"] in histories:
+            typed = call("recommend", bundle, "--history", histories[row["user"]], "--k", 4, "--exclude-seen", "--json")
+            assert row["items"] == typed.json["items"]
+
+
+def test_a_batch_goes_on_where_it_was(bundle: Path, log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "USERS_AT_ONCE", 1)
+    asked: list[int] = []
+    answer = Recommender.recommend
+
+    def dies_at_the_third(self: Recommender, *arguments: Any, **options: Any) -> list[Recommendation]:
+        asked.append(1)
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        return answer(self, *arguments, **options)
+
+    monkeypatch.setattr(Recommender, "recommend", dies_at_the_third)
+    out = tmp_path / "recs.parquet"
+    command = ["recommend", bundle, "--interactions", log, "--out", out]
+    assert call(*command, "--k", 2).code == 130
+    assert not out.exists()
+    assert len(list((tmp_path / "recs.parquet.parts").glob("part-*"))) == 2
+    refused(call(*command, "--k", 3), "parts of another request")
+    assert call(*command, "--k", 2).code == 0
+    assert len(asked) == 5  # two before, the one that died, and the two that were missing
+    whole = tmp_path / "whole.parquet"
+    assert call("recommend", bundle, "--interactions", log, "--out", whole, "--k", 2).code == 0
+    assert pl.read_parquet(out).equals(pl.read_parquet(whole))
+    refused(call(*command, "--k", 2), "exists already")
+
+
+def test_only_some_items(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "some.txt").write_text("3\n7\n\n")
+    found = call("recommend", bundle, "--history", "1", "--filter", tmp_path / "some.txt", "--json").json
+    assert sorted(found["items"]) == ["3", "7"]
+    (tmp_path / "wrong.txt").write_text("3\nno such\n")
+    refused(call("recommend", bundle, "--history", "1", "--filter", tmp_path / "wrong.txt"), "line 2", "no such")
+    refused(call("recommend", bundle, "--history", "1", "--filter", tmp_path / "none.txt"), "none.txt")
+
+
+def test_wrong_ways_to_ask(bundle: Path, log: Path, tmp_path: Path) -> None:
+    for options in (
+        [],
+        ["--history", "1", "--interactions", log],
+        ["--interactions", log],
+        ["--interactions", log, "--user", "a", "--out", tmp_path / "x.parquet"],
+        ["--history", "1", "--user", "a"],
+    ):
+        refused(call("recommend", bundle, *options), "--history, or --interactions")
+    refused(call("recommend", bundle, "--interactions", log, "--user", "z"), "no user 'z'")
+    refused(call("recommend", bundle, "--interactions", log, "--out", tmp_path / "x.parquet", "--k", 0), "at least 1")
+
+
+def test_new_items_by_the_verb(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "new.csv").write_text("item_id,title\nnew,A new thing\n")
+    refused(
+        call("add-items", bundle, "--items", tmp_path / "new.csv", "--out", tmp_path / "b"), "no output tied to text"
+    )

@@ -15,8 +15,9 @@ from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import explain_os_error
 
 _EXTRAS = {
-    "train": ("plotly", "polars", "scipy", "torch"),
+    "train": ("optuna", "plotly", "polars", "scipy", "torch"),
     "serve": ("onnxruntime",),
+    "http": ("fastapi", "httptools", "prometheus_client", "uvicorn"),
     "export": ("onnx",),
     "teach": ("accelerate", "datasets", "gguf", "peft", "sentencepiece", "transformers", "trl"),
 }

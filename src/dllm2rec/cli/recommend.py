@@ -1,42 +1,102 @@
-"""`dllm2rec recommend`: the next items after a history, from a bundle."""
+"""`dllm2rec recommend`: what comes next after a history, or for all users of a log, from a bundle."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
-from dllm2rec.cli.options import Json, show
+from dllm2rec.cli.options import Json, show, words_to_stderr
 from dllm2rec.core.errors import UserError
 
 if TYPE_CHECKING:
     from dllm2rec.serving.bundle import Bundle
+    from dllm2rec.serving.recommender import ItemId, Recommender
 
 
 def recommend(
     *,
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Directory made by `dllm2rec export`.")],
-    history: Annotated[str, typer.Option(help="Ids or titles, oldest first, with commas between (or semicolons).")],
+    history: Annotated[
+        str | None, typer.Option(help="Ids or titles, oldest first, with commas between (or semicolons).")
+    ] = None,
+    interactions: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A log: with --user for one user of it, with --out for all.")
+    ] = None,
+    user: Annotated[str | None, typer.Option(help="Id of a user of the log.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A Parquet file for all users of the log; resumes.")
+    ] = None,
     k: Annotated[int, typer.Option(help="How many items.")] = 20,
     exclude_seen: Annotated[bool, typer.Option("--exclude-seen", help="Leave items of the history out.")] = False,
+    only: Annotated[
+        Path | None, typer.Option("--filter", metavar="FILE", help="Recommend only the ids in this file, one a line.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Recommend what comes next after a history; needs neither PyTorch nor the dataset.
+    """Recommend what comes next: after a history, to a user of a log, or to all of them.
 
     Example: dllm2rec recommend work/bundle --history "B00004T1SC, Uno Card Game" --k 10
     """
     from dllm2rec.serving.recommender import Recommender
 
+    if (history is None) == (interactions is None) or (interactions is not None) != ((user is None) != (out is None)):
+        raise UserError("give --history, or --interactions with --user, or --interactions with --out")
     recommender = Recommender.load(bundle)
-    texts = [text.strip() for text in history.split(";" if ";" in history else ",") if text.strip()]
-    items = [_find(recommender.bundle, text) for text in texts]
-    found = recommender.recommend([items], k=k, exclude_seen=exclude_seen)[0]
+    candidates = None if only is None else _ids(only, recommender)
+    if interactions is not None and out is not None:
+        _all(recommender, interactions, out=out, k=k, exclude_seen=exclude_seen, candidates=candidates, json=json)
+        return
+    items = _typed(recommender, history) if history is not None else _of_user(recommender, interactions, user)
+    found = recommender.recommend([items], k=k, exclude_seen=exclude_seen, candidates=candidates)[0]
     table = Table(title="the most popular items: nothing of this history is known" if found.fallback else None)
     for name in ("", "id", "title", "score"):
         table.add_column(name)
     for place, (item, title, score) in enumerate(zip(found.items, found.titles, found.scores, strict=True), start=1):
         table.add_row(str(place), str(item), title, f"{score:.3f}")
     show({"history": items, **vars(found)}, table, as_json=json)
+
+
+def _all(recommender: "Recommender", interactions: Path, *, out: Path, json: bool, **options: Any) -> None:
+    from dllm2rec.experiments.batch import recommend_all
+
+    with words_to_stderr():
+        done = recommend_all(recommender, interactions, out=out, **options)
+    show(
+        {"out": str(out), "users": done.users, "fallbacks": done.fallbacks, "unknown_events": done.unknown},
+        f"{out}: {done.users:,} users; {done.fallbacks:,} without a known item got the most popular ones; "
+        f"{done.unknown:,} events with unknown items were left out",
+        as_json=json,
+    )
+
+
+def _of_user(recommender: "Recommender", interactions: Path | None, user: str | None) -> "list[ItemId]":
+    from dllm2rec.experiments.batch import history_of
+
+    assert interactions is not None  # noqa: S101 - the caller has looked
+    assert user is not None  # noqa: S101
+    return history_of(user, interactions, recommender)
+
+
+def _ids(file: Path, recommender: "Recommender") -> "list[ItemId]":
+    try:
+        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{file}: can't be read as text ({error})") from None
+    if not lines:
+        raise UserError(f"{file}: names no item")
+    found = []
+    for number, line in enumerate(lines, start=1):
+        item = recommender.identify(line)
+        if item is None:
+            raise UserError(f"{file}: line {number}: {line!r} is not in the catalogue")
+        found.append(item)
+    return found
+
+
+def _typed(recommender: "Recommender", history: str) -> "list[ItemId]":
+    texts = [text.strip() for text in history.split(";" if ";" in history else ",") if text.strip()]
+    return [_find(recommender.bundle, text) for text in texts]
 
 
 def _find(bundle: "Bundle", text: str) -> str | int:

@@ -8,7 +8,6 @@ import typer
 from pydantic import SecretStr
 
 from dllm2rec.cli.options import Json, Set, show
-from dllm2rec.core.errors import UserError
 
 KEY = "DLLM2REC_API_KEY"
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -33,11 +32,8 @@ def serve(
     """
     for name in THREADS:  # before numpy is imported; workers that all use all cores stand in each other's way
         os.environ.setdefault(name, "1")
-    try:
-        from dllm2rec.serving.http.server import serve as run
-    except ModuleNotFoundError as error:
-        raise UserError(f"{error.name} is not installed; install the extra: pip install 'dllm2rec[http]'") from None
     from dllm2rec.experiments.settings import override, validate
+    from dllm2rec.serving.http.server import serve as run
     from dllm2rec.serving.http.settings import ServeSettings
 
     key = os.environ.get(KEY)

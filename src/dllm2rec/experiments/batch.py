@@ -1,0 +1,155 @@
+"""Verb `recommend` for a whole log: every user's next items, in parts that survive an interruption."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from dllm2rec.core.errors import UserError
+from dllm2rec.core.files import atomic_path, hash_file, read_json, write_json
+from dllm2rec.core.progress import progress_bar
+from dllm2rec.data.columns import WELL_KNOWN, Columns, find_column
+from dllm2rec.data.log import order_events
+from dllm2rec.data.sources import read_table
+from dllm2rec.data.values import ids, seconds
+from dllm2rec.serving.recommender import ItemId, Recommendation, Recommender
+
+USERS_AT_ONCE = 10_000
+REQUEST = "request.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchDone:
+    """What a batch gave.
+
+    Attributes:
+        path: the file: a row a user with `user`, `items`, `scores` (lists, best first) and `fallback`.
+        users: in the file.
+        fallbacks: of them, those of whose history nothing is known.
+        unknown: events with items that the bundle does not know; they were left out.
+    """
+
+    path: Path
+    users: int
+    fallbacks: int
+    unknown: int
+
+
+def read_histories(interactions: Path, columns: Columns = WELL_KNOWN) -> pl.DataFrame:
+    """Read a log as histories: `user`, and `items`, a list of ids as text, oldest first; users as they come in the log.
+
+    Raises:
+        UserError: the log is wrong; names the file, the row and the column.
+    """
+    table = read_table(interactions)
+    user = ids(table[find_column(table, interactions, "user", columns.user)], interactions).alias("user")
+    item = ids(table[find_column(table, interactions, "item", columns.item)], interactions).alias("item")
+    time = seconds(table[find_column(table, interactions, "time", columns.time)], interactions, columns.time_unit)
+    events = order_events(pl.DataFrame([user, item.cast(pl.String), time.alias("time")]))
+    return events.group_by("user", maintain_order=True).agg(pl.col("item").alias("items"))
+
+
+def recommend_all(
+    recommender: Recommender,
+    interactions: Path,
+    *,
+    out: Path,
+    k: int = 20,
+    exclude_seen: bool = False,
+    candidates: Sequence[ItemId] | None = None,
+) -> BatchDone:
+    """Recommend to every user of a log.
+
+    Parts of `USERS_AT_ONCE` users are written to ``out`` + `.parts`; asked for the same again after an interruption, it
+    goes on with the first part that is missing. Memory holds the histories and one part.
+
+    Args:
+        recommender: that answers.
+        interactions: the log.
+        out: a Parquet file that does not exist yet.
+        k: items for each user.
+        exclude_seen: leave the items of the history out.
+        candidates: recommend only from these.
+
+    Raises:
+        UserError: the log is wrong, something is at ``out``, or the parts there are of another request.
+    """
+    if out.exists():
+        raise UserError(f"{out}: exists already; choose another --out or remove it")
+    if k < 1:
+        raise UserError(f"k must be at least 1, not {k}")
+    histories = read_histories(interactions)
+    parts = out.with_name(out.name + ".parts")
+    _begin(
+        parts,
+        {
+            "bundle": recommender.version,
+            "interactions": hash_file(interactions),
+            "k": k,
+            "exclude_seen": exclude_seen,
+            "candidates": None if candidates is None else list(candidates),
+            "users_at_once": USERS_AT_ONCE,
+        },
+    )
+    with progress_bar("recommending", histories.height) as advance:
+        for number, start in enumerate(range(0, histories.height, USERS_AT_ONCE)):
+            some = histories.slice(start, USERS_AT_ONCE)
+            file = parts / f"part-{number:06d}.parquet"
+            if not file.exists():
+                found = recommender.recommend(
+                    known(some["items"].to_list(), recommender), k=k, exclude_seen=exclude_seen, candidates=candidates
+                )
+                with atomic_path(file) as target:
+                    _table(some["user"], found, recommender).write_parquet(target)
+            advance(some.height)
+    written = pl.scan_parquet(parts / "part-*.parquet")
+    with atomic_path(out) as target:
+        written.drop("unknown").sink_parquet(target)
+    counts = written.select(pl.len().alias("users"), pl.col("fallback").sum(), pl.col("unknown").sum()).collect()
+    users, fallbacks, unknown = counts.row(0)
+    shutil.rmtree(parts)
+    return BatchDone(path=out, users=users, fallbacks=fallbacks, unknown=unknown)
+
+
+def history_of(user: str, interactions: Path, recommender: Recommender) -> list[ItemId]:
+    """Return the history of one user of a log.
+
+    Raises:
+        UserError: the log is wrong, or has no such user.
+    """
+    histories = read_histories(interactions)
+    rows = histories.filter(pl.col("user").cast(pl.String) == user)
+    if rows.height == 0:
+        raise UserError(f"{interactions}: no user {user!r} in it")
+    return known(rows["items"].to_list(), recommender)[0]
+
+
+def known(histories: Sequence[Sequence[str]], recommender: Recommender) -> list[list[ItemId]]:
+    """Turn ids that are text into those of the bundle; what it does not know stays text."""
+    return [
+        [item if (found := recommender.identify(item)) is None else found for item in history] for history in histories
+    ]
+
+
+def _begin(parts: Path, request: dict[str, object]) -> None:
+    if not parts.exists():
+        with atomic_path(parts) as target:
+            target.mkdir()
+            write_json(target / REQUEST, request)
+    elif not (parts / REQUEST).is_file() or read_json(parts / REQUEST) != request:
+        raise UserError(f"{parts}: holds parts of another request; remove it, or choose another --out")
+
+
+def _table(users: pl.Series, found: Sequence[Recommendation], recommender: Recommender) -> pl.DataFrame:
+    kind = pl.Int64 if all(isinstance(item, int) for item in recommender.bundle.ids) else pl.String
+    return pl.DataFrame(
+        [
+            users.alias("user"),
+            pl.Series("items", [one.items for one in found], dtype=pl.List(kind)),
+            pl.Series("scores", [one.scores for one in found], dtype=pl.List(pl.Float32)),
+            pl.Series("fallback", [one.fallback for one in found], dtype=pl.Boolean),
+            pl.Series("unknown", [len(one.unknown) for one in found], dtype=pl.UInt32),
+        ]
+    )
