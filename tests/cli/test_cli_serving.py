@@ -145,5 +145,7 @@ def test_wrong_ways_to_ask(bundle: Path, log: Path, tmp_path: Path) -> None:
 def test_new_items_by_the_verb(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "new.csv").write_text("item_id,title\nnew,A new thing\n")
     refused(
-        call("add-items", bundle, "--items", tmp_path / "new.csv", "--out", tmp_path / "b"), "no output tied to text"
+        call("add-items", bundle, "--items", tmp_path / "new.csv", "--out", tmp_path / "b"),
+        "other vectors than",
+        "--vectors",
     )
