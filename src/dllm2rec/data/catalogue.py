@@ -10,12 +10,15 @@ from dllm2rec.data.columns import Columns, find_column
 from dllm2rec.data.sources import read_table
 from dllm2rec.data.values import ids, require, wrong_type
 
+ARTICLE_LAST = r"^(.+), (The|A|An|Das|Der|Die|El|Il|L[aeo]s?)( \(\d{4}\))?$"
+
 
 def read_catalogue(path: Path, columns: Columns, *, at_least: int = 2) -> pl.DataFrame:
     """Read the items, in the order of the file.
 
-    Titles lose their HTML entities, then stray white space; equal titles of different items stay. Other text and
-    number columns come along as text.
+    Titles lose their HTML entities, then stray white space, and an article at the end comes to the front ("Postino, Il"
+    is "Il Postino"), or a language model learns to write the article first of all; equal titles of different items
+    stay. Other text and number columns come along as text.
 
     Args:
         path: the file.
@@ -50,7 +53,7 @@ def read_catalogue(path: Path, columns: Columns, *, at_least: int = 2) -> pl.Dat
 
 
 def clean_titles(titles: pl.Series, item_id: pl.Series, path: Path) -> pl.Series:
-    """Unescape HTML entities, collapse white space, and insist that every item has a title.
+    """Unescape HTML entities, collapse white space, put articles in front, and insist that every item has a title.
 
     Raises:
         UserError: the titles are not text, or an item has none.
@@ -59,5 +62,6 @@ def clean_titles(titles: pl.Series, item_id: pl.Series, path: Path) -> pl.Series
         raise wrong_type(titles, path, "is not text")
     clean = pl.Series("title", [html.unescape(title or "") for title in titles.cast(pl.String)], dtype=pl.String)
     clean = clean.str.replace_all(r"\s+", " ").str.strip_chars()
+    clean = clean.str.replace(ARTICLE_LAST, "${2} ${1}${3}")
     require(clean != "", item_id, path, f"has no title (column '{titles.name}')")
     return clean

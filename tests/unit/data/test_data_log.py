@@ -41,6 +41,24 @@ def test_catalogue_keeps_file_order_other_text_and_cleans_titles(write_log: Writ
     assert log.interactions["item"].to_list() == [1, 2, 2, 0]
 
 
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("Women, The (1939)", "The Women (1939)"),
+        ("Postino, Il (1994)", "Il Postino (1994)"),
+        ("American President, The", "The American President"),
+        ("Good, the Bad, A", "A Good, the Bad"),
+        ("Lions, Tigers, The Bears", "Lions, Tigers, The Bears"),
+        ("Hello, Theo", "Hello, Theo"),
+        (", The", ", The"),
+    ],
+)
+def test_an_article_at_the_end_of_a_title_comes_to_the_front(written: str, read: str, write_log: WriteLog) -> None:
+    log = read_log(*write_log(items=f'1,"{written}"\n2,B\n3,C\n'))
+
+    assert log.items["title"][0] == read
+
+
 def test_ids_of_any_type_are_kept_and_compared_as_text(tmp_path: Path) -> None:
     pl.DataFrame({"userId": [9, 9, 4], "movieId": [1.0, 2.0, 2.0], "time": [1, 2, 3]}).write_parquet(
         tmp_path / "log.parquet"
