@@ -17,6 +17,7 @@ from dllm2rec.cli.run import run
 from dllm2rec.cli.serve import serve
 from dllm2rec.cli.teach import teach
 from dllm2rec.cli.train import train
+from dllm2rec.cli.update import update
 
 app = typer.Typer(
     name="dllm2rec",
@@ -33,7 +34,21 @@ def _options(debug: Annotated[bool, typer.Option("--debug", help="Show the trace
     """Options that stand before the verb."""
 
 
-for verb in (prepare, teach, doctor, train, evaluate, compare, run, report, export, recommend, serve, add_items):
+for verb in (
+    prepare,
+    teach,
+    doctor,
+    train,
+    evaluate,
+    compare,
+    run,
+    report,
+    export,
+    recommend,
+    serve,
+    add_items,
+    update,
+):
     app.command()(verb)
 
 

@@ -45,6 +45,14 @@ def teach(
     import_from: Annotated[
         Path | None, typer.Option("--import", metavar="DIR", help="Read the original code's files instead.")
     ] = None,
+    only_new: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="KNOWLEDGE",
+            help="Take over what is known of the dataset that DATASET goes on from, and let the same teacher label the "
+            "rest; no other option is needed.",
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Of the tuning, and of which examples are labelled.")] = None,
     settings: Set = None,
     json: Json = False,
@@ -57,11 +65,16 @@ def teach(
     from dllm2rec.experiments.settings import override, validate
     from dllm2rec.experiments.teacher_settings import BigRecTeacher, EncoderTeacher, ReferenceTeacher
     from dllm2rec.experiments.teaching import teach as run
+    from dllm2rec.experiments.teaching import teach_only_new
     from dllm2rec.knowledge.legacy import import_legacy
+    from dllm2rec.knowledge.store import Knowledge
 
     opened = Dataset.load(dataset)
     if import_from is not None:
         knowledge = import_legacy(opened, import_from, out=out)
+    elif only_new is not None:
+        with words_to_stderr():
+            knowledge = teach_only_new(opened, Knowledge.load(only_new), out=out)
     else:
         kinds: dict[str, type[BigRecTeacher | EncoderTeacher | ReferenceTeacher]]
         kinds = {"bigrec": BigRecTeacher, "encoder": EncoderTeacher}

@@ -2,6 +2,7 @@
 
 from dllm2rec.data.dataset import Dataset, DatasetManifest, prepare
 from dllm2rec.data.examples import Examples, Sequences
+from dllm2rec.data.extension import extend
 from dllm2rec.data.log import Columns, Log, read_log
 from dllm2rec.data.sources import ml_100k
 from dllm2rec.data.splits import GlobalTimeSplit, LeaveOneOutSplit, PaperSplit, Split, SplitSettings, TrainOn
@@ -19,6 +20,7 @@ __all__ = [
     "Split",
     "SplitSettings",
     "TrainOn",
+    "extend",
     "ml_100k",
     "prepare",
     "read_log",

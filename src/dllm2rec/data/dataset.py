@@ -156,7 +156,9 @@ class Dataset:
             )
 
 
-def prepare(log: Log, split: SplitSettings, out: Path, *, name: str, overwrite: bool = False) -> Dataset:
+def prepare(
+    log: Log, split: SplitSettings, out: Path, *, name: str, overwrite: bool = False, extends: tuple[str, ...] = ()
+) -> Dataset:
     """Split a log and write the dataset directory, whole or not at all.
 
     An equal dataset that is already there is left as it is and returned.
@@ -167,13 +169,14 @@ def prepare(log: Log, split: SplitSettings, out: Path, *, name: str, overwrite: 
         out: the directory.
         name: for tables and reports.
         overwrite: replace another dataset that is there.
+        extends: see `DatasetManifest`.
 
     Raises:
         UserError: a part of the split is empty, or something else is at ``out``.
     """
     require_fresh_directory(out, marker=MARKER)
     tables = build_tables(log, split)
-    manifest = _manifest(tables, split, name)
+    manifest = _manifest(tables, split, name, extends)
     replace = (out / MARKER).exists()
     if replace and not overwrite:
         return _same_or_refuse(out, manifest)
@@ -184,7 +187,7 @@ def prepare(log: Log, split: SplitSettings, out: Path, *, name: str, overwrite: 
     return Dataset.load(out)
 
 
-def _manifest(tables: Tables, split: SplitSettings, name: str) -> DatasetManifest:
+def _manifest(tables: Tables, split: SplitSettings, name: str, extends: tuple[str, ...]) -> DatasetManifest:
     digest = content_hash(items=tables.items, users=tables.users, interactions=tables.interactions, split=split)
     return DatasetManifest(
         format_version=FORMAT_VERSION,
@@ -196,6 +199,7 @@ def _manifest(tables: Tables, split: SplitSettings, name: str) -> DatasetManifes
         num_items=tables.items.height,
         num_interactions=tables.interactions.height,
         counts={part: int((tables.examples["split"] == part).sum()) for part in SPLITS},
+        extends=extends,
     )
 
 

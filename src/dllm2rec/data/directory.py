@@ -28,6 +28,8 @@ class DatasetManifest(BaseModel):
         num_items: V.
         num_interactions: events of the log.
         counts: examples of each split.
+        extends: content hashes of the datasets that this one goes on from, the oldest first: their items and events
+            are the first of this one's, with the same indices and example ids.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -41,6 +43,7 @@ class DatasetManifest(BaseModel):
     num_items: int
     num_interactions: int
     counts: dict[Split, int]
+    extends: tuple[str, ...] = ()
 
     def rows(self) -> dict[str, int]:
         """How many rows each table has."""

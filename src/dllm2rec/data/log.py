@@ -46,17 +46,27 @@ def read_log(
     Raises:
         UserError: the input is wrong; the message names the file, the row (from 1, without the header) and the column.
     """
-    table = read_table(interactions)
-    user = ids(table[find_column(table, interactions, "user", columns.user)], interactions)
-    item = ids(table[find_column(table, interactions, "item", columns.item)], interactions)
-    time = seconds(table[find_column(table, interactions, "time", columns.time)], interactions, columns.time_unit)
+    user, item, time = read_events(interactions, columns)
     catalogue = read_catalogue(items, columns)
-    index = _item_index(item, catalogue, interactions, items)
+    index = item_index(item, catalogue, interactions, items)
     events = pl.DataFrame([user.alias("user"), index, time.alias("time")])
     if duplicates == "drop":
         events = events.unique(maintain_order=True, keep="first")
     _require_a_crowd(events, interactions)
     return Log(interactions=order_events(events).drop("user_index"), items=catalogue)
+
+
+def read_events(interactions: Path, columns: Columns) -> tuple[pl.Series, pl.Series, pl.Series]:
+    """Read the users, the items (external ids) and the times (seconds) of a log, a row each, in the order of the file.
+
+    Raises:
+        UserError: a column is missing, or a value is wrong; the message names the file, the row and the column.
+    """
+    table = read_table(interactions)
+    user = ids(table[find_column(table, interactions, "user", columns.user)], interactions)
+    item = ids(table[find_column(table, interactions, "item", columns.item)], interactions)
+    time = seconds(table[find_column(table, interactions, "time", columns.time)], interactions, columns.time_unit)
+    return user, item, time
 
 
 def order_events(events: pl.DataFrame, *, tie_breaker: pl.Series | None = None) -> pl.DataFrame:
@@ -71,8 +81,12 @@ def order_events(events: pl.DataFrame, *, tie_breaker: pl.Series | None = None) 
     return indexed.sort(pl.col("user_index"), pl.col("time"), tie_breaker, maintain_order=True)
 
 
-def _item_index(item: pl.Series, catalogue: pl.DataFrame, interactions: Path, items: Path) -> pl.Series:
-    """Index of each row's item in the catalogue, Int32."""
+def item_index(item: pl.Series, catalogue: pl.DataFrame, interactions: Path, items: Path) -> pl.Series:
+    """Return the index of each row's item in the catalogue, Int32.
+
+    Raises:
+        UserError: an item is not in it; the first row with one is named.
+    """
     known = catalogue.select(pl.col("item_id").cast(pl.String), pl.col("index"))
     rows = pl.DataFrame({"item_id": item.cast(pl.String)}).join(known, on="item_id", how="left", maintain_order="left")
     index = rows["index"]

@@ -56,7 +56,9 @@ def train(
     config = plan(dataset, settings, seed=seed, knowledge=knowledge, student=student, method=method)
     run = Run.at(out, config)
     if run.result is None:
-        _fit(run, dataset, knowledge if config.knowledge else None)
+        knowledge = knowledge if config.knowledge else None
+        training = dataset.training_examples(config.settings.train_on)
+        run.write_result(fit_student(run, build(run, dataset, knowledge), dataset, training, knowledge))
     return run
 
 
@@ -150,7 +152,7 @@ def rebuild(run: Run, dataset: Dataset, knowledge: Knowledge | None = None) -> S
         UserError: its knowledge or its weights are gone or damaged.
     """
     knowledge = knowledge_of(run, knowledge)
-    student = _student(run, dataset, item_vectors(run.config.settings, knowledge))
+    student = build(run, dataset, knowledge)
     load_student_weights(student, run.path)
     return student.eval()
 
@@ -201,10 +203,23 @@ def method_name(settings: CellSettings) -> str:
             return method.kind
 
 
-def _fit(run: Run, dataset: Dataset, knowledge: Knowledge | None) -> None:
+def fit_student(
+    run: Run, student: Student, dataset: Dataset, training: Examples, knowledge: Knowledge | None
+) -> RunResult:
+    """Train a student as the configuration of its run says, and leave the best weights in the run.
+
+    Args:
+        run: begun here, if it is not yet.
+        student: with first weights, or those of an earlier run.
+        dataset: gives the validation examples, and what counts as popular or seen.
+        training: examples to learn from.
+        knowledge: of the teacher; None for a plain student.
+
+    Raises:
+        UserError: the settings ask for what is not possible, or training diverged.
+    """
     settings = run.config.settings
     popularity = _popularity(dataset, settings)
-    training = dataset.training_examples(settings.train_on)
     rows = np.full(len(training), -1, np.int64) if knowledge is None else align(knowledge, dataset, training)
     try:
         loss = build_loss(settings.loss, popularity=popularity)
@@ -213,7 +228,6 @@ def _fit(run: Run, dataset: Dataset, knowledge: Knowledge | None) -> None:
     distillers = _distillers(
         settings, knowledge, rows=rows, training=training, popularity=popularity, loss=loss, seed=run.config.seed
     )
-    student = _student(run, dataset, item_vectors(settings, knowledge))
     run.begin()  # not before: what was asked for may not be possible
     result = fit(
         student=student,
@@ -233,15 +247,16 @@ def _fit(run: Run, dataset: Dataset, knowledge: Knowledge | None) -> None:
         validation=result.best_validation,
         labelled=int((rows >= 0).sum()),
     )
-    run.write_result(RunResult(fit=summary))
+    return RunResult(fit=summary)
 
 
-def _student(run: Run, dataset: Dataset, vectors: Tensor | None) -> Student:
+def build(run: Run, dataset: Dataset, knowledge: Knowledge | None) -> Student:
+    """Build the student of a run for the catalogue of a dataset, with first weights."""
     return build_student(
         run.config.settings.student,
         num_items=dataset.num_items,
         history=dataset.manifest.history,
-        item_vectors=vectors,
+        item_vectors=item_vectors(run.config.settings, knowledge),
         generator=torch_generator(run.config.seed, "student"),
         seen=_popularity(dataset, run.config.settings) > 0,
     )

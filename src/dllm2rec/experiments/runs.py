@@ -49,6 +49,7 @@ class RunConfig(Strict):
         settings: resolved; student and loss are as the method made them.
         dataset: that it was trained on.
         knowledge: that taught it.
+        continues: the run that an update went on from; its hash is that run's.
         software: versions.
     """
 
@@ -60,6 +61,7 @@ class RunConfig(Strict):
     settings: CellSettings
     dataset: Source
     knowledge: Source | None
+    continues: Source | None = None
     software: dict[str, str]
 
     @property
@@ -173,7 +175,8 @@ class Run:
 
     def find(self, source: Source) -> Path:
         """Return where a source is now: where it lay, or where it is if it was moved together with the run."""
-        together = (parent / source.path.name for parent in self.path.resolve().parents[:3])
+        path = self.path.resolve()
+        together = (folder / source.path.name for folder in (path, *path.parents[:3]))
         return next((path for path in (source.path, *together) if path.is_dir()), source.path)
 
     def has_ranks(self, split: Split) -> bool:
@@ -197,7 +200,14 @@ class Run:
 
 
 def make_config(
-    *, student: str, method: str, seed: int, settings: CellSettings, dataset: Source, knowledge: Source | None
+    *,
+    student: str,
+    method: str,
+    seed: int,
+    settings: CellSettings,
+    dataset: Source,
+    knowledge: Source | None,
+    continues: Source | None = None,
 ) -> RunConfig:
     """Fill in the hash and the versions."""
     config = RunConfig(
@@ -208,6 +218,7 @@ def make_config(
         settings=settings,
         dataset=dataset,
         knowledge=knowledge,
+        continues=continues,
         software=software(),
     )
     return config.model_copy(update={"hash": hash_json(identity(config))})
@@ -215,7 +226,9 @@ def make_config(
 
 def identity(config: RunConfig) -> dict[str, Any]:
     """Return what the weights depend on."""
+    continued = {} if config.continues is None else {"continues": config.continues.hash}
     return {
+        **continued,
         "seed": config.seed,
         "dataset": config.dataset.hash,
         "knowledge": config.knowledge.hash if config.knowledge else None,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dllm2rec.core.errors import UserError
-from dllm2rec.core.files import write_json
+from dllm2rec.core.files import read_json, write_json
 from dllm2rec.data import Dataset, Examples
 from dllm2rec.experiments.labelling import DONE, finished, request
 from dllm2rec.experiments.settings import validate
@@ -21,8 +21,8 @@ from dllm2rec.experiments.teacher_settings import (
 )
 from dllm2rec.knowledge.align import require_same_dataset
 from dllm2rec.knowledge.store import Knowledge
-from dllm2rec.teachers.bigrec import teach_bigrec
-from dllm2rec.teachers.encoder import encode_titles, teach_encoder
+from dllm2rec.teachers.bigrec import take_over, teach_bigrec
+from dllm2rec.teachers.encoder import encode_texts, encode_titles, teach_encoder
 from dllm2rec.teachers.reference_teacher import label_with_reference
 from dllm2rec.teachers.references import ItemKNNSettings, PopularitySettings
 
@@ -44,6 +44,35 @@ def teach(dataset: Dataset, settings: TeacherSettings, *, out: Path) -> Knowledg
     knowledge = finished(out, asked)
     if knowledge is None:
         knowledge = _teach(dataset, settings, out)
+        write_json(out / DONE, asked)
+    return knowledge
+
+
+def teach_only_new(dataset: Dataset, known: Knowledge, *, out: Path) -> Knowledge:
+    """Let the teacher of a dataset label what an extension of that dataset adds; what it said before is taken over.
+
+    A language model is not tuned again: it labels and reads titles as it did.
+
+    Args:
+        dataset: an extension (see `extend`) of the dataset that ``known`` was made of.
+        known: from `teach`.
+        out: the knowledge directory of ``dataset``; interrupted, it goes on.
+
+    Raises:
+        UserError: ``known`` is of no dataset that ``dataset`` extends, or does not say who taught it.
+    """
+    if known.manifest.dataset_hash not in dataset.manifest.extends:
+        raise UserError(
+            f"{known.path}: knowledge of another dataset (content hash {known.manifest.dataset_hash}) than those that "
+            f"{dataset.path} goes on from ({', '.join(dataset.manifest.extends) or 'none'})"
+        )
+    if not (known.path / DONE).is_file():
+        raise UserError(f"{known.path}: does not say who taught it (no {DONE}); make it with `dllm2rec teach`")
+    settings = resolve_teacher(read_json(known.path / DONE)["teacher"])
+    asked = request(dataset, settings.model_dump(mode="json"))
+    knowledge = finished(out, asked)
+    if knowledge is None:
+        knowledge = _teach_only_new(dataset, settings, known, out)
         write_json(out / DONE, asked)
     return knowledge
 
@@ -82,6 +111,45 @@ def _teach(dataset: Dataset, settings: TeacherSettings, out: Path) -> Knowledge:
                 folds=settings.folds,
                 depth=settings.depth,
             )
+
+
+def _teach_only_new(dataset: Dataset, settings: TeacherSettings, known: Knowledge, out: Path) -> Knowledge:
+    match settings:
+        case BigRecTeacher():
+            take_over(known, dataset, out=out)
+            return _teach(dataset, settings, out)
+        case EncoderTeacher():
+            return teach_encoder(
+                dataset, out=out, model=settings.model, batch_size=settings.batch_size, known=known.item_vectors
+            )
+        case ReferenceTeacher():
+            vectors = None
+            if known.item_vectors is not None:
+                vectors = _grown(dataset, settings, known.item_vectors)
+            return label_with_reference(
+                dataset,
+                settings.reference,
+                examples=_chosen(dataset, settings),
+                out=out,
+                item_vectors=vectors,
+                train_on=settings.train_on,
+                folds=settings.folds,
+                depth=settings.depth,
+                known=known.labels,
+            )
+
+
+def _grown(dataset: Dataset, settings: ReferenceTeacher, known: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Add the text vectors of the new items."""
+    titles = dataset.titles[len(known) :]
+    if not titles:
+        return known
+    if settings.vectors is not None:
+        raise UserError(
+            f"{settings.vectors}: has no vectors of the {len(titles):,} new items; teach with --model instead of "
+            "--vectors to have them made"
+        )
+    return np.concatenate([known, encode_texts(titles, model=settings.model)])
 
 
 def _chosen(dataset: Dataset, settings: ReferenceTeacher) -> Examples:

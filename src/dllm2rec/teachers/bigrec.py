@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, PositiveInt
 
 from dllm2rec.core.errors import UserError
-from dllm2rec.core.files import hash_json, read_json, write_json
+from dllm2rec.core.files import atomic_path, hash_json, read_json, write_json
 from dllm2rec.core.progress import Advance, progress_bar
 from dllm2rec.data import Dataset, Examples
 from dllm2rec.data.splits import Split
@@ -92,13 +92,7 @@ def teach_bigrec(
     }
     model = load_llm(llm, revision=revision)
     wanted = _manifest(dataset, model, settings, seed)
-    prompts = Prompts(
-        model.tokenizer,
-        dataset.titles,
-        max_titles=settings.max_titles,
-        title_tokens=settings.title_tokens,
-        prompt_tokens=settings.prompt_tokens,
-    )
+    prompts = _prompts(model, dataset, settings)
     known = read_manifest(out) if (out / MARKER).exists() else None
     if known is not None:  # refuse other knowledge before any work
         known = wanted.model_copy(update={"distance_scale": known.distance_scale})
@@ -113,6 +107,39 @@ def teach_bigrec(
     labeller = Labeller(model, dataset, prompts, vectors, settings)
     _label_all(writer, labeller, selection, settings.shard_size)
     return Knowledge.load(out)
+
+
+def take_over(known: Knowledge, dataset: Dataset, *, out: Path) -> None:
+    """Begin knowledge of an extended dataset with what a tuned language model said of the old one.
+
+    `teach_bigrec` then tunes nothing and labels what is new. Nothing happens where ``out`` has begun.
+
+    Args:
+        known: of a dataset whose items are the first of ``dataset``.
+        dataset: the extension.
+        out: knowledge directory of ``dataset``.
+
+    Raises:
+        UserError: the language model can't be had any more, or ``out`` holds something else.
+    """
+    if (out / MARKER).exists():
+        return
+    manifest = known.manifest
+    vectors = known.item_vectors
+    assert vectors is not None  # noqa: S101 - BIGRec always gives them
+    settings = BigRecSettings.model_validate(manifest.settings)
+    llm = load_llm(manifest.model, revision=manifest.revision)
+    if (known.path / ADAPTER).exists():
+        llm = tune(llm, train=[], validation=[], settings=settings.tuning, work=known.path, seed=manifest.seed)
+    prompts = _prompts(llm, dataset, settings)
+    new = text_states(llm, [prompts.grounded(title) for title in prompts.titles[len(vectors) :]])
+    with atomic_path(out) as target:
+        manifest = manifest.model_copy(update={"dataset_hash": dataset.content_hash, "num_items": dataset.num_items})
+        writer = KnowledgeWriter(target, manifest)
+        writer.write_item_vectors(np.concatenate([vectors, new.reshape(-1, vectors.shape[1])]))
+        writer.append(known.labels)
+        if (known.path / ADAPTER).exists():
+            shutil.copytree(known.path / ADAPTER, target / ADAPTER)
 
 
 def select(examples: Examples, limit: int | None, *, seed: int, split: str, purpose: str = "labels") -> Examples:
@@ -184,6 +211,16 @@ class Labeller:
         )
         ids = examples.example_id.tolist()
         return labels, [identity for identity, one in zip(ids, written, strict=True) if not one.finished]
+
+
+def _prompts(model: LanguageModel, dataset: Dataset, settings: BigRecSettings) -> Prompts:
+    return Prompts(
+        model.tokenizer,
+        dataset.titles,
+        max_titles=settings.max_titles,
+        title_tokens=settings.title_tokens,
+        prompt_tokens=settings.prompt_tokens,
+    )
 
 
 def _manifest(dataset: Dataset, model: LanguageModel, settings: BigRecSettings, seed: int) -> KnowledgeManifest:

@@ -103,7 +103,14 @@ class Encoder:
         return vectors
 
 
-def teach_encoder(dataset: Dataset, *, out: Path, model: str = "minilm", batch_size: int = 64) -> Knowledge:
+def teach_encoder(
+    dataset: Dataset,
+    *,
+    out: Path,
+    model: str = "minilm",
+    batch_size: int = 64,
+    known: NDArray[np.float32] | None = None,
+) -> Knowledge:
     """Write the vectors of all titles as knowledge of depth 0.
 
     Args:
@@ -111,6 +118,7 @@ def teach_encoder(dataset: Dataset, *, out: Path, model: str = "minilm", batch_s
         out: directory of the knowledge; when it is complete already, nothing is computed.
         model: a short name of `PACKAGED`, a directory, or a name on the Hugging Face hub.
         batch_size: titles at a time.
+        known: `[v, D_t]`, the vectors of the first ``v`` items where they are there already.
 
     Raises:
         UserError: the model cannot be found or loaded, or ``out`` holds something else.
@@ -131,7 +139,9 @@ def teach_encoder(dataset: Dataset, *, out: Path, model: str = "minilm", batch_s
     )
     writer = KnowledgeWriter(out, manifest)
     if not writer.has_item_vectors():
-        writer.write_item_vectors(encoder.encode(dataset.titles, batch_size=batch_size))
+        known = np.empty((0, encoder.size), np.float32) if known is None else known
+        new = encoder.encode(dataset.titles[len(known) :], batch_size=batch_size)
+        writer.write_item_vectors(np.concatenate([known, new]))
     return Knowledge.load(out)
 
 

@@ -34,6 +34,7 @@ def label_with_reference(
     folds: int = 1,
     depth: int = 100,
     batch_size: int = 1024,
+    known: Labels | None = None,
 ) -> Knowledge:
     """Let a reference be the teacher: its best items are the list, and its negated scores the distances.
 
@@ -51,6 +52,7 @@ def label_with_reference(
         folds: how many; 1 labels everything by one reference that was fitted to all.
         depth: items listed, K; the whole catalogue where it is smaller.
         batch_size: examples a shard.
+        known: labels that are taken over, so that only what they leave is labelled.
 
     Raises:
         UserError: item vectors are needed, or ``out`` holds something else.
@@ -74,6 +76,8 @@ def label_with_reference(
     writer = KnowledgeWriter(out, manifest)
     if used is not None and not writer.has_item_vectors():
         writer.write_item_vectors(used)
+    if known is not None and not len(writer.labelled_ids()):
+        writer.append(known)
     waiting = examples.take(~np.isin(examples.example_id, writer.labelled_ids()))
     fold = _folds(dataset, waiting, len(sequences), train_on=train_on, folds=folds)
     with progress_bar(f"labelling ({settings.kind})", len(examples), completed=len(examples) - len(waiting)) as advance:

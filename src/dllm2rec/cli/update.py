@@ -1,0 +1,67 @@
+"""`dllm2rec update`: a trained student goes on with newer events."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dllm2rec.cli.options import Json, Out, Set, show, words_to_stderr
+
+
+def update(
+    *,
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Directory made by `dllm2rec train` or `update`.")],
+    interactions: Annotated[Path, typer.Option(metavar="FILE", help="Events newer than those that the run knows.")],
+    out: Out,
+    items: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Ids and titles of new items; known ids are passed over.")
+    ] = None,
+    knowledge: Annotated[
+        Path | None,
+        typer.Option(metavar="KNOWLEDGE", help="Of the extended dataset, where it was taught elsewhere."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Keep the new student even if it is worse.")] = False,
+    settings: Set = None,
+    json: Json = False,
+) -> None:
+    """Continue training on newer events, with replay; a student that is worse for it is refused.
+
+    Settings: replay, epochs, slower, patience.
+
+    Example: dllm2rec update work/run --interactions new.csv --out work/run-2
+    """
+    from dllm2rec.experiments.runs import Run
+    from dllm2rec.experiments.updating import read_settings
+    from dllm2rec.experiments.updating import update as go_on
+    from dllm2rec.experiments.verdict import figure, p_text
+    from dllm2rec.knowledge.store import Knowledge
+
+    with words_to_stderr():
+        done = go_on(
+            Run.load(run),
+            interactions,
+            out=out,
+            items=items,
+            knowledge=None if knowledge is None else Knowledge.load(knowledge),
+            settings=read_settings(settings or []),
+            force=force,
+        )
+    old, new = done.old["NDCG@20"], done.new["NDCG@20"]
+    show(
+        {
+            "run": str(out),
+            "hash": done.run.config.hash,
+            "new_events": done.new_events,
+            "new_items": done.new_items,
+            "learned": done.learned,
+            "replayed": done.replayed,
+            "old": done.old,
+            "new": done.new,
+            "p_value": done.p_value,
+        },
+        f"{done.new_events:,} new events and {done.new_items:,} new items; learned from {done.learned:,} examples that "
+        f"are new and {done.replayed:,} that are not",
+        f"on the newest events: NDCG@20 {figure(new)}, the old student {figure(old)} ({p_text(done.p_value)})",
+        f"run in {out}; a bundle of it: dllm2rec export {out} --out BUNDLE",
+        as_json=json,
+    )

@@ -1,0 +1,269 @@
+"""Verb `update`: a trained student goes on with newer events, and stays only if it is no worse for it."""
+
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field, NonNegativeFloat
+
+from dllm2rec.core.errors import UserError
+from dllm2rec.core.files import hash_file, read_json, require_fresh_directory, write_json
+from dllm2rec.core.seeding import numpy_generator
+from dllm2rec.data import Columns, Dataset, Examples, extend
+from dllm2rec.evaluation.metrics import ndcg, summary
+from dllm2rec.evaluation.ranks import rank_targets
+from dllm2rec.evaluation.significance import paired_permutation_test
+from dllm2rec.experiments.config import CellSettings, stated
+from dllm2rec.experiments.dataset_settings import Strict
+from dllm2rec.experiments.evaluating import dataset_of, evaluate, score_with
+from dllm2rec.experiments.running import build, fit_student, item_vectors, knowledge_of, knowledge_source, rebuild
+from dllm2rec.experiments.runs import Run, RunResult, Source, make_config
+from dllm2rec.experiments.settings import override, validate
+from dllm2rec.knowledge.align import require_same_dataset
+from dllm2rec.knowledge.store import Knowledge
+from dllm2rec.students.base import Student
+from dllm2rec.students.growth import grow
+
+MARKER = "update.json"
+OUTCOME = "outcome.json"
+DATASET = "dataset"
+KNOWLEDGE = "knowledge"
+METRIC = "NDCG@20"
+
+
+class UpdateSettings(Strict):
+    """How a student goes on.
+
+    Attributes:
+        replay: examples that the old run learned from which are learned again, for each new one.
+        epochs: most passes over new and replayed examples.
+        slower: the peak learning rate, as a share of the old run's.
+        patience: epochs without a better validation NDCG@20 after which training ends.
+    """
+
+    replay: NonNegativeFloat = 1.0
+    epochs: int = Field(default=4, ge=1)
+    slower: float = Field(default=0.5, gt=0, le=1)
+    patience: int = Field(default=2, ge=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Material:
+    """What a student learns from."""
+
+    dataset: Dataset
+    knowledge: Knowledge | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Update:
+    """What an update gave.
+
+    Attributes:
+        run: the new run directory, which holds its dataset and knowledge.
+        new_events: that joined the log.
+        new_items: that joined the catalogue.
+        learned: examples that training had not seen before.
+        replayed: examples that it had.
+        old: metrics of the old student on the newest tenth of the new events, new items by their text alone.
+        new: metrics of the new one.
+        p_value: of the difference in NDCG@20, paired permutation test.
+    """
+
+    run: Run
+    new_events: int
+    new_items: int
+    learned: int
+    replayed: int
+    old: dict[str, float]
+    new: dict[str, float]
+    p_value: float
+
+
+def update(
+    run: Run,
+    interactions: Path,
+    *,
+    out: Path,
+    items: Path | None = None,
+    knowledge: Knowledge | None = None,
+    settings: UpdateSettings | None = None,
+    force: bool = False,
+    columns: Columns | None = None,
+) -> Update:
+    """Continue training on newer events; a student that is worse for it than the old one is refused.
+
+    The new run has a dataset of its own (see `extend`) and, where a teacher takes part, knowledge of its own: the old
+    labels, and labels for what is new. Interrupted and started again, it goes on.
+
+    Args:
+        run: finished.
+        interactions: events that are newer than those of the run's dataset.
+        out: the new run directory.
+        items: ids and titles of items that are new.
+        knowledge: of the extended dataset, where it was taught elsewhere (see `teach_only_new`).
+        settings: see there.
+        force: keep the new student even if it is worse.
+        columns: names of columns that are not well known.
+
+    Raises:
+        UserError: an input is at fault, something else is at ``out``, or the new student is worse; then what was made
+            stays, unfinished, and the same with ``force`` finishes it.
+    """
+    run.finished()
+    settings, columns = settings or UpdateSettings(), columns or Columns()
+    _begin(out, run, interactions, items, settings)
+    before = _Material(dataset=dataset_of(run), knowledge=knowledge_of(run))
+    dataset = extend(before.dataset, interactions, items, out=out / DATASET, columns=columns)
+    after = _Material(dataset=dataset, knowledge=_teach(dataset, before.knowledge, knowledge, out))
+    updated = _plan(run, after, out, settings)
+    training, learned = _training(run, before.dataset, dataset, settings)
+    result = updated.result or _fit(updated, run, before, after, training)
+    outcome = _judge(updated, result, after, grown(run, dataset, after.knowledge), force=force)
+    return Update(
+        run=updated,
+        new_events=dataset.manifest.num_interactions - before.dataset.manifest.num_interactions,
+        new_items=dataset.num_items - before.dataset.num_items,
+        learned=learned,
+        replayed=len(training) - learned,
+        **outcome,
+    )
+
+
+def grown(run: Run, dataset: Dataset, knowledge: Knowledge | None) -> Student:
+    """Return the student of a run with the larger catalogue of an extended dataset, untrained on what is new.
+
+    Args:
+        run: finished.
+        dataset: an extension of the run's dataset.
+        knowledge: of ``dataset``, where the run learned from a teacher.
+
+    Raises:
+        UserError: the dataset or the knowledge of the run is gone.
+    """
+    before = _Material(dataset=dataset_of(run), knowledge=knowledge_of(run))
+    after = _Material(dataset=dataset, knowledge=knowledge)
+    return _grow(build(run, dataset, knowledge), run, before, after)
+
+
+def read_settings(values: Iterable[str]) -> UpdateSettings:
+    """Check settings that were given as ``name=value``.
+
+    Raises:
+        UserError: a name or a value is wrong.
+    """
+    return validate(UpdateSettings, override({}, values))
+
+
+def _begin(out: Path, run: Run, interactions: Path, items: Path | None, settings: UpdateSettings) -> None:
+    """Write down what is asked for; refuse a directory where something else was asked for."""
+    for file in (interactions, *([] if items is None else [items])):
+        if not file.is_file():
+            raise UserError(f"{file}: no such file")
+    require_fresh_directory(out, marker=MARKER)
+    asked: dict[str, Any] = {
+        "run": run.config.hash,
+        "interactions": hash_file(interactions),
+        "items": None if items is None else hash_file(items),
+        "settings": settings.model_dump(mode="json"),
+    }
+    if not (out / MARKER).exists():
+        write_json(out / MARKER, asked)
+        return
+    there = read_json(out / MARKER)
+    different = [name for name, value in asked.items() if there.get(name) != value]
+    if different:
+        raise UserError(
+            f"{out}: holds another update (other {', '.join(different)}); choose another --out or remove it"
+        )
+
+
+def _teach(dataset: Dataset, old: Knowledge | None, given: Knowledge | None, out: Path) -> Knowledge | None:
+    if old is None:
+        return None
+    if given is not None:
+        require_same_dataset(given, dataset)
+        if not (out / KNOWLEDGE).exists():
+            shutil.copytree(given.path, out / KNOWLEDGE)
+        return Knowledge.load(out / KNOWLEDGE)
+    from dllm2rec.experiments.teaching import teach_only_new  # noqa: PLC0415 - seconds, and another extra
+
+    return teach_only_new(dataset, old, out=out / KNOWLEDGE)
+
+
+def _plan(run: Run, after: _Material, out: Path, settings: UpdateSettings) -> Run:
+    """Describe the new run: the old one's settings, but for how long and how fast."""
+    cell, dataset, knowledge = run.config.settings, after.dataset, after.knowledge
+    training = cell.training
+    values = stated(cell)
+    values["training"] = {
+        **stated(training),
+        "epochs": settings.epochs,
+        "learning_rate": training.learning_rate * settings.slower,
+        "patience": settings.patience,
+    }
+    config = make_config(
+        student=run.config.student,
+        method=run.config.method,
+        seed=run.config.seed,
+        settings=CellSettings.model_validate(values),
+        dataset=Source(path=dataset.path.resolve(), hash=dataset.content_hash, name=dataset.manifest.name),
+        knowledge=None if knowledge is None else knowledge_source(knowledge),
+        continues=Source(path=run.path.resolve(), hash=run.config.hash, name=run.config.label),
+    )
+    return Run(out, config)
+
+
+def _fit(updated: Run, run: Run, before: _Material, after: _Material, training: Examples) -> RunResult:
+    student = _grow(build(updated, after.dataset, after.knowledge), run, before, after)
+    return fit_student(updated, student, after.dataset, training, after.knowledge)
+
+
+def _grow(student: Student, run: Run, before: _Material, after: _Material) -> Student:
+    cell = run.config.settings
+    grow(
+        student,
+        rebuild(run, before.dataset, before.knowledge),
+        scaling=cell.student.vector_scaling,
+        item_vectors=item_vectors(cell, after.knowledge),
+        trained_vectors=item_vectors(cell, before.knowledge),
+    )
+    return student.eval()
+
+
+def _training(run: Run, before: Dataset, dataset: Dataset, settings: UpdateSettings) -> tuple[Examples, int]:
+    """Choose what is learned: all that the old run did not learn from, and some of what it did."""
+    train_on = run.config.settings.train_on
+    available = dataset.training_examples(train_on)
+    known = np.isin(available.example_id, before.training_examples(train_on).example_id)
+    new, old = np.flatnonzero(~known), np.flatnonzero(known)
+    if not len(new):
+        raise UserError(f"{dataset.path}: nothing new to learn from: the new events are all held out; collect more")
+    count = min(len(old), round(settings.replay * len(new)))
+    replayed = numpy_generator(run.config.seed, "replay").choice(old, size=count, replace=False)
+    return available.take(np.sort(np.concatenate([new, replayed]))), len(new)
+
+
+def _judge(updated: Run, result: RunResult, after: _Material, old: Student, *, force: bool) -> dict[str, Any]:
+    """Compare both students on the newest events; writes the result if the new one stays."""
+    test = after.dataset.examples("test")
+    student = rebuild(updated, after.dataset, after.knowledge)
+    ranks = [rank_targets(score_with(one), test).rank for one in (old, student)]
+    was, now = (summary(rank, ks=(20,)) for rank in ranks)
+    p_value = paired_permutation_test(
+        ndcg(ranks[1], 20), ndcg(ranks[0], 20), generator=numpy_generator(updated.config.seed, "update")
+    )
+    outcome: dict[str, Any] = {"old": was, "new": now, "p_value": p_value}
+    write_json(updated.path / OUTCOME, {**outcome, "examples": len(test), "forced": force})
+    if now[METRIC] < was[METRIC] and not force:
+        raise UserError(
+            f"{updated.path}: refused, for the updated student is worse on the newest {len(test):,} events: {METRIC} "
+            f"{now[METRIC]:.4f}, the old one {was[METRIC]:.4f} (p = {p_value:.3f}); keep the old one, try other "
+            "--set, or take it with --force"
+        )
+    updated.write_result(result)
+    evaluate(updated, dataset=after.dataset, knowledge=after.knowledge)
+    return outcome
