@@ -1,6 +1,6 @@
 """What keeps a student fresh as time rolls on: nothing, new items alone, an update, or training anew.
 
-A student is trained on the first 80% of the events. Then four slices of 5% each come in. On every slice, before anything
+A student is trained on the first 80% of the events. Then four slices of 5% each come in. On every slice, before any
 of it is learned, four students are asked for each event (the history is all that the user did before, the catalogue all
 items that were sold until the end of the slice):
 

@@ -1,0 +1,145 @@
+"""`dllm2rec update` and `teach --only-new`: a shop goes on, and so does its student."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli_helpers import EVENTS, ITEMS, USERS, call, item_titles, refused, write_log
+
+from dllm2rec.data import Dataset, extend
+from dllm2rec.knowledge import Knowledge
+
+LATER = 1_000_000 + 1000 * EVENTS
+
+
+def later_rows(start: int = LATER, items: int = ITEMS + 2) -> list[tuple[str, int, int]]:
+    """The walk around the circle goes on, with two items more."""
+    rng = np.random.default_rng(start)
+    rows = []
+    for user in range(USERS + 3):
+        item = int(rng.integers(items))
+        for event in range(5):
+            item = (item + 1) % items
+            rows.append((f"u{user}", item, start + 1000 * event + user))
+    return rows
+
+
+@pytest.fixture(scope="module")
+def more(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    items = list(enumerate([*item_titles(), "Title 30 of the blue things", "Title 31 of the red things"]))
+    return write_log(tmp_path_factory.mktemp("more"), list(later_rows()), items)
+
+
+@pytest.fixture(scope="module")
+def updated(runs: dict[str, Path], more: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("updated") / "run-2"
+    outcome = call("update", runs["distilled"], *more, "--out", out, "--force", "--json")
+    assert outcome.code == 0, outcome.err
+    assert outcome.json["new_items"] == 2
+    assert outcome.json["new_events"] == 5 * (USERS + 3)
+    assert outcome.json["learned"] > 0
+    assert outcome.json["replayed"] > 0
+    return out
+
+
+def test_an_updated_run_is_a_run(updated: Path, tmp_path: Path) -> None:
+    assert call("evaluate", updated).code == 0
+    assert call("export", updated, "--out", tmp_path / "bundle").code == 0
+    answer = call("recommend", tmp_path / "bundle", "--history", "3,30", "--json")
+    assert answer.code == 0, answer.err
+    config = json.loads((updated / "config.json").read_text())
+    assert config["continues"]["name"].startswith("transformer")
+
+
+def test_only_what_is_new_is_labelled(updated: Path, taught: Path, dataset: Path) -> None:
+    old, new = Knowledge.load(taught), Knowledge.load(updated / "knowledge")
+    assert old.item_vectors is not None
+    assert new.item_vectors is not None
+    np.testing.assert_array_equal(new.item_vectors[:ITEMS], old.item_vectors)
+    assert len(new.item_vectors) == ITEMS + 2
+    rows = np.searchsorted(new.labels.example_id, old.labels.example_id)
+    np.testing.assert_array_equal(new.labels.example_id[rows], old.labels.example_id)
+    np.testing.assert_array_equal(new.labels.ranked_items[rows], old.labels.ranked_items)
+    fresh = np.setdiff1d(new.labels.example_id, old.labels.example_id)
+    assert len(fresh)
+    train = Dataset.load(updated / "dataset").examples("train")
+    assert np.isin(train.example_id, new.labels.example_id).all()
+
+
+def test_started_again_it_says_the_same(updated: Path, runs: dict[str, Path], more: list[str]) -> None:
+    before = {file: file.stat().st_mtime_ns for file in updated.rglob("*.safetensors")}
+    outcome = call("update", runs["distilled"], *more, "--out", updated, "--force")
+    assert outcome.code == 0, outcome.err
+    assert {file: file.stat().st_mtime_ns for file in updated.rglob("*.safetensors")} == before
+
+
+def test_a_run_goes_on_twice(updated: Path, tmp_path: Path) -> None:
+    files = write_log(tmp_path, list(later_rows(LATER + 10_000)))[:2]
+    outcome = call("update", updated, *files, "--out", tmp_path / "run-3", "--force", "--json")
+    assert outcome.code == 0, outcome.err
+    assert outcome.json["new_items"] == 0
+
+
+def test_a_plain_run_needs_no_teacher(runs: dict[str, Path], more: list[str], tmp_path: Path) -> None:
+    outcome = call("update", runs["plain"], *more, "--out", tmp_path / "run-2", "--force")
+    assert outcome.code == 0, outcome.err
+    assert not (tmp_path / "run-2" / "knowledge").exists()
+
+
+def test_a_worse_student_is_refused_and_force_takes_it(
+    runs: dict[str, Path], more: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import dllm2rec.experiments.updating as module
+
+    real = module.summary
+    values = iter([0.5, 0.4] * 2)  # the old student first
+
+    def worse(*arguments: object, **options: object) -> dict[str, float]:
+        return {**real(*arguments, **options), "NDCG@20": next(values)}  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "summary", worse)
+    command = ["update", runs["plain"], *more, "--out", tmp_path / "run-2"]
+    refused(call(*command), "worse", "0.4000", "0.5000", "--force")
+    refused(call("evaluate", tmp_path / "run-2"), "training has not ended")
+    assert call(*command, "--force").code == 0
+    assert call("evaluate", tmp_path / "run-2").code == 0
+
+
+def test_knowledge_taught_elsewhere(
+    dataset: Path, taught: Path, runs: dict[str, Path], more: list[str], tmp_path: Path
+) -> None:
+    _, log, _, items = more
+    extended = extend(Dataset.load(dataset), Path(log), Path(items), out=tmp_path / "extended")
+    outcome = call("teach", extended.path, "--only-new", taught, "--out", tmp_path / "knowledge")
+    assert outcome.code == 0, outcome.err
+    command = ["update", runs["distilled"], *more, "--force"]
+    outcome = call(*command, "--knowledge", tmp_path / "knowledge", "--out", tmp_path / "run-2")
+    assert outcome.code == 0, outcome.err
+    refused(call(*command, "--knowledge", taught, "--out", tmp_path / "run-3"), "knowledge of another dataset")
+    refused(
+        call("teach", dataset, "--only-new", tmp_path / "knowledge", "--out", tmp_path / "k"),
+        "knowledge of another dataset",
+        "goes on from (none)",
+    )
+
+
+def test_what_is_refused(runs: dict[str, Path], more: list[str], tmp_path: Path) -> None:
+    run, out = runs["plain"], ["--out", tmp_path / "run-2"]
+    refused(call("update", run, "--interactions", tmp_path / "none.csv", *out), "none.csv: no such file")
+    assert not (tmp_path / "run-2").exists()
+    refused(call("update", run, *more, *out, "--set", "replai=2"), "replai", "replay")
+    refused(call("update", tmp_path, *more, *out), "not a run directory")
+    old = write_log(tmp_path / "old", list(later_rows(1000)))
+    refused(call("update", run, *old, "--out", tmp_path / "run-4"), "row 1", "older than the newest event")
+    refused(call("update", run, more[0], more[1], "--out", tmp_path / "run-5"), "is not in")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "file").write_text("mine")
+    refused(call("update", run, *more, "--out", tmp_path / "other"), "something else")
+
+
+def test_another_update_in_the_same_place_is_refused(
+    updated: Path, runs: dict[str, Path], more: list[str], tmp_path: Path
+) -> None:
+    outcome = call("update", runs["distilled"], *more, "--out", updated, "--set", "replay=0.5")
+    refused(outcome, "holds another update", "settings")

@@ -1,0 +1,127 @@
+"""A dataset goes on: what was there keeps its place, and what does not fit is refused."""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from dllm2rec.core.errors import UserError
+from dllm2rec.core.seeding import numpy_generator
+from dllm2rec.data import Dataset, LeaveOneOutSplit, PaperSplit, extend, prepare, read_log
+
+USERS, ITEMS = 30, 12
+
+
+def rows(start: int, events: int, items: int, users: range = range(USERS)) -> pl.DataFrame:
+    generator = numpy_generator(start, "extension")
+    drawn = [
+        {"user_id": user, "item_id": f"i{generator.integers(items)}", "timestamp": start + 100 * event + user}
+        for user in users
+        for event in range(events)
+    ]
+    return pl.DataFrame(drawn)
+
+
+def catalogue(items: int) -> pl.DataFrame:
+    return pl.DataFrame({"item_id": [f"i{n}" for n in range(items)], "title": [f"thing {n}" for n in range(items)]})
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Dataset:
+    rows(1000, 8, ITEMS).write_csv(tmp_path / "log.csv")
+    catalogue(ITEMS).write_csv(tmp_path / "items.csv")
+    return prepare(
+        read_log(tmp_path / "log.csv", tmp_path / "items.csv"), PaperSplit(history=4), tmp_path / "old", name="shop"
+    )
+
+
+def test_what_was_there_keeps_its_place_and_everything_old_is_for_training(old: Dataset, tmp_path: Path) -> None:
+    rows(5000, 5, ITEMS + 3, range(20, 40)).write_csv(tmp_path / "new.csv")
+    catalogue(ITEMS + 3).reverse().write_csv(tmp_path / "more.csv")  # known ids in it are passed over
+
+    new = extend(old, tmp_path / "new.csv", tmp_path / "more.csv", out=tmp_path / "extended")
+
+    assert new.items["item_id"][:ITEMS].to_list() == old.items["item_id"].to_list()
+    assert set(new.items["item_id"][ITEMS:]) == {"i12", "i13", "i14"}
+    assert new.items["index"].to_list() == list(range(ITEMS + 3))
+    users = [pl.read_parquet(data.path / "users.parquet")["user_id"] for data in (old, new)]
+    assert users[1][:USERS].to_list() == users[0].to_list()
+    assert new.manifest.extends == (old.content_hash,)
+    assert new.manifest.num_interactions == old.manifest.num_interactions + 100
+    assert new.manifest.history == 4
+    known = np.concatenate([old.examples(split).example_id for split in ("train", "validation", "test")])
+    assert np.isin(known, new.examples("train").example_id).all()
+    assert new.manifest.counts["test"] in (10, 11)  # cuts are rounded down
+    assert 5 <= new.manifest.counts["validation"] <= 10  # a new user's first event is no example
+    both = new.examples("train")
+    before = old.examples("test")
+    row = int(np.flatnonzero(both.example_id == before.example_id[0])[0])
+    assert both.target[row] == before.target[0]
+    np.testing.assert_array_equal(
+        np.where(both.history[row] == both.num_items, ITEMS, both.history[row]), before.history[0]
+    )
+    Dataset.load(new.path, verify=True)
+
+
+def test_it_goes_on_twice_and_the_same_again_is_left_alone(old: Dataset, tmp_path: Path) -> None:
+    rows(5000, 5, ITEMS).write_csv(tmp_path / "new.csv")
+    rows(9000, 5, ITEMS).write_csv(tmp_path / "newer.csv")
+
+    once = extend(old, tmp_path / "new.csv", out=tmp_path / "once")
+    twice = extend(once, tmp_path / "newer.csv", out=tmp_path / "twice")
+    again = extend(once, tmp_path / "newer.csv", out=tmp_path / "twice")
+
+    assert twice.manifest.extends == (old.content_hash, once.content_hash)
+    assert again.content_hash == twice.content_hash
+
+
+def test_ties_that_were_shuffled_stay_as_they_were(tmp_path: Path) -> None:
+    frame = rows(1000, 8, ITEMS).with_columns(timestamp=pl.lit(7))
+    frame.write_csv(tmp_path / "log.csv")
+    catalogue(ITEMS).write_csv(tmp_path / "items.csv")
+    log = read_log(tmp_path / "log.csv", tmp_path / "items.csv")
+    old = prepare(log, LeaveOneOutSplit(history=4, tie_shuffle_seed=3), tmp_path / "old", name="ties")
+    rows(5000, 5, ITEMS).write_csv(tmp_path / "new.csv")
+
+    new = extend(old, tmp_path / "new.csv", out=tmp_path / "new")
+
+    known = np.concatenate([old.examples(split).example_id for split in ("train", "validation", "test")])
+    assert np.isin(known, new.examples("train").example_id).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"timestamp": pl.lit(1500)}, r"row 1: time 1500 is older than the newest event known before \(1729\)"),
+        ({"item_id": pl.lit("i99")}, "i99"),
+        ({"timestamp": pl.lit(9000)}, "too few to hold a tenth out .* or are all at the same time"),
+    ],
+)
+def test_what_does_not_go_on_is_refused(change: dict[str, pl.Expr], words: str, old: Dataset, tmp_path: Path) -> None:
+    rows(5000, 5, ITEMS).with_columns(**change).write_csv(tmp_path / "new.csv")
+
+    with pytest.raises(UserError, match=words):
+        extend(old, tmp_path / "new.csv", out=tmp_path / "extended")
+
+    assert not (tmp_path / "extended").exists()
+
+
+@pytest.mark.parametrize(("line", "words"), [("i50,\n", "no title"), ("i50,a\ni50,b\n", "duplicate")])
+def test_wrong_new_items(line: str, words: str, old: Dataset, tmp_path: Path) -> None:
+    rows(5000, 5, ITEMS).write_csv(tmp_path / "new.csv")
+    (tmp_path / "more.csv").write_text("item_id,title\n" + line)
+
+    with pytest.raises(UserError, match=words):
+        extend(old, tmp_path / "new.csv", tmp_path / "more.csv", out=tmp_path / "extended")
+
+
+def test_an_id_of_another_type_than_those_known_is_refused(tmp_path: Path) -> None:
+    rows(1000, 8, ITEMS).write_parquet(tmp_path / "log.parquet")
+    catalogue(ITEMS).write_csv(tmp_path / "items.csv")
+    log = read_log(tmp_path / "log.parquet", tmp_path / "items.csv")
+    old = prepare(log, PaperSplit(history=4), tmp_path / "old", name="numbers")
+    rows(5000, 5, ITEMS).with_columns(user_id=pl.lit("kim")).write_csv(tmp_path / "new.csv")
+
+    with pytest.raises(UserError, match="row 1: user_id 'kim' is no number"):
+        extend(old, tmp_path / "new.csv", out=tmp_path / "extended")
