@@ -9,7 +9,8 @@ from safetensors.numpy import save_file
 from dllm2rec.core.files import hash_file
 from dllm2rec.core.seeding import torch_generator
 from dllm2rec.experiments.exporting import write_encoder
-from dllm2rec.serving.bundle import CARD, ENCODER, EXAMPLES, FILES, ITEMS, MARKER, TABLE, BundleManifest
+from dllm2rec.serving.bundle import CARD, ENCODER, EXAMPLES, FILES, ITEMS, MARKER, TABLE
+from dllm2rec.serving.manifest import BundleManifest
 from dllm2rec.serving.recommender import Recommender
 from dllm2rec.students.base import Student
 from dllm2rec.students.factory import build_student
@@ -43,5 +44,5 @@ def write_bundle(student: Student, path: Path, *, name: str = "random") -> Recom
         software={},
         files={file: hash_file(path / file) for file in FILES},
     )
-    (path / MARKER).write_text(manifest.model_dump_json())
+    (path / MARKER).write_text(manifest.to_json())
     return Recommender.load(path)

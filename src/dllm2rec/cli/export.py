@@ -1,7 +1,7 @@
 """`dllm2rec export`: a student becomes a bundle that serves without PyTorch, knowledge the original code's files."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -21,6 +21,16 @@ def export(
     knowledge: Annotated[
         Path | None, typer.Option(metavar="KNOWLEDGE", help="Where the knowledge is now, if it was moved.")
     ] = None,
+    precision: Annotated[
+        Literal["float32", "float16", "int8"],
+        typer.Option(help="Of the item vectors on disk; int8 also of the encoder's matrices."),
+    ] = "float32",
+    max_loss: Annotated[
+        float, typer.Option(metavar="SHARE", help="Most NDCG@20 that a smaller precision may lose, or it is refused.")
+    ] = 0.01,
+    index: Annotated[
+        bool, typer.Option("--index", help="Also an approximate index, for catalogues of millions (needs usearch).")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Export a student: folded item vectors, the encoder as ONNX, titles, a card; checked against PyTorch.
@@ -49,10 +59,22 @@ def export(
             out=out,
             dataset=opened,
             knowledge=None if knowledge is None else Knowledge.load(knowledge),
+            precision=precision,
+            index=index,
+            max_loss=max_loss,
         )
+    check = done.check
+    same = f"the same top 20 as PyTorch for {check.examples:,} histories"
+    if check.different:
+        same = (
+            f"on {check.examples:,} histories {check.overlap:.1%} of PyTorch's top 20 and NDCG@20 {check.ndcg:.4f} "
+            f"against {check.pytorch_ndcg:.4f}"
+        )
+    approximate = [] if done.recall is None else [f"the index finds {done.recall:.1%} of the exact top 20"]
     show(
-        {"bundle": str(out), "bytes": done.bytes, "checked": done.checked, "different": done.different},
-        f"bundle in {out}, {done.bytes / 1e6:.1f} MB; the same top 20 as PyTorch for {done.checked:,} histories",
+        {"bundle": str(out), "bytes": done.bytes, "checked": check.examples, **vars(check), "recall": done.recall},
+        f"bundle in {out}, {done.bytes / 1e6:.1f} MB; {same}",
+        *approximate,
         f"try it: dllm2rec recommend {out} --history ID,ID",
         as_json=json,
     )

@@ -17,6 +17,7 @@ from dllm2rec.core.files import explain_os_error
 _EXTRAS = {
     "train": ("optuna", "plotly", "polars", "scipy", "torch"),
     "serve": ("onnxruntime",),
+    "ann": ("usearch",),
     "http": ("fastapi", "httptools", "prometheus_client", "uvicorn"),
     "export": ("onnx",),
     "teach": ("accelerate", "datasets", "gguf", "peft", "sentencepiece", "transformers", "trl"),

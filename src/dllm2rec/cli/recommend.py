@@ -32,6 +32,9 @@ def recommend(
     only: Annotated[
         Path | None, typer.Option("--filter", metavar="FILE", help="Recommend only the ids in this file, one a line.")
     ] = None,
+    approximate: Annotated[
+        bool, typer.Option("--approximate", help="Search the bundle's approximate index (see export --index).")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Recommend what comes next: after a history, to a user of a log, or to all of them.
@@ -42,7 +45,7 @@ def recommend(
 
     if (history is None) == (interactions is None) or (interactions is not None) != ((user is None) != (out is None)):
         raise UserError("give --history, or --interactions with --user, or --interactions with --out")
-    recommender = Recommender.load(bundle)
+    recommender = Recommender.load(bundle, approximate=approximate)
     candidates = None if only is None else _ids(only, recommender)
     if interactions is not None and out is not None:
         _all(recommender, interactions, out=out, k=k, exclude_seen=exclude_seen, candidates=candidates, json=json)

@@ -2,10 +2,12 @@
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from dllm2rec.core.errors import UserError
@@ -13,7 +15,9 @@ from dllm2rec.core.files import atomic_path
 from dllm2rec.data.catalogue import read_catalogue
 from dllm2rec.data.columns import Columns
 from dllm2rec.experiments.exporting import write_manifest
-from dllm2rec.serving.bundle import ITEMS, TABLE, Bundle, Floats
+from dllm2rec.serving.approximate import write_index
+from dllm2rec.serving.bundle import INDEX, ITEMS, TABLE, Bundle, Floats
+from dllm2rec.serving.packing import pack, unpack
 from dllm2rec.serving.text import TextProjection
 from dllm2rec.teachers.encoder import encode_texts
 
@@ -76,15 +80,17 @@ def add_items(
         catalogue = [*zip(bundle.ids, bundle.titles, strict=True), *zip(ids, titles, strict=True)]
         (target / ITEMS).write_text(json.dumps(catalogue, ensure_ascii=False), encoding="utf-8")
         table = load_file(target / TABLE)
-        new = {"input": projection(found)}
+        new = pack(projection(found), "input", bundle.manifest.precision)
         extended = {name: _extended(old, new.get(name), len(ids)) for name, old in table.items()}
         save_file(extended, target / TABLE)
-        write_manifest(target, bundle.manifest.model_copy(update={"num_items": len(catalogue)}))
+        if bundle.has_index:
+            write_index(target / INDEX, unpack(extended, "input"), extended.get("bias"))
+        write_manifest(target, replace(bundle.manifest, num_items=len(catalogue)))
     return Added(path=out, new=len(ids), items=len(catalogue))
 
 
-def _extended(old: Floats, new: Floats | None, count: int) -> Floats:
-    more = np.zeros((count, *old.shape[1:]), old.dtype) if new is None else new.astype(old.dtype)
+def _extended(old: NDArray[Any], new: NDArray[Any] | None, count: int) -> NDArray[Any]:
+    more = np.zeros((count, *old.shape[1:]), old.dtype) if new is None else new
     return np.concatenate([old, more])
 
 

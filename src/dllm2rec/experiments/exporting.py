@@ -1,37 +1,42 @@
 """Verb `export`: a trained student becomes a bundle that serves without PyTorch."""
 
 import json
+import tempfile
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from onnxruntime.quantization import QuantType, quantize_dynamic
 from safetensors.numpy import save_file
 from torch import Tensor, nn
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import atomic_path, hash_file
 from dllm2rec.data import Dataset, Examples
-from dllm2rec.evaluation.ranks import best_items
+from dllm2rec.evaluation.agreement import overlap
+from dllm2rec.evaluation.metrics import ndcg
+from dllm2rec.evaluation.ranks import best_items, ranks_from_lists
 from dllm2rec.experiments.evaluating import dataset_of
 from dllm2rec.experiments.running import knowledge_of, rebuild
 from dllm2rec.experiments.runs import Run
 from dllm2rec.knowledge.store import Knowledge
+from dllm2rec.serving.approximate import write_index
 from dllm2rec.serving.bundle import (
     CARD,
     ENCODER,
     EXAMPLES,
     FILES,
+    INDEX,
     ITEMS,
     MARKER,
-    OPSET,
     TABLE,
     TEXT,
-    BundleManifest,
-    TextSource,
 )
+from dllm2rec.serving.manifest import OPSET, BundleManifest, TextSource
+from dllm2rec.serving.packing import Precision, pack
 from dllm2rec.serving.recommender import Recommender
 from dllm2rec.students.base import Student
 from dllm2rec.students.item_table import scale_of
@@ -41,6 +46,31 @@ SHOWN = 20
 PROBES = 8
 TOP = 20
 TOLERANCE = 1e-4
+MAX_LOSS = 0.01
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """How a bundle's lists compare with PyTorch's, on real histories.
+
+    Attributes:
+        examples: that were compared.
+        different: those whose lists differ by more than the order of scores within `TOLERANCE` of each other.
+        overlap: mean share of PyTorch's top 20 that the bundle lists, too.
+        ndcg: NDCG@20 of the bundle on them.
+        pytorch_ndcg: of PyTorch.
+    """
+
+    examples: int
+    different: int
+    overlap: float
+    ndcg: float
+    pytorch_ndcg: float
+
+    @property
+    def loss(self) -> float:
+        """NDCG@20 that was lost, as a share of PyTorch's."""
+        return 1 - self.ndcg / self.pytorch_ndcg if self.pytorch_ndcg else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,17 +80,26 @@ class Export:
     Attributes:
         path: the bundle.
         bytes: of all its files.
-        checked: real histories whose top 20 were compared with PyTorch's.
-        different: those whose lists differ by more than the order of scores within `TOLERANCE` of each other.
+        check: how its lists compare with PyTorch's.
+        recall: share of the exact top 20 that the approximate index finds; None without one.
     """
 
     path: Path
     bytes: int
-    checked: int
-    different: int
+    check: Check
+    recall: float | None
 
 
-def export(run: Run, *, out: Path, dataset: Dataset | None = None, knowledge: Knowledge | None = None) -> Export:
+def export(
+    run: Run,
+    *,
+    out: Path,
+    dataset: Dataset | None = None,
+    knowledge: Knowledge | None = None,
+    precision: Precision = "float32",
+    index: bool = False,
+    max_loss: float = MAX_LOSS,
+) -> Export:
     """Write the bundle of a run, whole or not at all, after comparing what it recommends with what PyTorch does.
 
     Args:
@@ -68,9 +107,14 @@ def export(run: Run, *, out: Path, dataset: Dataset | None = None, knowledge: Kn
         out: the bundle directory; must not exist.
         dataset: that the run was trained on; by default it is looked for where it lay then.
         knowledge: that taught the run, if any; the same.
+        precision: of the item vectors on disk; `int8` also makes the encoder's matrices smaller. In memory they are
+            float32 all the same.
+        index: also write an approximate index, for catalogues of millions.
+        max_loss: most NDCG@20, as a share of PyTorch's, that a smaller precision may lose on the checked histories.
 
     Raises:
-        UserError: the run is not finished, something is at ``out``, or the bundle would not recommend the same.
+        UserError: the run is not finished, something is at ``out``, the bundle would not recommend the same in float32,
+            or loses more than ``max_loss``.
     """
     run.finished()
     if out.exists():
@@ -80,15 +124,12 @@ def export(run: Run, *, out: Path, dataset: Dataset | None = None, knowledge: Kn
     student = rebuild(run, dataset, knowledge)
     with atomic_path(out) as target:
         target.mkdir()
-        _write(target, run, dataset, student, knowledge)
-        checked, different = _compare(target, dataset, student)
-        if different:
-            raise UserError(
-                f"{run.path}: {different} of {checked} histories get another top {TOP} from the bundle than from "
-                "PyTorch; nothing was exported"
-            )
+        _write(target, run, dataset, student, knowledge, precision=precision, index=index)
+        check = _compare(target, dataset, student)
+        _require_close(check, run, precision, max_loss)
+        recall = _recall(target, dataset) if index else None
     size = sum(file.stat().st_size for file in out.iterdir())
-    return Export(path=out, bytes=size, checked=checked, different=different)
+    return Export(path=out, bytes=size, check=check, recall=recall)
 
 
 class _Encoder(nn.Module):
@@ -102,25 +143,34 @@ class _Encoder(nn.Module):
         return self.student.encode_embedded(embedded, mask)
 
 
-def _write(target: Path, run: Run, dataset: Dataset, student: Student, knowledge: Knowledge | None) -> None:
+def _write(
+    target: Path,
+    run: Run,
+    dataset: Dataset,
+    student: Student,
+    knowledge: Knowledge | None,
+    *,
+    precision: Precision,
+    index: bool,
+) -> None:
     ids = [item if isinstance(item, int) else str(item) for item in dataset.items["item_id"].to_list()]
     items = list(zip(ids, dataset.titles, strict=True))
     (target / ITEMS).write_text(json.dumps(items, ensure_ascii=False), encoding="utf-8")
     examples = _examples(dataset.examples("test"), ids, knowledge)
     (target / EXAMPLES).write_text(json.dumps(examples, ensure_ascii=False), encoding="utf-8")
-    save_file(_table(student, dataset), target / TABLE)
-    write_encoder(student, target / ENCODER)
+    _write_table(target, student, dataset, precision=precision, index=index)
+    write_encoder(student, target / ENCODER, precision=precision)
     text = _write_text(target / TEXT, run, student, knowledge)
-    manifest = _manifest(run, dataset, student).model_copy(update={"text": text})
+    manifest = replace(_manifest(run, dataset, student), text=text, precision=precision)
     (target / CARD).write_text(_card(manifest), encoding="utf-8")
     write_manifest(target, manifest)
 
 
 def write_manifest(bundle: Path, manifest: BundleManifest) -> None:
     """Write `bundle.json`, with the hashes of the files that lie there."""
-    files = [*FILES, *([] if manifest.text is None else [TEXT])]
-    manifest = manifest.model_copy(update={"files": {name: hash_file(bundle / name) for name in files}})
-    (bundle / MARKER).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    files = [*FILES, *(name for name in (TEXT, INDEX) if (bundle / name).exists())]
+    manifest = replace(manifest, files={name: hash_file(bundle / name) for name in files})
+    (bundle / MARKER).write_text(manifest.to_json(), encoding="utf-8")
 
 
 def _write_text(file: Path, run: Run, student: Student, knowledge: Knowledge | None) -> TextSource | None:
@@ -160,22 +210,32 @@ def _examples(test: Examples, ids: list[str | int], knowledge: Knowledge | None)
     ]
 
 
-def _table(student: Student, dataset: Dataset) -> dict[str, NDArray[np.float32]]:
-    tensors = {
-        "input": student.table.fold().detach().numpy(),
-        "popularity": dataset.train_counts("before-cut").astype(np.float32),
-    }
+def _write_table(target: Path, student: Student, dataset: Dataset, *, precision: Precision, index: bool) -> None:
     with torch.no_grad():
-        weight, bias = student.output_matrix()
-    if not student.table.tied:
-        tensors["output"] = weight.detach().numpy()
+        weight, bias = (None if part is None else part.detach().numpy() for part in student.output_matrix())
+    assert weight is not None  # noqa: S101 - only the bias may be missing
+    try:
+        tensors = pack(student.table.fold().detach().numpy(), "input", precision)
+        if not student.table.tied:
+            tensors |= pack(weight, "output", precision)
+    except ValueError as error:
+        raise UserError(f"{error}; export with --precision float32") from None
+    tensors["popularity"] = dataset.train_counts("before-cut").astype(np.float32)
     if bias is not None:
-        tensors["bias"] = bias.detach().numpy()
-    return {name: np.ascontiguousarray(values) for name, values in tensors.items()}
+        tensors["bias"] = bias
+    save_file({name: np.ascontiguousarray(values) for name, values in tensors.items()}, target / TABLE)
+    if index:
+        write_index(target / INDEX, weight, bias)
 
 
-def write_encoder(student: Student, file: Path) -> None:
+def write_encoder(student: Student, file: Path, *, precision: Precision = "float32") -> None:
     """Write all of a student but its item table as ONNX: item vectors and mask in, sequence vectors out."""
+    if precision == "int8":
+        with tempfile.TemporaryDirectory() as folder:
+            whole = Path(folder) / ENCODER
+            write_encoder(student, whole)
+            quantize_dynamic(whole, file, weight_type=QuantType.QInt8)
+        return
     embedded = torch.zeros(2, student.history, student.dim)
     mask = torch.ones(2, student.history, dtype=torch.bool)
     with warnings.catch_warnings():
@@ -230,23 +290,61 @@ that were rarely chosen are rarely recommended, and it was measured on one split
 """
 
 
-def _compare(bundle: Path, dataset: Dataset, student: Student) -> tuple[int, int]:
-    """Count the histories whose best items differ from PyTorch's; scores as good as equal may trade places."""
+def _compare(bundle: Path, dataset: Dataset, student: Student) -> Check:
+    """Compare a bundle's lists with PyTorch's; scores as good as equal may trade places."""
     examples = _some(dataset.examples("test"))
-    recommender = Recommender.load(bundle)
-    ids = np.array(recommender.bundle.ids, dtype=object)
     with torch.inference_mode():
         expected = student(torch.from_numpy(examples.history.astype(np.int64)))
-    best = np.sort(np.take_along_axis(expected.numpy(), best_items(expected, TOP).numpy().astype(np.int64), axis=1))[
-        :, ::-1
-    ]
-    different = 0
-    histories = [ids[row[row != dataset.num_items]].tolist() for row in examples.history]
+    lists = best_items(expected, TOP).numpy()
+    found = _lists(Recommender.load(bundle), examples)
+    best, scores = (
+        np.sort(np.take_along_axis(expected.numpy(), one.astype(np.int64), axis=1)) for one in (lists, found)
+    )
+    close = np.isclose(best, scores, rtol=TOLERANCE, atol=TOLERANCE).all(axis=1)
+    return Check(
+        examples=len(examples),
+        different=int((~close).sum()),
+        overlap=overlap(lists, found),
+        ndcg=_ndcg(found, examples),
+        pytorch_ndcg=_ndcg(lists, examples),
+    )
+
+
+def _recall(bundle: Path, dataset: Dataset) -> float:
+    """Return the share of the exact top 20 that the approximate index finds."""
+    examples = _some(dataset.examples("test"))
+    exact, found = (_lists(Recommender.load(bundle, approximate=on), examples) for on in (False, True))
+    return overlap(exact, found)
+
+
+def _lists(recommender: Recommender, examples: Examples) -> NDArray[np.int32]:
+    """Recommend to real histories; returns rows `[N, 20]`, or the whole catalogue; -1 where an index finds fewer."""
+    ids = np.array(recommender.bundle.ids, dtype=object)
     index = {item: place for place, item in enumerate(ids)}
-    for row, found in enumerate(recommender.recommend(histories, k=TOP)):
-        scores = expected[row, [index[item] for item in found.items]].numpy()
-        different += not np.allclose(scores, best[row, : len(scores)], rtol=TOLERANCE, atol=TOLERANCE)
-    return len(examples), different
+    histories = [ids[row[row != examples.num_items]].tolist() for row in examples.history]
+    lists = np.full((len(histories), min(TOP, len(ids))), -1, np.int32)
+    for row, one in enumerate(recommender.recommend(histories, k=TOP)):
+        lists[row, : len(one.items)] = [index[item] for item in one.items]
+    return lists
+
+
+def _ndcg(lists: NDArray[np.int32], examples: Examples) -> float:
+    return float(ndcg(ranks_from_lists(lists, examples).rank, TOP).mean())
+
+
+def _require_close(check: Check, run: Run, precision: Precision, max_loss: float) -> None:
+    if precision == "float32":
+        if check.different:
+            raise UserError(
+                f"{run.path}: {check.different} of {check.examples} histories get another top {TOP} from the bundle "
+                "than from PyTorch; nothing was exported"
+            )
+    elif check.loss > max_loss:
+        raise UserError(
+            f"{run.path}: as {precision} it loses {check.loss:.1%} of its NDCG@20 on {check.examples} histories "
+            f"({check.overlap:.1%} of the lists are the same), more than {max_loss:.1%}; nothing was exported: take a "
+            f"greater precision, or --max-loss {check.loss + 0.001:.3f}"
+        )
 
 
 def _some(examples: Examples) -> Examples:

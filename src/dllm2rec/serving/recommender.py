@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import hash_file
-from dllm2rec.serving.bundle import ENCODER, MARKER, Bundle, Floats
+from dllm2rec.serving.approximate import ApproximateIndex
+from dllm2rec.serving.bundle import ENCODER, INDEX, MARKER, Bundle, Floats
 from dllm2rec.serving.top import best_items, top_items
 
 ItemId = str | int
@@ -46,27 +47,38 @@ class Recommender:
     Args:
         bundle: read and checked.
         threads: of the encoder; matrix products use those of numpy.
+        approximate: search the bundle's index instead of the whole catalogue; candidates are always searched exactly.
+
+    Raises:
+        UserError: there is no index, or no library that reads it.
     """
 
-    def __init__(self, bundle: Bundle, *, threads: int = 1) -> None:
+    def __init__(self, bundle: Bundle, *, threads: int = 1, approximate: bool = False) -> None:
         self.bundle = bundle
         self.version = hash_file(bundle.path / MARKER)[:12]
         self._index = {item: row for row, item in enumerate(bundle.ids)}
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        self._encoder = onnxruntime.InferenceSession(
-            str(bundle.path / ENCODER), options, providers=["CPUExecutionProvider"]
-        )
+        try:
+            self._encoder = onnxruntime.InferenceSession(
+                str(bundle.path / ENCODER), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime has a class of its own for each of a dozen reasons
+            raise UserError(
+                f"{bundle.path / ENCODER}: this machine's onnxruntime can't run it ({error}); "
+                "export it again with --precision float32"
+            ) from None
+        self._approximate = _index(bundle) if approximate else None
 
     @classmethod
-    def load(cls, path: Path | str, *, threads: int = 1) -> "Recommender":
+    def load(cls, path: Path | str, *, threads: int = 1, approximate: bool = False) -> "Recommender":
         """Load a bundle.
 
         Raises:
             UserError: it is none, or damaged; see `Bundle.load`.
         """
-        return cls(Bundle.load(Path(path)), threads=threads)
+        return cls(Bundle.load(Path(path)), threads=threads, approximate=approximate)
 
     def recommend(
         self,
@@ -171,10 +183,32 @@ class Recommender:
         if rows is not None:
             weight, bias = weight[rows], None if bias is None else bias[rows]
             banned = None if banned is None else [np.flatnonzero(np.isin(rows, items)) for items in banned]
-        places, scores = top_items(self._encode(known), weight, k=min(k, len(weight)), bias=bias, banned=banned)
+        hidden, k = self._encode(known), min(k, len(weight))
+        if self._approximate is not None and rows is None:
+            return self._nearly_best(self._approximate, hidden, banned, k)
+        places, scores = top_items(hidden, weight, k=k, bias=bias, banned=banned)
         items = places if rows is None else rows[places]
         kept = np.isfinite(scores)
         return [(item[keep], score[keep]) for item, score, keep in zip(items, scores, kept, strict=True)]
+
+    def _nearly_best(
+        self, index: ApproximateIndex, hidden: Floats, banned: list[NDArray[np.int64]] | None, k: int
+    ) -> list[tuple[NDArray[np.int64], Floats]]:
+        """Score what the index finds exactly, and return the best of it."""
+        weight, bias = self.bundle.output, self.bundle.bias
+        most = 0 if banned is None else max(map(len, banned), default=0)
+        found = index.search(hidden, min(k + most, len(weight)))
+        best = []
+        for row, items in enumerate(found):
+            kept = np.sort(items[items >= 0])
+            if banned is not None:
+                kept = kept[~np.isin(kept, banned[row])]
+            scores = weight[kept] @ hidden[row]
+            if bias is not None:
+                scores += bias[kept]
+            chosen = best_items(scores, min(k, len(kept)))
+            best.append((kept[chosen], scores[chosen]))
+        return best
 
     def _recommendation(
         self, history: Sequence[ItemId], rows: NDArray[np.int64], scores: Floats, *, fallback: bool
@@ -194,6 +228,12 @@ class Recommender:
                 f"candidate {unknown[0]!r}: not in the catalogue ({len(unknown)} of {len(candidates)} are not)"
             )
         return np.array(sorted({self._index[item] for item in candidates}), np.int64)
+
+
+def _index(bundle: Bundle) -> ApproximateIndex:
+    if not bundle.has_index:
+        raise UserError(f"{bundle.path}: has no approximate index; export it with --index")
+    return ApproximateIndex(bundle.path / INDEX, size=bundle.manifest.dim, biased=bundle.bias is not None)
 
 
 def _most_popular(

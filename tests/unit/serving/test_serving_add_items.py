@@ -66,6 +66,19 @@ def test_the_old_vectors_are_the_same_bits(bundle: Bundle, knowledge: Knowledge,
     assert again.items == ITEMS + 2
 
 
+def test_packed_vectors_and_an_index_take_new_items(dataset: Dataset, knowledge: Knowledge, tmp_path: Path) -> None:
+    assert knowledge.item_vectors is not None
+    run = trained(dataset, tmp_path / "run", knowledge, output="tied", offset=False)
+    options = {"dataset": dataset, "knowledge": knowledge, "max_loss": 1.0}
+    export(run, out=tmp_path / "bundle", precision="int8", index=True, **options)
+    add_items(Bundle.load(tmp_path / "bundle"), **write(tmp_path, "5003,a\n", knowledge.item_vectors[[3]]))
+    more = Bundle.load(tmp_path / "more")
+    np.testing.assert_allclose(more.output[ITEMS], more.output[3], rtol=1e-5)
+    np.testing.assert_array_equal(more.output[:ITEMS], Bundle.load(tmp_path / "bundle").output)
+    found = Recommender.load(tmp_path / "more", approximate=True).recommend([[1001, 1004]], k=ITEMS + 1)[0].items
+    assert abs(found.index(5003) - found.index(1003)) == 1
+
+
 @pytest.mark.parametrize(
     ("rows", "words"),
     [

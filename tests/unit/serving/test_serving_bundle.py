@@ -4,10 +4,12 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file
 from serving_helpers import ITEMS, trained
 
 from dllm2rec.core.errors import UserError
@@ -18,7 +20,8 @@ from dllm2rec.experiments.exporting import export
 from dllm2rec.experiments.running import rebuild
 from dllm2rec.experiments.runs import Run
 from dllm2rec.knowledge import Knowledge
-from dllm2rec.serving.bundle import FILES, Bundle
+from dllm2rec.serving.bundle import FILES, INDEX, Bundle
+from dllm2rec.serving.packing import Precision, pack, unpack
 from dllm2rec.serving.recommender import Recommender
 
 
@@ -44,7 +47,7 @@ def test_it_scores_as_pytorch_does(  # noqa: PLR0917
 ) -> None:
     one = trained(dataset, tmp_path / "run", knowledge if text else None, kind=kind, output=output)
     done = export(one, out=tmp_path / "bundle")
-    assert (done.checked, done.different) == (len(dataset.examples("test")), 0)
+    assert (done.check.examples, done.check.different) == (len(dataset.examples("test")), 0)
     assert done.bytes == sum(file.stat().st_size for file in done.path.iterdir())
     student = rebuild(one, dataset)
     with torch.no_grad():
@@ -69,7 +72,7 @@ def test_it_needs_nothing_but_itself(bundle: Path, dataset: Dataset) -> None:
     program = (
         "import sys; from dllm2rec.serving.recommender import Recommender\n"
         f"print(Recommender.load({str(bundle)!r}).recommend([[1001, 1002]], k=3)[0].items)\n"
-        "print({'torch', 'transformers', 'polars'} & set(sys.modules))"
+        "print({'torch', 'transformers', 'polars', 'pydantic'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[1] == "set()"
@@ -136,7 +139,11 @@ def test_damage_names_the_file(bundle: Path, name: str, damage: str) -> None:
         ({"format_version": 99}, "format version 99"),
         ({"num_items": 0}, "num_items"),
         ({"files": {}}, "names no hash of items.json"),
-        ({"magic": 1}, "magic"),
+        ({"magic": 1}, "magic: not known"),
+        ({"dim": None}, "dim: None is not a count"),
+        ({"precision": "int4"}, "precision: 'int4' is not float32, float16 or int8"),
+        ({"text": {"model": None, "weight": 1.0}}, r"text\.probes: missing"),
+        ({"text": {"model": 3, "weight": 1.0, "probes": []}}, r"text\.model: 3 is not a name"),
     ],
 )
 def test_manifests_of_other_versions_or_damaged(bundle: Path, change: dict[str, object], words: str) -> None:
@@ -163,16 +170,86 @@ def test_a_table_that_is_no_table(bundle: Path) -> None:
 def test_a_bundle_that_would_recommend_something_else_is_not_left(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    table = exporting._table
+    pack = exporting.pack
 
-    def wrong(*arguments: object) -> dict[str, np.ndarray]:
-        values = table(*arguments)  # type: ignore[arg-type]
-        return values | {"input": np.ascontiguousarray(values["input"][::-1])}
+    def wrong(vectors: np.ndarray, *arguments: Any) -> dict[str, np.ndarray]:
+        return pack(np.ascontiguousarray(vectors[::-1]), *arguments)
 
-    monkeypatch.setattr(exporting, "_table", wrong)
+    monkeypatch.setattr(exporting, "pack", wrong)
     with pytest.raises(UserError, match="nothing was exported"):
         export(run, out=tmp_path / "bundle")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("precision", "shrinks"), [("float16", 2), ("int8", 3)])
+@pytest.mark.parametrize("output", ["tied", "separate"])
+def test_smaller_precisions(
+    precision: Precision, shrinks: float, output: str, dataset: Dataset, tmp_path: Path
+) -> None:
+    one = trained(dataset, tmp_path / "run", kind="gru4rec", output=output, offset_std=1.0)
+    whole = export(one, out=tmp_path / "whole")
+    done = export(one, out=tmp_path / "small", precision=precision, max_loss=0.5)
+    bundles = Bundle.load(whole.path), Bundle.load(done.path)
+    assert bundles[1].manifest.precision == precision
+    step = {"float16": 1e-3, "int8": 0.5 / 127}[precision]
+    for first, second in zip(*((one.input, one.output) for one in bundles), strict=True):
+        assert second.dtype == np.float32
+        assert np.all(np.abs(first - second) <= 1.01 * step * np.abs(first).max(axis=1, keepdims=True) + 1e-7)
+    assert done.check.overlap > 0.7
+    tables = [load_file(one.path / "table.safetensors") for one in bundles]
+    sizes = [sum(part.nbytes for name, part in table.items() if name.startswith("input")) for table in tables]
+    assert sizes[0] > (shrinks - 1) * sizes[1]
+
+
+def test_what_loses_too_much_is_refused(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check = exporting.Check(examples=9, different=9, overlap=0.4, ndcg=0.02, pytorch_ndcg=0.04)
+    monkeypatch.setattr(exporting, "_compare", lambda *_: check)
+    with pytest.raises(UserError, match=r"as int8 it loses 50.0% .* \(40.0% of the lists.*--max-loss 0.501"):
+        export(run, out=tmp_path / "bundle", precision="int8")
+    assert list(tmp_path.iterdir()) == []
+    export(run, out=tmp_path / "bundle", precision="int8", max_loss=0.5)
+
+
+def test_zeros_and_large_values() -> None:
+    vectors = np.array([[0, 0], [1e-3, -1e-3], [7e4, 1]], np.float32)
+    np.testing.assert_allclose(unpack(pack(vectors, "x", "int8"), "x"), vectors, atol=7e4 / 254)
+    np.testing.assert_array_equal(unpack(pack(vectors[:1], "x", "int8"), "x"), vectors[:1])
+    with pytest.raises(ValueError, match="too large"):
+        pack(vectors, "x", "float16")
+
+
+@pytest.mark.parametrize("output", ["tied", "separate"])
+def test_an_approximate_index_finds_what_is_best(output: str, dataset: Dataset, tmp_path: Path) -> None:
+    one = trained(dataset, tmp_path / "run", kind="sasrec", output=output)
+    done = export(one, out=tmp_path / "bundle", index=True)
+    assert done.recall is not None
+    assert done.recall > 0.95
+    exact = Recommender.load(done.path)
+    quick = Recommender.load(done.path, approximate=True)
+    given = [[1001, 1002, 1003], [1004]]
+    for options in ({}, {"exclude_seen": True}, {"candidates": [1001, 1005, 1009]}):
+        pairs = zip(exact.recommend(given, k=4, **options), quick.recommend(given, k=4, **options), strict=True)
+        for first, second in pairs:
+            assert first.items == second.items
+            np.testing.assert_allclose(first.scores, second.scores, rtol=1e-5)
+    assert quick.recommend([[5]], k=3)[0].fallback
+
+
+def test_an_index_that_is_not_there_or_damaged(bundle: Path, run: Run, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no approximate index; export it with --index"):
+        Recommender.load(bundle, approximate=True)
+    (bundle / INDEX).write_bytes(b"nothing")
+    exporting.write_manifest(bundle, Bundle.load(bundle).manifest)
+    with pytest.raises(UserError, match=r"index\.usearch: damaged"):
+        Recommender.load(bundle, approximate=True)
+
+
+def test_an_encoder_that_this_machine_can_not_run(bundle: Path) -> None:
+    manifest = Bundle.load(bundle).manifest
+    (bundle / "encoder.onnx").write_bytes(b"nothing")
+    exporting.write_manifest(bundle, manifest)
+    with pytest.raises(UserError, match=r"encoder\.onnx: this machine's onnxruntime can't run it"):
+        Recommender.load(bundle)
 
 
 def test_what_is_there_stays(run: Run, tmp_path: Path) -> None:

@@ -56,7 +56,8 @@ def create_app(settings: ServeSettings, *, reloaded: Callable[[], object] = int)
     Raises:
         UserError: a bundle is none, or damaged.
     """
-    live, metrics = Live(settings.bundle, settings.compare), Metrics()
+    live = Live(settings.bundle, settings.compare, approximate=settings.approximate)
+    metrics = Metrics()
     metrics.serve(live.now.main.version)
     app = FastAPI(
         title="dllm2rec",

@@ -26,13 +26,14 @@ class Live:
     Args:
         bundle: a directory.
         compare: a second one, or None.
+        approximate: search the approximate index of the first.
 
     Raises:
-        UserError: one is no bundle, or damaged.
+        UserError: one is no bundle, or damaged, or there is no index.
     """
 
-    def __init__(self, bundle: Path, compare: Path | None) -> None:
-        self._paths = bundle, compare
+    def __init__(self, bundle: Path, compare: Path | None, *, approximate: bool = False) -> None:
+        self._paths, self._approximate = (bundle, compare), approximate
         self._loading = threading.Lock()
         self.now = self._load()
 
@@ -48,4 +49,5 @@ class Live:
 
     def _load(self) -> Served:
         bundle, compare = self._paths
-        return Served(main=Recommender.load(bundle), other=None if compare is None else Recommender.load(compare))
+        main = Recommender.load(bundle, approximate=self._approximate)
+        return Served(main=main, other=None if compare is None else Recommender.load(compare))

@@ -38,7 +38,9 @@ def serve(settings: ServeSettings, *, started: Callable[[str], None]) -> None:
     Raises:
         UserError: the port is in use or forbidden, or a bundle is broken.
     """
-    Live(settings.bundle, settings.compare)  # a broken bundle is the user's to mend, before anything listens
+    Live(
+        settings.bundle, settings.compare, approximate=settings.approximate
+    )  # a broken bundle is the user's to mend, before anything listens
     with _listen(settings) as listening:
         host, port = listening.getsockname()[:2]
         started(f"http://{f'[{host}]' if ':' in host else host}:{port}")

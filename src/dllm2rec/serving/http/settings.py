@@ -11,6 +11,7 @@ class ServeSettings(BaseModel):
     Attributes:
         bundle: the directory that answers.
         compare: a second bundle, which the page shows beside it (say, the same student without a teacher).
+        approximate: search the approximate index of `bundle`.
         host: address to listen on; the loopback unless said otherwise.
         port: 0 takes a free one.
         workers: processes that share the port.
@@ -24,6 +25,7 @@ class ServeSettings(BaseModel):
 
     bundle: Path
     compare: Path | None = None
+    approximate: bool = False
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65_535)
     workers: PositiveInt = 1
