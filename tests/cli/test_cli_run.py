@@ -34,8 +34,9 @@ kind = "none"
 kind = "dllm2rec"
 embedding = {embedding}
 [search]
-trials.plain = [{{}}, {{ training.weight_decay = 1e-3 }}]
-trials.taught = [{{ method.lambda_d = 0.3 }}, {{ method.lambda_d = 1.0 }}]
+trials = 2
+methods.plain.training.weight_decay.choices = [0.0, 1e-3]
+methods.taught.method.lambda_d.choices = [0.3, 1.0]
 [training]
 epochs = 3
 batch_size = 64
@@ -111,6 +112,46 @@ def test_a_cell_that_fails_leaves_the_others(config: Path, tmp_path: Path) -> No
     assert "train DROS, plain, seed 2" in cached
 
 
+def test_tuning_alone_and_then_all(config: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    more = ["--set", "search.ranges={training.learning_rate = {low = 1e-4, high = 1e-1, log = true}}"]
+    more += ["--set", "search.trials=3"]
+    tuned = call("tune", config, "--out", out, *more, "--json")
+    assert tuned.code == 0, tuned.err
+    assert [len(choice["trials"]) for choice in tuned.json] == [3] * 4
+    assert all(set(choice["trials"][0]["change"]) > {"training.learning_rate"} for choice in tuned.json)
+    again = call("tune", config, "--out", out, *more)
+    assert again.code == 0
+    assert "chosen" in again.out
+    done = call("run", config, "--out", out, *more, "--json")
+    assert done.code == 0, done.err
+    assert done.json["search"] == tuned.json
+    assert all(stage["cached"] for stage in done.json["stages"] if stage["name"].startswith("try"))
+
+
+def test_an_experiment_without_a_search_has_nothing_to_tune(config: Path, tmp_path: Path) -> None:
+    text = config.read_text()
+    config.write_text(text[: text.index("[search]")] + text[text.index("[training]") :])
+    refused(call("tune", config, "--out", tmp_path / "out"), "nothing to tune", "[search]")
+
+
+def test_two_jobs_find_what_one_finds(config: Path, tmp_path: Path) -> None:
+    one = call("run", config, "--out", tmp_path / "one", "--json")
+    two = call("run", config, "--out", tmp_path / "two", "--jobs", 2, "--set", "methods.more={kind = 'none'}", "--json")
+    assert two.code == 2  # more has nothing to search
+    two = call("run", config, "--out", tmp_path / "two", "--jobs", 2, "--json")
+    assert two.code == 0, two.err
+    assert "left" in two.err
+    rows = [outcome.json["comparison"]["tables"][0]["rows"] for outcome in (one, two)]
+    metrics = [[(row["label"], row["metrics"]) for row in found if row["kind"] == "student"] for found in rows]
+    assert metrics[0] == metrics[1]
+    assert len(two.json["stages"]) == len(one.json["stages"])
+    failing = ["--jobs", 2, "--set", "methods.taught.top_k=200", "--json"]
+    third = call("run", config, "--out", tmp_path / "two", *failing)
+    assert third.code == 2
+    assert "failed: search DROS, taught" in third.err
+
+
 def test_a_defect_in_a_cell_is_ours(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from dllm2rec.experiments import running
 
@@ -170,7 +211,7 @@ def test_kill_9_and_again(config: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--set", "methods.tought.kind=none", "--set", "search.trials.tough=[]"], ["search.trials", "tough"]),
+        (["--set", "search.methods.tough={training.epochs.choices = [1]}"], ["search.methods", "tough"]),
         (["--set", "training.epochs=-1"], ["small.toml", "training.epochs", "greater than 0"]),
         (["--set", "students.SASRec.student.kind=sas"], ["students.SASRec.student.kind", "did you mean 'sasrec'"]),
         (["--set", "students.SASRec.student.dims=3"], ["students.SASRec.student.dims", "did you mean 'dim'"]),
@@ -180,10 +221,10 @@ def test_kill_9_and_again(config: Path, tmp_path: Path) -> None:
         (["--set", "seeds=[]"], ["seeds"]),
         (["--set", "dataset.source=ml-100k"], ["dataset", "either a source"]),
         (["--set", "dataset.interactions=absent.csv"], ["absent.csv", "no such file"]),
-        (["--set", "search.trials.plain=[]"], ["same number of trials"]),
+        (["--set", "search.methods.plain={}"], ["'plain' has nothing to search"]),
         (
-            ["--set", "search.trials.plain=[{method.lambda_d = 1}, {}]"],
-            ["search.trials.plain.0", "SASRec", "method.lambda_d"],
+            ["--set", "search.methods.plain={method.lambda_d.choices = [1]}"],
+            ["search", "'SASRec'", "'plain'", "method.lambda_d"],
         ),
     ],
 )

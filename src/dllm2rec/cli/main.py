@@ -17,6 +17,7 @@ from dllm2rec.cli.run import run
 from dllm2rec.cli.serve import serve
 from dllm2rec.cli.teach import teach
 from dllm2rec.cli.train import train
+from dllm2rec.cli.tune import tune
 from dllm2rec.cli.update import update
 
 app = typer.Typer(
@@ -41,6 +42,7 @@ for verb in (
     train,
     evaluate,
     compare,
+    tune,
     run,
     report,
     export,

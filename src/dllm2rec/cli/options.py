@@ -18,6 +18,7 @@ Set = Annotated[
         "--set", metavar="NAME=VALUE", help="Any setting, such as training.epochs=5; give it as often as needed."
     ),
 ]
+Jobs = Annotated[int, typer.Option(min=1, metavar="N", help="Cells that are trained at once.")]
 DatasetPath = Annotated[Path, typer.Argument(metavar="DATASET", help="Directory made by `dllm2rec prepare`.")]
 KnowledgePath = Annotated[Path, typer.Argument(metavar="KNOWLEDGE", help="Directory made by `dllm2rec teach`.")]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the result goes.")]

@@ -6,13 +6,14 @@ from typing import Annotated
 
 import typer
 
-from dllm2rec.cli.options import Json, Set, show, words_to_stderr
+from dllm2rec.cli.options import Jobs, Json, Set, show, words_to_stderr
 
 
 def run(
     *,
     config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="The experiment.")],
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Its directory; runs/<name> if not given.")] = None,
+    jobs: Jobs = 1,
     settings: Set = None,
     json: Json = False,
 ) -> None:
@@ -27,7 +28,10 @@ def run(
     experiment = load_config(config, settings or [])
     with words_to_stderr():
         done = run_experiment(
-            experiment, out=out or Path("runs") / experiment.name, say=lambda line: typer.echo(line, err=True)
+            experiment,
+            out=out or Path("runs") / experiment.name,
+            jobs=jobs,
+            say=lambda line: typer.echo(line, err=True),
         )
     result = {
         "experiment": str(done.path),

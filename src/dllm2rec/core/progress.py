@@ -11,6 +11,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 T = TypeVar("T")
 
 SECONDS_BETWEEN_LINES = 30.0
+_silent = False
+
+
+def silence_progress() -> None:
+    """Show no more bars in this process: another one says what it does."""
+    global _silent  # noqa: PLW0603 - one of a process, as its terminal is
+    _silent = True
 
 
 class Advance(Protocol):
@@ -32,6 +39,9 @@ def progress_bar(description: str, total: int, *, completed: int = 0) -> Iterato
     Yields:
         A function to call when units are done.
     """
+    if _silent:
+        yield _say_nothing
+        return
     console = Console(stderr=True)
     if not console.is_terminal:
         yield _line_reporter(console, description, total, completed)
@@ -63,6 +73,10 @@ def track(items: Iterable[T], description: str, *, total: int | None = None) -> 
         for item in items:
             yield item
             advance()
+
+
+def _say_nothing(steps: int = 1, *, note: str = "") -> None:
+    del steps, note
 
 
 def _line_reporter(console: Console, description: str, total: int, completed: int) -> Advance:

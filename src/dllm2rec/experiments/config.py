@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, Field, model_validator
+from pydantic import AfterValidator, BaseModel, Field, PositiveInt, model_validator
 
 from dllm2rec.core.errors import suggest
 from dllm2rec.data import TrainOn
@@ -87,17 +87,76 @@ class StudentEntry(Strict):
     loss: LossSettings = BCESettings()
 
 
-class Search(Strict):
-    """A small search: for each student and method the trial with the best validation NDCG@20 is trained for all seeds.
+class Range(Strict):
+    """What a search may set one setting to: one of `choices`, or a number from `low` to `high`.
 
     Attributes:
-        seed: that all trials are trained with.
-        trials: for each method by name, changes to the cell, such as ``{training = {weight_decay = 1e-4}}``. Every
-            method has the same number of trials, so that none is tuned harder than another.
+        choices: values to choose from.
+        low: smallest number.
+        high: largest number.
+        log: numbers are drawn evenly on a logarithmic scale.
+        whole: whole numbers only.
     """
 
+    choices: Annotated[tuple[bool | int | float | str, ...], Field(min_length=1)] | None = None
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    whole: bool = False
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if (self.choices is None) == (self.low is None) or (self.low is None) != (self.high is None):
+            raise ValueError("give either choices, or low and high")
+        if self.low is not None and self.high is not None:
+            if not self.low < self.high:
+                raise ValueError(f"low {self.low} must be below high {self.high}")
+            if self.log and self.low <= 0:
+                raise ValueError(f"a logarithmic range begins above 0, not at {self.low}")
+        return self
+
+    def samples(self) -> tuple[Any, ...]:
+        """Return values that stand for all: each choice, or both ends."""
+        if self.choices is not None:
+            return self.choices
+        assert self.low is not None  # noqa: S101 - checked above
+        assert self.high is not None  # noqa: S101
+        return (int(self.low), int(self.high)) if self.whole else (self.low, self.high)
+
+
+class Search(Strict):
+    """A search: for each student and method the trial with the best validation NDCG@20 is trained for all seeds.
+
+    Attributes:
+        trials: of each student and method, plain ones included, so that none is tuned harder than another. Where all
+            ranges of a method are choices, all combinations are tried in turn, and again from the start.
+        seed: of what is proposed, and of the training of all trials.
+        ranges: of settings of every cell, such as ``ranges.training.learning_rate``; by dotted name once read.
+        methods: further ones of some methods, such as ``methods.DLLM2Rec.method.lambda_d``.
+    """
+
+    trials: PositiveInt
     seed: int = 0
-    trials: dict[Name, tuple[dict[str, Any], ...]]
+    ranges: dict[str, Range] = Field(default_factory=dict)
+    methods: dict[Name, dict[str, Range]] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _flatten(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        flat = dict(values)
+        if isinstance(flat.get("ranges"), Mapping):
+            flat["ranges"] = _flat(flat["ranges"])
+        if isinstance(flat.get("methods"), Mapping):
+            flat["methods"] = {
+                name: _flat(table) if isinstance(table, Mapping) else table for name, table in flat["methods"].items()
+            }
+        return flat
+
+    def of(self, method: str) -> dict[str, Range]:
+        """Return all ranges of a method."""
+        return {**self.ranges, **self.methods.get(method, {})}
 
 
 class EvaluationSettings(Strict):
@@ -150,11 +209,20 @@ class Config(Strict):
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError("a seed occurs twice")
         if self.search is not None:
-            _check_trials(self.search, self.methods)
+            _check_search(self.search, self.methods)
         return self
 
-    def cell(self, student: str, method: str) -> CellSettings:
-        """Return the settings of one cell, before any search."""
+    def cell(self, student: str, method: str, change: Mapping[str, Any] | None = None) -> CellSettings:
+        """Return the settings of one cell.
+
+        Args:
+            student: its name.
+            method: its name.
+            change: settings that a search proposes, by dotted name.
+
+        Raises:
+            UserError: a change sets what the cell does not have.
+        """
         entry = self.students[student]
         values: dict[str, Any] = {
             **stated(entry),
@@ -164,22 +232,23 @@ class Config(Strict):
         }
         if self.train_on is not None:
             values["train_on"] = self.train_on
-        return CellSettings.model_validate(values)
+        cell = CellSettings.model_validate(values)
+        if not change:
+            return cell
+        where = f"search: student '{student}', method '{method}'"
+        return validate(CellSettings, _merge(stated(cell), dotted(change)), source=where)
 
-    def trials(self, student: str, method: str) -> list[CellSettings]:
-        """Return the settings that a search tries for a cell, in order.
-
-        Raises:
-            UserError: a trial sets what the cell does not have.
-        """
-        cell = self.cell(student, method)
-        changes = self.search.trials[method] if self.search else ()
-        base = stated(cell)
-        where = "search.trials.{}.{} with student '{}'"
-        return [
-            validate(CellSettings, _merge(base, change), source=where.format(method, index, student))
-            for index, change in enumerate(changes)
-        ]
+    def stands(self, student: str, method: str, names: Iterable[str]) -> dict[str, Any]:
+        """Return what the cell sets by dotted names, before any search; names that it does not have are left out."""
+        values = self.cell(student, method).model_dump(mode="json")
+        found = {}
+        for name in names:
+            inside: Any = values
+            for part in name.split("."):
+                inside = inside.get(part) if isinstance(inside, Mapping) else None
+            if inside is not None:
+                found[name] = inside
+        return found
 
 
 def load_config(path: Path, settings: Iterable[str] = ()) -> Config:
@@ -197,7 +266,7 @@ def load_config(path: Path, settings: Iterable[str] = ()) -> Config:
     config = validate(Config, _anchor(values, path.parent), source=str(path))
     for student in config.students:
         for method in config.methods:
-            config.trials(student, method)
+            _try_ranges(config, student, method)
     return config
 
 
@@ -208,14 +277,45 @@ def stated(settings: BaseModel) -> dict[str, Any]:
     return {name: stated(value) if isinstance(value, BaseModel) else value for name, value in values.items()}
 
 
-def _check_trials(search: Search, methods: Mapping[str, Any]) -> None:
-    unknown = [name for name in search.trials if name not in methods]
+def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Turn nested tables into dotted names of ranges."""
+    flat: dict[str, Any] = {}
+    for name, value in table.items():
+        if isinstance(value, Mapping) and not value.keys() & Range.model_fields.keys():
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def dotted(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn names with dots into nested tables."""
+    nested: dict[str, Any] = {}
+    for name, value in values.items():
+        inside = nested
+        *path, last = name.split(".")
+        for part in path:
+            inside = inside.setdefault(part, {})
+        inside[last] = value
+    return nested
+
+
+def _check_search(search: Search, methods: Mapping[str, Any]) -> None:
+    unknown = [name for name in search.methods if name not in methods]
     if unknown:
-        raise ValueError(f"search.trials: no method '{unknown[0]}'{suggest(unknown[0], methods)}")
-    counts = {name: len(search.trials.get(name, ())) for name in methods}
-    if len(set(counts.values())) > 1 or not min(counts.values()):
-        found = ", ".join(f"{name} {count}" for name, count in counts.items())
-        raise ValueError(f"search.trials: each method needs the same number of trials, at least one (found: {found})")
+        raise ValueError(f"search.methods: no method '{unknown[0]}'{suggest(unknown[0], methods)}")
+    empty = [name for name in methods if not search.of(name)]
+    if empty:
+        raise ValueError(
+            f"search: method '{empty[0]}' has nothing to search; every method is tuned, or none: give it a range"
+        )
+
+
+def _try_ranges(config: Config, student: str, method: str) -> None:
+    """Build the cell with every value that stands for a range, so that a search fails before it begins."""
+    for name, span in (config.search.of(method) if config.search else {}).items():
+        for value in span.samples():
+            config.cell(student, method, {name: value})
 
 
 def _merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:

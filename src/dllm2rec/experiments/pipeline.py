@@ -1,20 +1,25 @@
 """The whole experiment: prepare, teach, search, train, evaluate, compare, report; each kept by the hash of its input.
 
-In its directory: `dataset-<hash>`, `knowledge-<hash>`, `runs/<student>-<method>-seed<n>-<hash>`, and in the end
-`comparison.json`, `search.json`, `doctor.json`, `results.md` and `report.html`. Killed at any moment and started again
-it goes on; what is finished is not done again.
+In its directory: `dataset-<hash>`, `knowledge-<hash>`, `studies` (of the search), and
+`runs/<student>-<method>-seed<n>-<hash>`; in the end `comparison.json`, `search.json`, `doctor.json`, `results.md` and
+`report.html`. Killed at any moment and started again it goes on; what is finished is not done again.
 """
 
 import re
 import shutil
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import hash_json, read_json, require_fresh_directory, write_json
+from dllm2rec.core.progress import silence_progress
 from dllm2rec.data import Dataset
 from dllm2rec.experiments.comparing import tabulate
 from dllm2rec.experiments.config import CellSettings, Config
@@ -34,6 +39,7 @@ from dllm2rec.experiments.summary import Extras, write_summary
 from dllm2rec.knowledge.store import Knowledge
 
 MARKER = "experiment.json"
+SEARCH = "search.json"
 CONCLUSION = "conclusion.json"
 COMPARISON = "comparison.json"
 REPORT = "report.html"
@@ -86,40 +92,117 @@ class _Work:
     knowledge: Knowledge | None
 
 
-def run(config: Config, *, out: Path, say: Say = lambda _: None) -> Outcome:
+@dataclass(frozen=True, kw_only=True)
+class _Trained:
+    """What became of a cell: its runs, and what its search tried."""
+
+    runs: list[Run]
+    choice: Choice | None
+
+
+def run(config: Config, *, out: Path, jobs: int = 1, say: Say = lambda _: None) -> Outcome:
     """Run an experiment, or what is left of it. A cell that fails is reported and does not stop the others.
 
     Args:
         config: the experiment.
         out: its directory.
+        jobs: cells that are trained at once, each in a process of its own.
         say: told in words what each stage did.
 
     Raises:
         UserError: the log, the teacher or the directory is at fault, or no cell could be trained.
     """
+    work = _begin(config, out, say, total=_count(config))
+    trained = _all_cells(work, jobs, config.seeds)
+    runs = [run for one in trained for run in one.runs]
+    choices = tuple(one.choice for one in trained if one.choice is not None)
+    if not runs:
+        raise UserError(f"no cell could be trained; the last one failed with: {work.stages.done[-1].error}")
+    comparison = _conclude(work, runs, choices)
+    return Outcome(path=out, stages=work.stages.done, comparison=comparison, choices=choices, report=out / REPORT)
+
+
+def tune(config: Config, *, out: Path, jobs: int = 1, say: Say = lambda _: None) -> tuple[Choice, ...]:
+    """Search for the settings of every student and method; `run` then trains the best for all seeds.
+
+    Args:
+        config: an experiment with a `[search]` table.
+        out: its directory; `run` finds there what was tried.
+        jobs: cells that are searched at once, each in a process of its own.
+        say: told in words what each stage did.
+
+    Returns:
+        What was tried, for every student and method whose search did not fail.
+
+    Raises:
+        UserError: there is no search, the log, the teacher or the directory is at fault, or every search failed.
+    """
+    if config.search is None:
+        raise UserError(f"experiment '{config.name}' has nothing to tune: add a [search] table (see configs/toys.toml)")
+    work = _begin(config, out, say, total=_count(config.model_copy(update={"seeds": ()})) - 1)
+    choices = tuple(one.choice for one in _all_cells(work, jobs, ()) if one.choice is not None)
+    if not choices:
+        raise UserError(f"every search failed; the last one with: {work.stages.done[-1].error}")
+    write_json(out / SEARCH, [choice.model_dump(mode="json") for choice in choices])
+    return choices
+
+
+def _begin(config: Config, out: Path, say: Say, *, total: int) -> _Work:
+    """Prepare and teach."""
     require_fresh_directory(out, marker=MARKER)
     teacher = _resolve_teacher(config, out)
     write_json(out / MARKER, {"config": config.model_dump(mode="json"), "teacher": teacher})
     _remove_leftovers(out)
-    stages = Stages(out=out, say=say, total=_count(config))
+    stages = Stages(out=out, say=say, total=total)
     dataset = _prepare(config, out, stages)
     knowledge = _teach(teacher, out, stages, dataset)
-    work = _Work(config=config, out=out, stages=stages, dataset=dataset, knowledge=knowledge)
-    cells = [_Cell(student=student, method=method) for student in config.students for method in config.methods]
-    trained = [_train_cell(work, cell) for cell in cells]
-    runs = [one for found, _ in trained for one in found]
-    choices = tuple(choice for _, choice in trained if choice is not None)
-    if not runs:
-        raise UserError(f"no cell could be trained; the last one failed with: {stages.done[-1].error}")
-    comparison = _conclude(work, runs, choices)
-    return Outcome(path=out, stages=stages.done, comparison=comparison, choices=choices, report=out / REPORT)
+    return _Work(config=config, out=out, stages=stages, dataset=dataset, knowledge=knowledge)
 
 
 def _count(config: Config) -> int:
     """Stages in all: prepare, teach, the trials, training and evaluation of each seed, and the conclusion."""
     cells = len(config.students) * len(config.methods)
-    trials = sum(map(len, config.search.trials.values())) * len(config.students) if config.search else 0
+    trials = config.search.trials * cells if config.search else 0
     return 1 + (config.teacher is not None) + trials + 2 * cells * len(config.seeds) + 1
+
+
+def _all_cells(work: _Work, jobs: int, seeds: Sequence[int]) -> list[_Trained]:
+    config = work.config
+    cells = [_Cell(student=student, method=method) for student in config.students for method in config.methods]
+    if jobs == 1:
+        return [_train_cell(work, cell, seeds) for cell in cells]
+    paths = work.dataset.path, None if work.knowledge is None else work.knowledge.path
+    threads = max(1, torch.get_num_threads() // jobs)
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_alone, initargs=(threads,)) as pool:
+        futures = {pool.submit(_train_cell_alone, config, work.out, paths, cell, seeds): cell for cell in cells}
+        try:
+            for future in as_completed(futures):
+                work.stages.take(future.result()[1])
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return [future.result()[0] for future in futures]
+
+
+def _alone(threads: int) -> None:
+    """Make a process one of several: its share of the processors, and no bars of its own."""
+    torch.set_num_threads(threads)
+    silence_progress()
+
+
+def _train_cell_alone(
+    config: Config, out: Path, paths: tuple[Path, Path | None], cell: _Cell, seeds: Sequence[int]
+) -> tuple[_Trained, list[Stage]]:
+    dataset, knowledge = paths
+    stages = Stages(out=out, say=lambda _: None, total=0, keeps_times=False)
+    work = _Work(
+        config=config,
+        out=out,
+        stages=stages,
+        dataset=Dataset.load(dataset),
+        knowledge=None if knowledge is None else Knowledge.load(knowledge),
+    )
+    return _train_cell(work, cell, seeds), stages.done
 
 
 def _remove_leftovers(out: Path) -> None:
@@ -163,19 +246,35 @@ def _teach(settings: dict[str, Any] | None, out: Path, stages: Stages, dataset: 
     return stages.do("teach", path, partial(teach, dataset, resolve_teacher(settings), out=path), cached=False)
 
 
-def _train_cell(work: _Work, cell: _Cell) -> tuple[list[Run], Choice | None]:
+def _train_cell(work: _Work, cell: _Cell, seeds: Sequence[int]) -> _Trained:
     """Search, then train and evaluate every seed; what fails is left out."""
-    guard = work.stages.guard
-    searching = partial(search, work.config, cell.student, cell.method, partial(_trial, work, cell))
+    guard, config = work.stages.guard, work.config
+    study = work.out / "studies" / f"{_slug(cell.student)}-{_slug(cell.method)}-{_study_hash(work, cell)}.journal"
+    searching = partial(search, config, cell.student, cell.method, partial(_trial, work, cell), study=study)
     searched = guard(f"search {cell.label}", work.out, searching)
     if searched is None:
-        return [], None
+        return _Trained(runs=[], choice=None)
     settings, choice = searched
     runs = [
         guard(f"{cell.label}, seed {seed}", work.out, partial(_train_and_evaluate, work, cell, settings, seed))
-        for seed in work.config.seeds
+        for seed in seeds
     ]
-    return [one for one in runs if one is not None], choice
+    return _Trained(runs=[one for one in runs if one is not None], choice=choice)
+
+
+def _study_hash(work: _Work, cell: _Cell) -> str:
+    """Name what a search depends on; a changed one begins a journal of its own."""
+    config = work.config
+    if config.search is None:
+        return ""
+    described = [
+        config.cell(cell.student, cell.method).model_dump(mode="json"),
+        {name: span.model_dump(mode="json") for name, span in config.search.of(cell.method).items()},
+        config.search.seed,  # but not how many trials: more of them go on with the journal
+        work.dataset.content_hash,
+        None if work.knowledge is None else work.knowledge.content_hash,
+    ]
+    return hash_json(described)[:8]
 
 
 def _trial(work: _Work, cell: _Cell, settings: CellSettings) -> Run:
@@ -234,7 +333,7 @@ def _write(work: _Work, runs: Sequence[Run], choices: Sequence[Choice]) -> Compa
     comparison = tabulate(evidence, seed=evaluation.seed)
     page = _examine(work, runs)
     write_json(out / COMPARISON, comparison.model_dump(mode="json"))
-    write_json(out / "search.json", [choice.model_dump(mode="json") for choice in choices])
+    write_json(out / SEARCH, [choice.model_dump(mode="json") for choice in choices])
     if page is not None:
         write_json(out / "doctor.json", page.model_dump(mode="json"))
     extras = Extras(name=work.config.name, page=page, choices=tuple(choices), times=work.stages.times())

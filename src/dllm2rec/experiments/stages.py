@@ -2,7 +2,7 @@
 
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -46,13 +46,17 @@ class Stages:
         out: directory of the experiment; holds `times.json`, the seconds of each stage over all runs.
         say: told in words what each stage did.
         total: stages in all, if none fails.
+        keeps_times: whether to write `times.json`; a process beside others leaves that to the one that started it.
         done: what ran.
+        start: when the first began, by `time.perf_counter`.
     """
 
     out: Path
     say: Say
     total: int
+    keeps_times: bool = True
     done: list[Stage] = field(default_factory=list)
+    start: float = field(default_factory=time.perf_counter)
 
     def do(self, name: str, path: Path, work: Callable[[], Result], *, cached: bool) -> Result:
         """Run a stage; ``cached`` says that ``work`` will find it finished."""
@@ -64,11 +68,33 @@ class Stages:
             result = work()
         finally:
             seconds = time.perf_counter() - start
-            if not cached:
-                self._remember(name, seconds)
+            if not cached and self.keeps_times:
+                self.remember(name, seconds)
         self.done.append(Stage(name=name, path=path, cached=cached, seconds=seconds))
         self.say(f"{place}: cached, {path}" if cached else f"{place}: done in {duration(seconds)} s, {path}")
         return result
+
+    def take(self, stages: Sequence[Stage]) -> None:
+        """Take over what another process did, and say how far all is."""
+        for stage in stages:
+            if not stage.cached and stage.error is None:
+                self.remember(stage.name, stage.seconds)
+            self.done.append(stage)
+            place = f"[{len(self.done)}/{self.total}] {stage.name}"
+            if stage.error is not None:
+                self.say(f"{stage.name}: FAILED, {stage.error}")
+            else:
+                self.say(f"{place}: cached" if stage.cached else f"{place}: done in {duration(stage.seconds)} s")
+        left = self.estimate()
+        if left is not None:
+            self.say(f"about {duration(left)} s left")
+
+    def estimate(self) -> float | None:
+        """Return the seconds that are left, if what is to come takes as long as what was done; None at the end."""
+        elapsed = time.perf_counter() - self.start
+        fresh = sum(not stage.cached for stage in self.done)
+        waiting = self.total - len(self.done)
+        return elapsed / fresh * waiting if fresh and waiting > 0 else None
 
     def guard(self, name: str, path: Path, work: Callable[[], Result]) -> Result | None:
         """Run something that others do not need: when it fails, that is noted and said, and None is returned."""
@@ -85,7 +111,8 @@ class Stages:
         self.say(f"{name}: FAILED, {failed.error}")
         return None
 
-    def _remember(self, name: str, seconds: float) -> None:
+    def remember(self, name: str, seconds: float) -> None:
+        """Add to the seconds of a stage."""
         times = self.times()
         write_json(self.out / TIMES, times | {name: round(times.get(name, 0.0) + seconds, 2)})
 

@@ -39,6 +39,8 @@ def write_summary(comparison: Comparison, extras: Extras, file: Path) -> None:
         parts += ["## The teacher, examined", headline(extras.page), _bullets(lines)]
     if extras.choices:
         parts += ["## Search on validation", search_markdown(extras.choices)]
+        if lines := importance_lines(extras.choices):
+            parts += ["What the validation NDCG@20 varies with (PED-ANOVA):", _bullets(lines)]
     if extras.times:
         parts += ["## How long it took", _bullets(timing_lines(extras.times))]
     with atomic_path(file) as target:
@@ -51,14 +53,33 @@ def search_rows(choices: Sequence[Choice]) -> list[tuple[str, ...]]:
         (
             choice.student,
             choice.method,
-            ", ".join(f"{name}={value}" for name, value in flatten(trial.change).items()) or "as it stands",
-            figure(trial.validation),
-            str(trial.epochs),
-            "chosen" if index == choice.chosen else "",
+            ", ".join(f"{name}={_short(value)}" for name, value in trial.change.items()),
+            "failed" if trial.validation is None else figure(trial.validation),
+            str(trial.epochs) if trial.error is None else trial.error,
+            _chosen(choice) if index == choice.chosen else "",
         )
         for choice in choices
         for index, trial in enumerate(choice.trials)
     ]
+
+
+def importance_lines(choices: Sequence[Choice]) -> list[str]:
+    """Say for each student and method which settings mattered."""
+    return [
+        f"{choice.student}, {choice.method}: "
+        + ", ".join(f"{name} {share:.0%}" for name, share in choice.importance.items())
+        for choice in choices
+        if choice.importance
+    ]
+
+
+def _chosen(choice: Choice) -> str:
+    edges = f"; at the edge of its range: {', '.join(choice.edges)}" if choice.edges else ""
+    return f"chosen{edges}"
+
+
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 SEARCH_HEADER = ("student", "method", "trial", "validation NDCG@20", "epochs", "")
@@ -77,14 +98,6 @@ def timing_lines(times: Mapping[str, float]) -> list[str]:
         kinds.setdefault(name.split(" ")[0], []).append(seconds)
     lines = [f"{kind}: {duration(sum(values))} s ({len(values)} in all)" for kind, values in kinds.items()]
     return [*lines, f"together: {duration(sum(times.values()))} s"]
-
-
-def flatten(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:
-    """Turn nested tables into names with dots."""
-    flat: dict[str, object] = {}
-    for name, value in values.items():
-        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-    return flat
 
 
 def _bullets(lines: Sequence[str]) -> str:

@@ -55,29 +55,46 @@ def test_names_become_directories_and_are_checked(tmp_path: Path) -> None:
         load_config(tmp_path / "bad.toml")
 
 
-def test_trials_change_a_cell_and_leave_the_rest_open(file: Path) -> None:
-    config = load_config(
-        file,
-        [
-            "search.seed=3",
-            "search.trials.plain=[{}, {training.epochs = 7}]",
-            "search.trials.no text=[{method.lambda_d = 0.2}, {}]",
-            "training.patience=2",
-        ],
-    )
-    first, second = config.trials("GRU", "plain")
-    assert (first.training.epochs, second.training.epochs) == (100, 7)
-    assert second.training.patience == 2
-    assert second.student == GRU4RecSettings(dim=32)
-    assert "output" not in second.student.model_fields_set
-    taught, _ = config.trials("GRU", "no text")
-    assert isinstance(taught.method, DLLM2RecSettings)
-    assert (taught.method.lambda_d, taught.method.embedding) == (0.2, False)
+SEARCH = [
+    "search.trials=3",
+    "search.ranges={training.epochs = {low = 5, high = 9, whole = true}}",
+    "search.methods.no text={method.lambda_d = {choices = [0.2, 0.4]}}",
+]
 
 
-def test_every_method_gets_the_same_number_of_trials(file: Path) -> None:
-    with pytest.raises(UserError, match=r"same number of trials.*plain 1, no text 0"):
-        load_config(file, ["search.trials.plain=[{}]"])
+def test_a_trial_changes_a_cell_and_leaves_the_rest_open(file: Path) -> None:
+    config = load_config(file, [*SEARCH, "training.patience=2"])
+    assert config.search is not None
+    assert set(config.search.of("plain")) == {"training.epochs"}
+    assert set(config.search.of("no text")) == {"training.epochs", "method.lambda_d"}
+    cell = config.cell("GRU", "no text", {"training.epochs": 7, "method.lambda_d": 0.4})
+    assert (cell.training.epochs, cell.training.patience) == (7, 2)
+    assert cell.student == GRU4RecSettings(dim=32)
+    assert "output" not in cell.student.model_fields_set
+    assert isinstance(cell.method, DLLM2RecSettings)
+    assert (cell.method.lambda_d, cell.method.embedding) == (0.4, False)
+    assert config.stands("GRU", "no text", ["training.patience", "student.dim", "no.such"]) == {
+        "training.patience": 2,
+        "student.dim": 32,
+    }
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("search.methods.no texd={}", "no method 'no texd' .did you mean 'no text'"),
+        ("search.ranges={}", "method 'plain' has nothing to search"),
+        ("search.ranges={method.lambda = {low = 1, high = 2}}", "lambda"),
+        ("search.ranges={training.epochs = {low = 0, high = 2, whole = true}}", "epochs"),
+        ("search.ranges={training.epochs = {low = 3, high = 2}}", "must be below"),
+        ("search.ranges={training.learning_rate = {low = 0, high = 2, log = true}}", "begins above 0"),
+        ("search.ranges={training.epochs = {low = 3}}", "give either choices, or low and high"),
+        ("search.trials=0", "trials"),
+    ],
+)
+def test_searches_that_can_not_be(setting: str, words: str, file: Path) -> None:
+    with pytest.raises(UserError, match=words):
+        load_config(file, [*SEARCH, setting])
 
 
 def test_a_taught_method_needs_a_teacher(file: Path) -> None:

@@ -1,0 +1,46 @@
+"""`dllm2rec tune`: the same search for every student and method of an experiment."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from dllm2rec.cli.options import Jobs, Json, Set, show, words_to_stderr
+
+
+def tune(
+    *,
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="An experiment with a [search] table.")],
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Its directory; runs/<name> if not given.")] = None,
+    jobs: Jobs = 1,
+    settings: Set = None,
+    json: Json = False,
+) -> None:
+    """Search for the best settings on validation, as many trials for every method, plain students included.
+
+    Interrupted and started again it goes on; `dllm2rec run` then trains what was chosen for all seeds.
+
+    Example: dllm2rec tune configs/toys.toml --set search.trials=8
+    """
+    from dllm2rec.experiments.config import load_config
+    from dllm2rec.experiments.pipeline import tune as search
+    from dllm2rec.experiments.summary import SEARCH_HEADER, importance_lines, search_rows
+
+    experiment = load_config(config, settings or [])
+    out = out or Path("runs") / experiment.name
+    with words_to_stderr():
+        choices = search(experiment, out=out, jobs=jobs, say=lambda line: typer.echo(line, err=True))
+    table = Table(title=f"{experiment.name}: trials, by validation NDCG@20")
+    for name in SEARCH_HEADER:
+        table.add_column(name)
+    for row in search_rows(choices):
+        table.add_row(*row)
+    lines = [f"importance for {line}" for line in importance_lines(choices)]
+    show(
+        [choice.model_dump(mode="json") for choice in choices],
+        table,
+        *lines,
+        f"all seeds with what was chosen: dllm2rec run {config} --out {out}",
+        as_json=json,
+    )
