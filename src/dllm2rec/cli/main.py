@@ -10,6 +10,7 @@ from dllm2rec.cli.doctor import doctor
 from dllm2rec.cli.evaluate import evaluate
 from dllm2rec.cli.export import export
 from dllm2rec.cli.guard import GuardedGroup
+from dllm2rec.cli.paper import paper
 from dllm2rec.cli.prepare import prepare
 from dllm2rec.cli.recommend import recommend
 from dllm2rec.cli.report import report
@@ -45,6 +46,7 @@ for verb in (
     tune,
     run,
     report,
+    paper,
     export,
     recommend,
     serve,

@@ -26,7 +26,7 @@ def update(
 ) -> None:
     """Continue training on newer events, with replay; a student that is worse for it is refused.
 
-    Settings: replay, epochs, slower, patience.
+    Settings: replay, epochs, rate, patience.
 
     Example: dllm2rec update work/run --interactions new.csv --out work/run-2
     """

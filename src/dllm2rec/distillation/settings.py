@@ -32,7 +32,8 @@ class DLLM2RecSettings(BaseModel):
         dros_on_candidates: where the base loss is DROS, add its robust term for each candidate too (released).
         base_reduction: how the base loss joins positive and negatives: `sum` (paper) or `mean` (released).
         renormalise: make the combined weights of a list sum to 1 (released).
-        embedding: distil the item vectors into the item table (eqs. 12, 13).
+        embedding: distil the item vectors into the item table (eqs. 12, 13); `hint` or `htd` distils them by that
+            method, with its defaults, instead (table 9).
         sides: item vectors act on the `input` only, with a separate output layer (released), or on `both` sides, the
             output tied to the input (paper).
     """
@@ -53,7 +54,7 @@ class DLLM2RecSettings(BaseModel):
     dros_on_candidates: bool | None = None
     base_reduction: Reduction | None = None
     renormalise: bool | None = None
-    embedding: bool = True
+    embedding: bool | Literal["hint", "htd"] = True
     sides: Sides | None = None
 
 
@@ -101,7 +102,7 @@ def adapt_student(student: StudentSettings, settings: DLLM2RecSettings) -> Stude
     Where `sides` is open and the student's `output` was set by name, the student keeps it. Without embedding
     distillation nothing changes.
     """
-    if not settings.embedding or (settings.sides is None and "output" in student.model_fields_set):
+    if settings.embedding is not True or (settings.sides is None and "output" in student.model_fields_set):
         return student
     return student.model_copy(update={"output": "tied" if decide(settings).sides == "both" else "separate"})
 

@@ -12,6 +12,8 @@ from dllm2rec.core.seeding import torch_generator
 from dllm2rec.data import Dataset, Examples
 from dllm2rec.distillation.base import Distiller
 from dllm2rec.distillation.factory import build_distillers, build_soft_labels
+from dllm2rec.distillation.hint import HintSettings
+from dllm2rec.distillation.htd import HTDSettings
 from dllm2rec.distillation.methods import BaselineSettings, build_baseline, require_needs
 from dllm2rec.distillation.settings import DLLM2RecSettings, adapt_loss, adapt_student
 from dllm2rec.distillation.soft_labels import SoftLabelSettings
@@ -120,7 +122,7 @@ def _require_contents(
 ) -> None:
     match method:
         case VectorsMethod() | SoftLabelSettings() | DLLM2RecSettings():
-            if _reads_vectors(method) and knowledge.item_vectors is None:
+            if (_reads_vectors(method) or _replacement(method)) and knowledge.item_vectors is None:
                 instead = "" if isinstance(method, VectorsMethod) else "set method.embedding=false or "
                 raise UserError(
                     f"{knowledge.path}: has no item vectors, which method {method.kind} needs; "
@@ -130,12 +132,19 @@ def _require_contents(
             require_needs(method, knowledge)
 
 
+def _replacement(method: MethodSettings) -> HintSettings | HTDSettings | None:
+    """Return what distils the item vectors in place of embedding distillation, if anything does."""
+    if not isinstance(method, DLLM2RecSettings) or isinstance(method.embedding, bool):
+        return None
+    return HintSettings() if method.embedding == "hint" else HTDSettings()
+
+
 def _reads_vectors(method: MethodSettings) -> bool:
     match method:
         case VectorsMethod():
             return True
         case DLLM2RecSettings() | SoftLabelSettings():
-            return method.embedding
+            return method.embedding is True
         case _:
             return False
 
@@ -278,20 +287,26 @@ def _distillers(
     loss: Loss,
     seed: int,
 ) -> list[Distiller]:
+    def baseline(method: BaselineSettings) -> list[Distiller]:
+        assert knowledge is not None  # noqa: S101 - a plain student has no method
+        return build_baseline(
+            method,
+            knowledge=knowledge,
+            rows=rows,
+            training=training,
+            popularity=popularity,
+            dim=settings.student.dim,
+            generator=torch_generator(seed, "method"),
+        )
+
     match settings.method:
         case method if isinstance(method, NoMethod | VectorsMethod) or knowledge is None:
             return []
         case SoftLabelSettings() as method:
             return [build_soft_labels(method, labels=knowledge.labels, rows=rows, training=training, loss=loss)]
         case DLLM2RecSettings() as method:
-            return build_distillers(method, labels=knowledge.labels, rows=rows, loss=loss)
+            ranking = build_distillers(method, labels=knowledge.labels, rows=rows, loss=loss)
+            other = _replacement(method)
+            return ranking if other is None else [*ranking, *baseline(other)]
         case method:
-            return build_baseline(
-                method,
-                knowledge=knowledge,
-                rows=rows,
-                training=training,
-                popularity=popularity,
-                dim=settings.student.dim,
-                generator=torch_generator(seed, "method"),
-            )
+            return baseline(method)

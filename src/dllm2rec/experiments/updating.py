@@ -40,13 +40,13 @@ class UpdateSettings(Strict):
     Attributes:
         replay: examples that the old run learned from which are learned again, for each new one.
         epochs: most passes over new and replayed examples.
-        slower: the peak learning rate, as a share of the old run's.
+        rate: the peak learning rate, as a share of the old run's.
         patience: epochs without a better validation NDCG@20 after which training ends.
     """
 
-    replay: NonNegativeFloat = 1.0
+    replay: NonNegativeFloat = 4.0
     epochs: int = Field(default=4, ge=1)
-    slower: float = Field(default=0.5, gt=0, le=1)
+    rate: float = Field(default=1.0, gt=0, le=1)
     patience: int = Field(default=2, ge=1)
 
 
@@ -202,7 +202,7 @@ def _plan(run: Run, after: _Material, out: Path, settings: UpdateSettings) -> Ru
     values["training"] = {
         **stated(training),
         "epochs": settings.epochs,
-        "learning_rate": training.learning_rate * settings.slower,
+        "learning_rate": training.learning_rate * settings.rate,
         "patience": settings.patience,
     }
     config = make_config(

@@ -41,11 +41,14 @@ def write_report(evidence: Evidence, comparison: Comparison, extras: Extras, fil
 
 def render(evidence: Evidence, comparison: Comparison, extras: Extras) -> str:
     """Return the report as HTML."""
+    return document(f"dllm2rec: {extras.name}", _body(evidence, comparison, extras))
+
+
+def document(title: str, body: str) -> str:
+    """Return a whole HTML file around a body with charts."""
     plotly, theme = scripts()
     skeleton = Template(files("dllm2rec.experiments.report").joinpath("skeleton.html").read_text(encoding="utf-8"))
-    return skeleton.substitute(
-        title=escape(f"dllm2rec: {extras.name}"), body=plotly + _body(evidence, comparison, extras), script=theme
-    )
+    return skeleton.substitute(title=escape(title), body=plotly + body, script=theme)
 
 
 def _body(evidence: Evidence, comparison: Comparison, extras: Extras) -> str:

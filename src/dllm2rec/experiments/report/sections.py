@@ -3,10 +3,8 @@
 import json
 from collections.abc import Sequence
 
-import numpy as np
-
-from dllm2rec.evaluation.agreement import hit_rate_by_overlap, overlap, win_ratio
 from dllm2rec.evaluation.slices import Slice, history_slices, popularity_slices
+from dllm2rec.experiments.agreeing import agree
 from dllm2rec.experiments.diagnosis import headline
 from dllm2rec.experiments.evidence import Evidence, Group, Taught
 from dllm2rec.experiments.examination import Examination
@@ -68,23 +66,15 @@ def _agreement_table(evidence: Evidence, taught: Taught) -> str:
 
 
 def _agreement_row(evidence: Evidence, taught: Taught, group: Group) -> tuple[str, ...]:
-    kept = taught.labelled
-    student = group.ranks[0].take(kept)
-    own = np.where(taught.ranks.rank <= 20, 1 / np.log2(taught.ranks.rank + 1), 0.0)
-    theirs = group.values[METRIC][0][kept]
-    wins = win_ratio(own, theirs)
-    assert taught.ranks.top_items is not None and student.top_items is not None  # noqa: S101, PT018 - always written
-    depth = min(student.top_items.shape[1], taught.ranks.top_items.shape[1])
-    lists = taught.ranks.top_items[:, :depth], student.top_items[:, :depth]
-    hits = hit_rate_by_overlap(*lists, evidence.examples.target[kept])
+    found = agree(evidence, taught, group)
     return (
         group.label,
-        f"{wins.first:.1%}",
-        f"{wins.second:.1%}",
-        f"{wins.differing:,}",
-        f"{overlap(*lists):.2%}",
-        f"{hits.both:.2%}",
-        f"{hits.one:.2%}",
+        f"{found.wins.first:.1%}",
+        f"{found.wins.second:.1%}",
+        f"{found.wins.differing:,}",
+        f"{found.overlap:.2%}",
+        f"{found.hits.both:.2%}",
+        f"{found.hits.one:.2%}",
     )
 
 

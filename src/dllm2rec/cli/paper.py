@@ -1,0 +1,71 @@
+"""`dllm2rec paper`: the paper's tables and figure from our runs."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from dllm2rec.cli.options import Json, show, words_to_stderr
+from dllm2rec.core.errors import UserError
+
+SUFFIXES = {"markdown": ".md", "latex": ".tex", "csv": ".csv"}
+
+
+def paper(
+    *,
+    results: Annotated[
+        list[Path],
+        typer.Argument(metavar="RESULTS...", help="Directories of `dllm2rec run`, or of runs; one for each dataset."),
+    ],
+    table: Annotated[list[int] | None, typer.Option(metavar="1..9", help="Which table; give it as often.")] = None,
+    figure: Annotated[list[int] | None, typer.Option(metavar="2", help="Which figure.")] = None,
+    form: Annotated[
+        Literal["markdown", "latex", "csv"], typer.Option("--format", help="How to write it.")
+    ] = "markdown",
+    split: Annotated[Literal["validation", "test"], typer.Option(help="Which examples.")] = "test",
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write files there instead of printing; figures need it.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Write tables of the paper, our figures beside the paper's; what was not run is shown as missing.
+
+    Example: dllm2rec paper runs/toys runs/games --table 5 --format latex
+    """
+    from dllm2rec.core.files import atomic_path
+    from dllm2rec.experiments.paper.cells import load_results
+    from dllm2rec.experiments.paper.sensitivity import sheet, write_figure
+    from dllm2rec.experiments.paper.tables import table as build
+
+    if not table and not figure:
+        raise UserError("say what: --table 1 to 9, or --figure 2")
+    if any(number != 2 for number in figure or []):
+        raise UserError(f"--figure {next(number for number in figure or [] if number != 2)}: only figure 2 has figures")
+    with words_to_stderr():
+        found = load_results(results, split=split)
+        sheets = {f"table-{number}": build(number, found) for number in table or []}
+        if figure:
+            sheets["figure-2"] = sheet(found)
+        if out is not None:
+            for name, one in sheets.items():
+                with atomic_path(out / f"{name}{SUFFIXES[form]}") as target:
+                    target.write_text(one.write(form), encoding="utf-8")
+            if figure:
+                write_figure(found, out / "figure-2.html")
+    if out is not None and not json:
+        typer.echo(f"{', '.join(sheets)} in {out}")
+        return
+    value = [
+        {
+            "name": one.name,
+            "title": one.title,
+            "header": one.header,
+            "rows": [[cell.text for cell in row] for row in one.rows],
+            "notes": one.notes,
+        }
+        for one in sheets.values()
+    ]
+    if json:
+        show(value, as_json=True)
+    else:
+        typer.echo("\n".join(one.write(form) for one in sheets.values()), nl=False)
