@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from dllm2rec.losses.bce import BCESettings
     from dllm2rec.losses.dros import DROSSettings
     from dllm2rec.losses.softmax import SoftmaxSettings
+    from dllm2rec.serving.recommender import Recommender
     from dllm2rec.students.caser import CaserSettings
     from dllm2rec.students.gru4rec import GRU4RecSettings
     from dllm2rec.students.sasrec import SASRecSettings
@@ -60,6 +61,7 @@ __all__ = [
     "PaperSplit",
     "RDSettings",
     "RRDSettings",
+    "Recommender",
     "ReferenceTeacher",
     "Run",
     "SASRecSettings",
@@ -100,6 +102,7 @@ _HOMES = {
     "losses.bce": ("BCESettings",),
     "losses.dros": ("DROSSettings",),
     "losses.softmax": ("SoftmaxSettings",),
+    "serving.recommender": ("Recommender",),
     "students.caser": ("CaserSettings",),
     "students.gru4rec": ("GRU4RecSettings",),
     "students.sasrec": ("SASRecSettings",),
