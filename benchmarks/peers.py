@@ -1,13 +1,14 @@
 """Beside RecTools' SASRec: targets a second in training, and milliseconds to recommend to one user.
 
-Both train on the same sequences with a softmax over the catalogue, 64 values an item, two blocks, one head, the newest ten
-items. RecTools reads a sequence at once and has a target at each of its last ten positions; we read a window for each
-target. A target is a target: an epoch's targets are divided by its seconds.
+Both train on the same sequences with a softmax over the catalogue, 64 values an item, two blocks, one head, the newest
+ten items. RecTools reads a sequence at once and has a target at each of its last ten positions; we read a window for
+each target. A target is a target: an epoch's targets are divided by its seconds.
 
 RecTools is no dependency of this project and wants an older numpy, so this runs in an environment of its own:
 
-    uv venv peers && uv pip install --python peers/bin/python 'rectools[torch]==0.19.0' onnx onnxruntime polars pydantic \
-        rich safetensors scipy typer
+    uv venv peers
+    uv pip install --python peers/bin/python 'rectools[torch]==0.19.0' onnx onnxruntime polars pydantic rich scipy \
+        safetensors typer
     PYTHONPATH=src peers/bin/python benchmarks/peers.py --interactions interactions.parquet --items items.parquet
 """
 

@@ -2,9 +2,9 @@
 
     python benchmarks/serving_speed.py [--rounds 2000] [--llm smollm2-135m] [--index]
 
-Weights are random: time does not depend on them. Prompts are random tokens, as long as those of ten titles of toys are, and
-each gets as many tokens as a title there has. Absolute times depend on the machine, the ratios less. benchmarks/peers.py has
-RecTools' SASRec.
+Weights are random: time does not depend on them. Prompts are random tokens, as long as those of ten titles of toys,
+and each gets as many tokens as a title there has. Absolute times depend on the machine, ratios less; RecTools' SASRec
+is in benchmarks/peers.py.
 """
 
 import argparse

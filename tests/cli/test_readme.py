@@ -1,16 +1,21 @@
 """The README's commands and its Python, run as they stand, with the real packaged models, on a small log."""
 
+import json
 import os
 import re
+import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 KINDS = ("robot", "puzzle", "train set", "doll house", "board game")
 
 
@@ -50,12 +55,58 @@ def run(command: list[str], folder: Path) -> str:
     return done.stdout
 
 
-def test_the_commands_of_the_readme_run(workplace: Path) -> None:
+@pytest.fixture(scope="module")
+def finished(workplace: Path) -> Path:
+    """The same directory after the README's commands."""
     for line in block("bash").splitlines():
         # the same language model, tuned on less: a test has no quarter of an hour
         smaller = " --set tuning.examples=8 --set tuning.epochs=1 --set title_tokens=8" if " bigrec " in line else ""
         run(["bash", "-c", line + smaller], workplace)
-    assert (workplace / "work" / "report.html").stat().st_size > 100_000
+    return workplace
+
+
+def test_the_commands_of_the_readme_run(finished: Path) -> None:
+    assert (finished / "work" / "report.html").stat().st_size > 100_000
+
+
+def test_a_bundle_serves_in_an_environment_of_its_own(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make, install, recommend, serve, ask = block("sh").splitlines()
+    port = free_port()
+    for line in (make, install.replace("'dllm2rec", f"'{ROOT}"), recommend):
+        run(["bash", "-c", line], finished)
+    server = subprocess.Popen([*serve.removesuffix(" &").split(), "--port", str(port)], cwd=finished)
+    try:
+        patient = ask.replace("curl", "curl --silent --retry 30 --retry-connrefused --retry-delay 1")
+        answer = json.loads(run(["bash", "-c", patient.replace("8000", str(port))], finished))
+    finally:
+        server.terminate()
+    assert server.wait(30) in (0, -signal.SIGTERM)  # uvicorn shuts down, then raises the signal again
+    assert len(answer["recommendations"][0]["items"]) == 5
+    (packages,) = (finished / "serving" / "lib").glob("python3*/site-packages")
+    installed = {file.name for file in packages.iterdir()}
+    assert not installed & {"torch", "transformers", "polars", "pandas", "scipy"}
+    size = sum(file.stat().st_size for file in packages.rglob("*") if "pip" not in file.parts) / 1e6
+    ours, bare = (
+        min(seconds_to_import(finished / "serving" / "bin" / "python", modules) for _ in range(5))
+        for modules in ("dllm2rec.serving.recommender", "numpy, onnxruntime")
+    )
+    with capsys.disabled():
+        print(
+            f"\nserving: {size:.0f} MB installed, imported in {ours:.2f} s, numpy and onnxruntime alone in {bare:.2f} s"
+        )
+    assert ours - bare < 0.1
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def seconds_to_import(python: Path, modules: str) -> float:
+    start = time.perf_counter()
+    subprocess.run([python, "-c", f"import {modules}"], check=True)
+    return time.perf_counter() - start
 
 
 def test_the_python_of_the_readme_runs(workplace: Path) -> None:
@@ -65,6 +116,5 @@ def test_the_python_of_the_readme_runs(workplace: Path) -> None:
 
 
 def test_every_file_that_the_readme_names_exists() -> None:
-    root = Path(__file__).parents[2]
     for name in re.findall(r"\]\(([^)#:]+)\)", README):
-        assert (root / name).exists(), name
+        assert (ROOT / name).exists(), name
