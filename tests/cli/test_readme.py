@@ -81,7 +81,7 @@ def test_a_bundle_serves_in_an_environment_of_its_own(finished: Path, capsys: py
     finally:
         server.terminate()
     assert server.wait(30) in (0, -signal.SIGTERM)  # uvicorn shuts down, then raises the signal again
-    assert len(answer["recommendations"][0]["items"]) == 5
+    assert len(answer["results"][0]["items"]) == 5
     (packages,) = (finished / "serving" / "lib").glob("python3*/site-packages")
     installed = {file.name for file in packages.iterdir()}
     assert not installed & {"torch", "transformers", "polars", "pandas", "scipy"}
