@@ -30,7 +30,7 @@ CELLS: dict[str, list[str]] = {
     "no-position": [*DLLM, "--set", "method.gamma_position=0"],
     "small-lambda": [*DLLM, "--set", "method.lambda_d=0.1"],
     "no-embedding": [*DLLM, "--set", "method.embedding=false"],
-    "no-offset": [*DLLM, "--set", "student.offset=false"],
+    "no-offset": [*DLLM, "--set", "method.embedding=projection"],
     "by-hint": [*DLLM, "--set", "method.embedding=hint"],
     "by-htd": [*DLLM, "--set", "method.embedding=htd"],
 }

@@ -32,8 +32,8 @@ class DLLM2RecSettings(BaseModel):
         dros_on_candidates: where the base loss is DROS, add its robust term for each candidate too (released).
         base_reduction: how the base loss joins positive and negatives: `sum` (paper) or `mean` (released).
         renormalise: make the combined weights of a list sum to 1 (released).
-        embedding: distil the item vectors into the item table (eqs. 12, 13); `hint` or `htd` distils them by that
-            method, with its defaults, instead (table 9).
+        embedding: distil the item vectors into the item table (eqs. 12, 13); `projection` leaves its offset out, `hint`
+            or `htd` distils them by that method, with its defaults, instead (table 9).
         sides: item vectors act on the `input` only, with a separate output layer (released), or on `both` sides, the
             output tied to the input (paper).
     """
@@ -54,7 +54,7 @@ class DLLM2RecSettings(BaseModel):
     dros_on_candidates: bool | None = None
     base_reduction: Reduction | None = None
     renormalise: bool | None = None
-    embedding: bool | Literal["hint", "htd"] = True
+    embedding: bool | Literal["projection", "hint", "htd"] = True
     sides: Sides | None = None
 
 
@@ -97,14 +97,22 @@ def decide(settings: DLLM2RecSettings) -> Differences:
 
 
 def adapt_student(student: StudentSettings, settings: DLLM2RecSettings) -> StudentSettings:
-    """Tie or separate the output of a student as the method says.
+    """Tie or separate the output of a student, and leave its offset out, as the method says.
 
     Where `sides` is open and the student's `output` was set by name, the student keeps it. Without embedding
     distillation nothing changes.
     """
-    if settings.embedding is not True or (settings.sides is None and "output" in student.model_fields_set):
+    if not reads_vectors(settings):
         return student
-    return student.model_copy(update={"output": "tied" if decide(settings).sides == "both" else "separate"})
+    changes: dict[str, object] = {} if settings.embedding is True else {"offset": False}
+    if settings.sides is not None or "output" not in student.model_fields_set:
+        changes["output"] = "tied" if decide(settings).sides == "both" else "separate"
+    return student.model_copy(update=changes)
+
+
+def reads_vectors(settings: DLLM2RecSettings) -> bool:
+    """Whether the student's item table is built on the teacher's item vectors."""
+    return settings.embedding is True or settings.embedding == "projection"
 
 
 def adapt_loss(loss: LossSettings, settings: DLLM2RecSettings) -> LossSettings:

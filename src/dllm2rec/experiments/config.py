@@ -80,11 +80,13 @@ class StudentEntry(Strict):
         protocol: where it differs from that of the experiment.
         student: see `StudentSettings`.
         loss: see `LossSettings`.
+        training: where it differs from that of the experiment; the same for all methods.
     """
 
     protocol: Protocol | None = None
     student: StudentSettings
     loss: LossSettings = BCESettings()
+    training: FitSettings = FitSettings()
 
 
 class Range(Strict):
@@ -228,7 +230,7 @@ class Config(Strict):
             **stated(entry),
             "protocol": entry.protocol or self.protocol,
             "method": self.methods[method],
-            "training": stated(self.training),
+            "training": stated(self.training) | stated(entry.training),
         }
         if self.train_on is not None:
             values["train_on"] = self.train_on

@@ -15,7 +15,7 @@ from dllm2rec.distillation.factory import build_distillers, build_soft_labels
 from dllm2rec.distillation.hint import HintSettings
 from dllm2rec.distillation.htd import HTDSettings
 from dllm2rec.distillation.methods import BaselineSettings, build_baseline, require_needs
-from dllm2rec.distillation.settings import DLLM2RecSettings, adapt_loss, adapt_student
+from dllm2rec.distillation.settings import DLLM2RecSettings, adapt_loss, adapt_student, reads_vectors
 from dllm2rec.distillation.soft_labels import SoftLabelSettings
 from dllm2rec.experiments.config import CellSettings, MethodSettings, NoMethod, VectorsMethod
 from dllm2rec.experiments.runs import FitSummary, Run, RunConfig, RunResult, Source, make_config
@@ -134,17 +134,25 @@ def _require_contents(
 
 def _replacement(method: MethodSettings) -> HintSettings | HTDSettings | None:
     """Return what distils the item vectors in place of embedding distillation, if anything does."""
-    if not isinstance(method, DLLM2RecSettings) or isinstance(method.embedding, bool):
+    if not isinstance(method, DLLM2RecSettings):
         return None
-    return HintSettings() if method.embedding == "hint" else HTDSettings()
+    match method.embedding:
+        case "hint":
+            return HintSettings()
+        case "htd":
+            return HTDSettings()
+        case _:
+            return None
 
 
 def _reads_vectors(method: MethodSettings) -> bool:
     match method:
         case VectorsMethod():
             return True
-        case DLLM2RecSettings() | SoftLabelSettings():
-            return method.embedding is True
+        case DLLM2RecSettings():
+            return reads_vectors(method)
+        case SoftLabelSettings():
+            return method.embedding
         case _:
             return False
 

@@ -67,6 +67,11 @@ def test_the_method_ties_or_separates_the_output() -> None:
     assert adapt_student(plain, DLLM2RecSettings(embedding=False, sides="both")) == plain
 
 
+def test_the_projection_alone_leaves_the_offset_out() -> None:
+    assert adapt_student(GRU4RecSettings(), DLLM2RecSettings(embedding="projection")).offset is False
+    assert adapt_student(GRU4RecSettings(), DLLM2RecSettings()).offset is True
+
+
 def test_an_output_that_was_named_stays_unless_the_method_names_sides() -> None:
     named = GRU4RecSettings(output="separate")
     assert adapt_student(named, DLLM2RecSettings(variant="paper")).output == "separate"

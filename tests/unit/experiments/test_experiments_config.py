@@ -55,6 +55,12 @@ def test_names_become_directories_and_are_checked(tmp_path: Path) -> None:
         load_config(tmp_path / "bad.toml")
 
 
+def test_training_of_one_student_differs_from_that_of_the_others(file: Path) -> None:
+    config = load_config(file, ["training.epochs=40", "training.patience=3", "students.GRU.training.patience=10"])
+    assert (config.cell("SASRec", "plain").training.epochs, config.cell("SASRec", "plain").training.patience) == (40, 3)
+    assert (config.cell("GRU", "no text").training.epochs, config.cell("GRU", "no text").training.patience) == (40, 10)
+
+
 SEARCH = [
     "search.trials=3",
     "search.ranges={training.epochs = {low = 5, high = 9, whole = true}}",

@@ -157,7 +157,9 @@ def _described(group: Group) -> dict[str, object]:
     method = settings.method.model_dump(mode="json") | decide(settings.method).model_dump(mode="json")
     rest = settings.model_dump(mode="json")
     rest.pop("method")
-    rest["student"].pop("output")  # follows from the method
+    rest["student"].pop("output")  # follows from the method, and so does what "projection" leaves out
+    if settings.method.embedding == "projection":
+        rest["student"].pop("offset")
     rest["loss"].pop("reduction", None)
     return {
         **method,

@@ -217,7 +217,7 @@ def _ranking_ablation(results: Results) -> Rows:
 def _embedding_ablation(results: Results) -> Rows:
     parts: dict[str, dict[str, object]] = {
         "without embedding distillation": {"embedding": False},
-        "without the offset": {"student.offset": False},
+        "without the offset": {"embedding": "projection"},
         "replaced by Hint": {"embedding": "hint"},
         "replaced by HTD": {"embedding": "htd"},
     }
@@ -351,6 +351,6 @@ TABLES: dict[int, tuple[str, tuple[str, ...], Callable[[Results], Rows], str]] =
         "Embedding distillation without its parts",
         ("dataset", "student", "", HR, NDCG, "against all of it, NDCG@20"),
         _embedding_ablation,
-        "cells with DLLM2Rec that leave one part out, such as method.embedding=false or student.offset=false",
+        "cells with DLLM2Rec that leave one part out, such as method.embedding=false or method.embedding=projection",
     ),
 }
