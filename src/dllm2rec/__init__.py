@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from dllm2rec.distillation.dcd import DCDSettings
     from dllm2rec.distillation.hint import HintSettings
     from dllm2rec.distillation.htd import HTDSettings
+    from dllm2rec.distillation.kar import KARSettings
+    from dllm2rec.distillation.llm_cf import LLMCFSettings
     from dllm2rec.distillation.rd import RDSettings
     from dllm2rec.distillation.rrd import RRDSettings
     from dllm2rec.distillation.settings import DLLM2RecSettings
@@ -25,7 +27,13 @@ if TYPE_CHECKING:
     from dllm2rec.experiments.preparing import prepare
     from dllm2rec.experiments.running import train
     from dllm2rec.experiments.runs import Run
-    from dllm2rec.experiments.teacher_settings import BigRecTeacher, EncoderTeacher, Limits, ReferenceTeacher
+    from dllm2rec.experiments.teacher_settings import (
+        BigRecTeacher,
+        EncoderTeacher,
+        Limits,
+        ReferenceTeacher,
+        TextTeacher,
+    )
     from dllm2rec.experiments.teaching import teach
     from dllm2rec.knowledge.store import Knowledge
     from dllm2rec.losses.bce import BCESettings
@@ -55,7 +63,9 @@ __all__ = [
     "GlobalTimeSplit",
     "HTDSettings",
     "HintSettings",
+    "KARSettings",
     "Knowledge",
+    "LLMCFSettings",
     "LeaveOneOutSplit",
     "Limits",
     "PaperSplit",
@@ -66,6 +76,7 @@ __all__ = [
     "Run",
     "SASRecSettings",
     "SoftmaxSettings",
+    "TextTeacher",
     "TuningSettings",
     "UnKDSettings",
     "UserError",
@@ -88,6 +99,8 @@ _HOMES = {
     "distillation.rrd": ("RRDSettings",),
     "distillation.settings": ("DLLM2RecSettings",),
     "distillation.unkd": ("UnKDSettings",),
+    "distillation.kar": ("KARSettings",),
+    "distillation.llm_cf": ("LLMCFSettings",),
     "experiments.comparing": ("compare",),
     "experiments.config": ("CellSettings",),
     "experiments.dataset_settings": ("DatasetSettings",),
@@ -96,7 +109,7 @@ _HOMES = {
     "experiments.preparing": ("prepare",),
     "experiments.running": ("train",),
     "experiments.runs": ("Run",),
-    "experiments.teacher_settings": ("BigRecTeacher", "EncoderTeacher", "Limits", "ReferenceTeacher"),
+    "experiments.teacher_settings": ("BigRecTeacher", "EncoderTeacher", "Limits", "ReferenceTeacher", "TextTeacher"),
     "experiments.teaching": ("teach",),
     "knowledge.store": ("Knowledge",),
     "losses.bce": ("BCESettings",),

@@ -21,16 +21,21 @@ def teach(
     dataset: DatasetPath,
     out: Out,
     teacher: Annotated[
-        Literal["bigrec", "encoder", "popularity", "knn", "text", "blend"],
-        typer.Option(help="Who teaches: a language model, a sentence encoder (item vectors only), or a reference."),
+        Literal["bigrec", "encoder", "texts", "popularity", "knn", "text", "blend"],
+        typer.Option(
+            help="Who teaches: a language model that writes titles, a sentence encoder (item vectors only), a language "
+            "model that explains in texts (for methods kar and llm-cf), or a reference."
+        ),
     ] = "bigrec",
     llm: Annotated[
         str | None,
-        typer.Option(metavar="NAME|PATH", help="For bigrec: packaged model, directory, GGUF file or hub name."),
+        typer.Option(metavar="NAME|PATH", help="For bigrec, texts: packaged model, directory, GGUF file or hub name."),
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(metavar="NAME|PATH", help="For encoder, text, blend: packaged model, directory or hub name."),
+        typer.Option(
+            metavar="NAME|PATH", help="For encoder, texts, text, blend: packaged model, directory or hub name."
+        ),
     ] = None,
     vectors: Annotated[
         Path | None, typer.Option(metavar="KNOWLEDGE", help="For text, blend: item vectors that are there already.")
@@ -63,7 +68,7 @@ def teach(
     """
     from dllm2rec.data import Dataset
     from dllm2rec.experiments.settings import override, validate
-    from dllm2rec.experiments.teacher_settings import BigRecTeacher, EncoderTeacher, ReferenceTeacher
+    from dllm2rec.experiments.teacher_settings import BigRecTeacher, EncoderTeacher, ReferenceTeacher, TextTeacher
     from dllm2rec.experiments.teaching import teach as run
     from dllm2rec.experiments.teaching import teach_only_new
     from dllm2rec.knowledge.legacy import import_legacy
@@ -76,23 +81,31 @@ def teach(
         with words_to_stderr():
             knowledge = teach_only_new(opened, Knowledge.load(only_new), out=out)
     else:
-        kinds: dict[str, type[BigRecTeacher | EncoderTeacher | ReferenceTeacher]]
-        kinds = {"bigrec": BigRecTeacher, "encoder": EncoderTeacher}
+        kinds: dict[str, type[BigRecTeacher | EncoderTeacher | TextTeacher | ReferenceTeacher]]
+        kinds = {"bigrec": BigRecTeacher, "encoder": EncoderTeacher, "texts": TextTeacher}
         values: dict[str, Any] = {"kind": teacher, **_given(llm=llm, model=model, seed=seed, vectors=vectors)}
         if teacher not in kinds:
             values |= {"kind": "reference", "reference": {"kind": teacher}}
-        if teacher != "encoder":
+        if teacher not in ("encoder", "texts"):
             values["limits"] = _limits(split or list(SPLITS), limit or [], opened.manifest.counts)
         chosen = validate(kinds.get(teacher, ReferenceTeacher), override(values, settings or []))
         with words_to_stderr():
             knowledge = run(opened, chosen, out=out)
     manifest = knowledge.manifest
     counts = _counts(opened, knowledge)
-    told = ", ".join(f"{count:,} {name}" for name, count in counts.items())
+    told = "labels for " + ", ".join(f"{count:,} {name}" for name, count in counts.items()) + " examples"
+    if knowledge.texts:
+        told = "texts about " + ", ".join(f"{len(texts):,} {kind}s" for kind, texts in knowledge.texts.items())
     size = f"item vectors of size {manifest.vector_size}" if manifest.vector_size else "no item vectors"
     show(
-        {"knowledge": str(out), "hash": knowledge.content_hash, "labels": counts, **manifest.model_dump(mode="json")},
-        f"{manifest.teacher} {manifest.model}: labels for {told} examples, {size}",
+        {
+            "knowledge": str(out),
+            "hash": knowledge.content_hash,
+            "labels": counts,
+            "texts": {kind: len(texts) for kind, texts in knowledge.texts.items()},
+            **manifest.model_dump(mode="json"),
+        },
+        f"{manifest.teacher} {manifest.model}: {told}, {size}",
         f"knowledge in {out}; what it is worth: dllm2rec doctor {out} --dataset {dataset}",
         as_json=json,
     )

@@ -17,11 +17,13 @@ class Batch:
         history: `[B, L]`, padded on the left with V.
         target: `[B]`.
         row: `[B]`, where each row stands in the examples that it came from.
+        user: `[B]`, row of the dataset's users.
     """
 
     history: Tensor
     target: Tensor
     row: Tensor
+    user: Tensor | None = None
 
 
 def batches(examples: Examples, *, batch_size: int, generator: torch.Generator | None = None) -> Iterator[Batch]:
@@ -38,8 +40,9 @@ def batches(examples: Examples, *, batch_size: int, generator: torch.Generator |
 def _iterate(examples: Examples, batch_size: int, generator: torch.Generator | None) -> Iterator[Batch]:
     history = torch.tensor(examples.history, dtype=torch.long)
     target = torch.tensor(examples.target, dtype=torch.long)
+    user = torch.tensor(examples.user, dtype=torch.long)
     count = len(examples)
     order = torch.arange(count) if generator is None else torch.randperm(count, generator=generator)
     for start in range(0, count, batch_size):
         row = order[start : start + batch_size]
-        yield Batch(history=history[row], target=target[row], row=row)
+        yield Batch(history=history[row], target=target[row], row=row, user=user[row])

@@ -11,8 +11,9 @@ from torch import Tensor
 from dllm2rec.core.progress import progress_bar
 from dllm2rec.data import Examples
 
-ScoreFunction = Callable[[Tensor], Tensor]
-"""Scores the catalogue for histories, `[B, L]` to `[B, V]`."""
+ScoreFunction = Callable[..., Tensor]
+"""Scores the catalogue for histories, `[B, L]` to `[B, V]`; with an attribute `reads_users` that is true, for histories
+and users `[B]`."""
 
 _SCORES_AT_ONCE = 1 << 23
 
@@ -76,7 +77,7 @@ def rank_targets(
             rows = slice(start, min(start + size, len(examples)))
             history = torch.from_numpy(examples.history[rows].astype(np.int64))
             target = torch.from_numpy(examples.target[rows].astype(np.int64)).unsqueeze(1)
-            scores = _checked(score(history), (len(history), examples.num_items))
+            scores = _checked(ask(score, history, examples.user[rows]), (len(history), examples.num_items))
             if mask_history:
                 scores = _masked(scores, history, target)
             rank[rows] = _mean_rank(scores, target)
@@ -84,6 +85,13 @@ def rank_targets(
                 top[rows] = best_items(scores, top_k).numpy()
             advance(len(history))
     return Ranks(example_id=examples.example_id, rank=rank, top_items=top)
+
+
+def ask(score: ScoreFunction, history: Tensor, user: NDArray[np.int32]) -> Tensor:
+    """Score the catalogue for histories `[B, L]` of users `[B]`."""
+    if getattr(score, "reads_users", False):
+        return score(history, torch.from_numpy(user.astype(np.int64)))
+    return score(history)
 
 
 def ranks_from_lists(ranked_items: NDArray[np.int32], examples: Examples) -> Ranks:

@@ -9,6 +9,8 @@ from pydantic import AfterValidator, BaseModel, Field, PositiveInt, model_valida
 
 from dllm2rec.core.errors import suggest
 from dllm2rec.data import TrainOn
+from dllm2rec.distillation.kar import KARSettings
+from dllm2rec.distillation.llm_cf import LLMCFSettings
 from dllm2rec.distillation.methods import BaselineSettings
 from dllm2rec.distillation.settings import DLLM2RecSettings
 from dllm2rec.distillation.soft_labels import SoftLabelSettings
@@ -35,7 +37,8 @@ class VectorsMethod(Strict):
 
 
 MethodSettings = Annotated[
-    NoMethod | VectorsMethod | SoftLabelSettings | DLLM2RecSettings | BaselineSettings, Field(discriminator="kind")
+    NoMethod | VectorsMethod | SoftLabelSettings | DLLM2RecSettings | KARSettings | LLMCFSettings | BaselineSettings,
+    Field(discriminator="kind"),
 ]
 
 

@@ -3,7 +3,6 @@
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.data import Dataset, Examples, Split, TrainOn
@@ -93,13 +92,7 @@ def metrics(ranks: Ranks, dataset: Dataset) -> dict[str, float]:
 
 def score_with(student: Student) -> ScoreFunction:
     """Turn a student into a function from histories `[B, L]` to scores `[B, V]`."""
-    student.eval()
-
-    def score(history: Tensor) -> Tensor:
-        result: Tensor = student(history)
-        return result
-
-    return score
+    return student.eval()
 
 
 def score_with_reference(scorer: Scorer) -> ScoreFunction:

@@ -20,7 +20,7 @@ from dllm2rec.evaluation.agreement import overlap
 from dllm2rec.evaluation.metrics import ndcg
 from dllm2rec.evaluation.ranks import best_items, ranks_from_lists
 from dllm2rec.experiments.evaluating import dataset_of
-from dllm2rec.experiments.running import knowledge_of, rebuild
+from dllm2rec.experiments.running import knowledge_of, rebuild, require_free_of_texts
 from dllm2rec.experiments.runs import Run
 from dllm2rec.knowledge.store import Knowledge
 from dllm2rec.serving.approximate import write_index
@@ -40,6 +40,7 @@ from dllm2rec.serving.packing import Precision, pack
 from dllm2rec.serving.recommender import Recommender
 from dllm2rec.students.base import Student
 from dllm2rec.students.item_table import scale_of
+from dllm2rec.students.projection import Projector
 
 CHECKED = 1000
 SHOWN = 20
@@ -113,10 +114,11 @@ def export(
         max_loss: most NDCG@20, as a share of PyTorch's, that a smaller precision may lose on the checked histories.
 
     Raises:
-        UserError: the run is not finished, something is at ``out``, the bundle would not recommend the same in float32,
-            or loses more than ``max_loss``.
+        UserError: the run is not finished or its student reads texts, something is at ``out``, the bundle would not
+            recommend the same in float32, or loses more than ``max_loss``.
     """
     run.finished()
+    require_free_of_texts(run, "export")
     if out.exists():
         raise UserError(f"{out}: exists already; choose another --out or remove it")
     dataset = dataset_of(run, dataset)
@@ -176,7 +178,12 @@ def write_manifest(bundle: Path, manifest: BundleManifest) -> None:
 def _write_text(file: Path, run: Run, student: Student, knowledge: Knowledge | None) -> TextSource | None:
     """Write how a text vector becomes an item vector, if the student's output is tied to text."""
     projector = student.table.projector
-    if projector is None or not student.table.tied or knowledge is None or knowledge.item_vectors is None:
+    if (
+        not isinstance(projector, Projector)
+        or not student.table.tied
+        or knowledge is None
+        or knowledge.item_vectors is None
+    ):
         return None
     vectors = torch.from_numpy(knowledge.item_vectors)
     mean, deviation = scale_of(vectors, run.config.settings.student.vector_scaling)

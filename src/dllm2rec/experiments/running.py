@@ -14,6 +14,8 @@ from dllm2rec.distillation.base import Distiller
 from dllm2rec.distillation.factory import build_distillers, build_soft_labels
 from dllm2rec.distillation.hint import HintSettings
 from dllm2rec.distillation.htd import HTDSettings
+from dllm2rec.distillation.kar import KARSettings, fact_vectors, read_with_kar, require_texts
+from dllm2rec.distillation.llm_cf import LLMCFSettings, read_with_llm_cf
 from dllm2rec.distillation.methods import BaselineSettings, build_baseline, require_needs
 from dllm2rec.distillation.settings import DLLM2RecSettings, adapt_loss, adapt_student, reads_vectors
 from dllm2rec.distillation.soft_labels import SoftLabelSettings
@@ -118,9 +120,14 @@ def require_knowledge(settings: CellSettings, knowledge: Knowledge | None, datas
 
 
 def _require_contents(
-    method: VectorsMethod | SoftLabelSettings | DLLM2RecSettings | BaselineSettings, knowledge: Knowledge
+    method: VectorsMethod | SoftLabelSettings | DLLM2RecSettings | KARSettings | LLMCFSettings | BaselineSettings,
+    knowledge: Knowledge,
 ) -> None:
     match method:
+        case KARSettings():
+            require_texts(knowledge, method.kind, "item", "user")
+        case LLMCFSettings():
+            require_texts(knowledge, method.kind, "chain")
         case VectorsMethod() | SoftLabelSettings() | DLLM2RecSettings():
             if (_reads_vectors(method) or _replacement(method)) and knowledge.item_vectors is None:
                 instead = "" if isinstance(method, VectorsMethod) else "set method.embedding=false or "
@@ -153,6 +160,8 @@ def _reads_vectors(method: MethodSettings) -> bool:
             return reads_vectors(method)
         case SoftLabelSettings():
             return method.embedding
+        case KARSettings():
+            return method.weight > 0
         case _:
             return False
 
@@ -193,6 +202,8 @@ def item_vectors(settings: CellSettings, knowledge: Knowledge | None) -> Tensor 
     """Return the vectors `[V, Dt]` that the student's item table gets."""
     if knowledge is None or knowledge.item_vectors is None or not _reads_vectors(settings.method):
         return None
+    if isinstance(settings.method, KARSettings):
+        return torch.from_numpy(fact_vectors(knowledge, knowledge.manifest.num_items))
     return torch.from_numpy(knowledge.item_vectors)
 
 
@@ -269,14 +280,41 @@ def fit_student(
 
 def build(run: Run, dataset: Dataset, knowledge: Knowledge | None) -> Student:
     """Build the student of a run for the catalogue of a dataset, with first weights."""
-    return build_student(
-        run.config.settings.student,
+    settings, seed = run.config.settings, run.config.seed
+    student = build_student(
+        settings.student,
         num_items=dataset.num_items,
         history=dataset.manifest.history,
-        item_vectors=item_vectors(run.config.settings, knowledge),
-        generator=torch_generator(run.config.seed, "student"),
-        seen=_popularity(dataset, run.config.settings) > 0,
+        item_vectors=item_vectors(settings, knowledge),
+        generator=torch_generator(seed, "student"),
+        seen=_popularity(dataset, settings) > 0,
     )
+    generator = torch_generator(seed, "method")
+    match settings.method:
+        case KARSettings() as method if knowledge is not None and method.weight > 0:
+            read_with_kar(student, knowledge, method, num_users=dataset.manifest.num_users, generator=generator)
+        case LLMCFSettings() as method if knowledge is not None and method.weight > 0:
+            try:
+                read_with_llm_cf(student, knowledge, dataset.examples("train"), method, generator=generator)
+            except ValueError as error:
+                raise UserError(f"{knowledge.path}: {error}; have more written, or lower method.neighbours") from None
+        case _:
+            pass
+    return student
+
+
+def require_free_of_texts(run: Run, verb: str) -> None:
+    """Check that the student of a run is free of its teacher: one that reads texts is not.
+
+    Raises:
+        UserError: it is not.
+    """
+    method = run.config.settings.method
+    if isinstance(method, KARSettings | LLMCFSettings):
+        raise UserError(
+            f"{run.path}: a student with {method.kind} goes on reading what the language model wrote, so "
+            f"`dllm2rec {verb}` can't take it; train one with another method, such as dllm2rec"
+        )
 
 
 def _popularity(dataset: Dataset, settings: CellSettings) -> Tensor:
@@ -308,8 +346,8 @@ def _distillers(
         )
 
     match settings.method:
-        case method if isinstance(method, NoMethod | VectorsMethod) or knowledge is None:
-            return []
+        case method if isinstance(method, NoMethod | VectorsMethod | KARSettings | LLMCFSettings) or knowledge is None:
+            return []  # what they bring is in the student
         case SoftLabelSettings() as method:
             return [build_soft_labels(method, labels=knowledge.labels, rows=rows, training=training, loss=loss)]
         case DLLM2RecSettings() as method:

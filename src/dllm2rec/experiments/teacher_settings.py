@@ -10,6 +10,7 @@ from dllm2rec.experiments.dataset_settings import Strict
 from dllm2rec.teachers.bigrec import BigRecSettings
 from dllm2rec.teachers.packaged import DEFAULT
 from dllm2rec.teachers.references import ItemKNNSettings, ReferenceSettings
+from dllm2rec.teachers.texts import Counts, TextSettings
 
 
 class Limits(Strict):
@@ -57,6 +58,26 @@ class EncoderTeacher(Strict):
     batch_size: PositiveInt = 64
 
 
+class TextTeacher(TextSettings):
+    """A language model that explains items, users and examples in words; it is not tuned.
+
+    Attributes:
+        llm: short name of a packaged model, a directory, a GGUF file, or a name on the Hugging Face hub.
+        revision: branch, tag or commit of a hub name.
+        seed: of which users and examples come first.
+        counts: how many texts of each kind.
+    """
+
+    llm: str = DEFAULT
+    revision: str | None = None
+    seed: int = 0
+    counts: Counts = Counts()
+
+    def method(self) -> TextSettings:
+        """Return the settings of the method alone."""
+        return TextSettings.model_validate({name: getattr(self, name) for name in TextSettings.model_fields})
+
+
 class ReferenceTeacher(Strict):
     """Counting as a teacher: cheap labels to compare with, or to try the rest with.
 
@@ -81,7 +102,9 @@ class ReferenceTeacher(Strict):
     limits: Limits = Limits()
 
 
-TeacherSettings = Annotated[BigRecTeacher | EncoderTeacher | ReferenceTeacher, Field(discriminator="kind")]
+TeacherSettings = Annotated[
+    BigRecTeacher | EncoderTeacher | TextTeacher | ReferenceTeacher, Field(discriminator="kind")
+]
 
 
 class TeacherChoice(Strict):

@@ -18,6 +18,7 @@ from dllm2rec.experiments.teacher_settings import (
     ReferenceTeacher,
     TeacherChoice,
     TeacherSettings,
+    TextTeacher,
 )
 from dllm2rec.knowledge.align import require_same_dataset
 from dllm2rec.knowledge.store import Knowledge
@@ -25,6 +26,7 @@ from dllm2rec.teachers.bigrec import take_over, teach_bigrec
 from dllm2rec.teachers.encoder import encode_texts, encode_titles, teach_encoder
 from dllm2rec.teachers.reference_teacher import label_with_reference
 from dllm2rec.teachers.references import ItemKNNSettings, PopularitySettings
+from dllm2rec.teachers.texts import teach_texts
 
 
 def teach(dataset: Dataset, settings: TeacherSettings, *, out: Path) -> Knowledge:
@@ -100,6 +102,16 @@ def _teach(dataset: Dataset, settings: TeacherSettings, out: Path) -> Knowledge:
             )
         case EncoderTeacher():
             return teach_encoder(dataset, out=out, model=settings.model, batch_size=settings.batch_size)
+        case TextTeacher():
+            return teach_texts(
+                dataset,
+                llm=settings.llm,
+                out=out,
+                counts=settings.counts,
+                settings=settings.method(),
+                seed=settings.seed,
+                revision=settings.revision,
+            )
         case ReferenceTeacher():
             return label_with_reference(
                 dataset,
@@ -121,6 +133,11 @@ def _teach_only_new(dataset: Dataset, settings: TeacherSettings, known: Knowledg
         case EncoderTeacher():
             return teach_encoder(
                 dataset, out=out, model=settings.model, batch_size=settings.batch_size, known=known.item_vectors
+            )
+        case TextTeacher():
+            raise UserError(
+                f"{known.path}: texts about users name the rows of the old dataset; teach the extension anew, without "
+                "--only-new"
             )
         case ReferenceTeacher():
             vectors = None

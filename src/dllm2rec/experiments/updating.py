@@ -19,7 +19,15 @@ from dllm2rec.evaluation.significance import paired_permutation_test
 from dllm2rec.experiments.config import CellSettings, stated
 from dllm2rec.experiments.dataset_settings import Strict
 from dllm2rec.experiments.evaluating import dataset_of, evaluate, score_with
-from dllm2rec.experiments.running import build, fit_student, item_vectors, knowledge_of, knowledge_source, rebuild
+from dllm2rec.experiments.running import (
+    build,
+    fit_student,
+    item_vectors,
+    knowledge_of,
+    knowledge_source,
+    rebuild,
+    require_free_of_texts,
+)
 from dllm2rec.experiments.runs import Run, RunResult, Source, make_config
 from dllm2rec.experiments.settings import override, validate
 from dllm2rec.knowledge.align import require_same_dataset
@@ -114,6 +122,7 @@ def update(
             stays, unfinished, and the same with ``force`` finishes it.
     """
     run.finished()
+    require_free_of_texts(run, "update")
     settings, columns = settings or UpdateSettings(), columns or Columns()
     _begin(out, run, interactions, items, settings)
     before = _Material(dataset=dataset_of(run), knowledge=knowledge_of(run))

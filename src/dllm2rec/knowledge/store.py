@@ -1,12 +1,14 @@
 """The knowledge directory: a teacher writes it once, shard by shard, and students read it.
 
-`manifest.json`, shards of labels (`shards.py`), and `item_vectors.safetensors` (`[V, D_t]`) where the manifest
-announces vectors. A teacher that is killed at any moment loses at most the shard in hand; started again, it resumes.
+`manifest.json`, shards of labels (`shards.py`), `item_vectors.safetensors` (`[V, D_t]`) where the manifest announces
+vectors, and texts (`texts.py`) where the teacher wrote some. A teacher that is killed at any moment loses at most the
+shard in hand; started again, it resumes.
 """
 
 import hashlib
 import shutil
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -39,6 +41,7 @@ from dllm2rec.knowledge.shards import (
     table_file,
     write_shard,
 )
+from dllm2rec.knowledge.texts import TextKind, Texts, load_texts
 
 __all__ = ["Knowledge", "KnowledgeManifest", "KnowledgeWriter", "Labels"]
 
@@ -55,12 +58,14 @@ class Knowledge:
         manifest: what `manifest.json` says.
         labels: of all shards, ordered by `example_id`.
         item_vectors: `[V, D_t]` float32, or None where the manifest announces none.
+        texts: of each kind that there is, their vectors of size D_t too.
     """
 
     path: Path
     manifest: KnowledgeManifest
     labels: Labels
     item_vectors: NDArray[np.float32] | None
+    texts: Mapping[TextKind, Texts] = field(default_factory=dict)
 
     @classmethod
     def load(cls, path: Path) -> "Knowledge":
@@ -79,7 +84,8 @@ class Knowledge:
         labels = concatenate(parts, manifest.depth)
         check_distinct(labels.example_id, path)
         vectors = None if manifest.vector_size is None else _read_vectors(path / VECTORS, manifest)
-        return cls(path=path, manifest=manifest, labels=labels, item_vectors=vectors)
+        texts = load_texts(path, manifest.vector_size)
+        return cls(path=path, manifest=manifest, labels=labels, item_vectors=vectors, texts=texts)
 
     @cached_property
     def content_hash(self) -> str:
@@ -91,6 +97,10 @@ class Knowledge:
         digest.update("\x00".join(labels.generated_text).encode())
         if self.item_vectors is not None:
             digest.update(np.ascontiguousarray(self.item_vectors).data)
+        for kind, texts in self.texts.items():
+            digest.update(f"{kind}\x00".encode() + "\x00".join(texts.text).encode())
+            digest.update(texts.key.data)
+            digest.update(np.ascontiguousarray(texts.vectors).data)
         return digest.hexdigest()[:16]
 
 
@@ -187,7 +197,7 @@ def _require_equal(path: Path, manifest: KnowledgeManifest) -> None:
 
 def _remove_leftovers(path: Path) -> None:
     """Remove what a killed writer left in the middle of an atomic write."""
-    for name in (MARKER, VECTORS, "labels-*"):
+    for name in (MARKER, VECTORS, "labels-*", "texts-*"):
         for left in path.glob(f".{name}.*.tmp"):
             shutil.rmtree(left, ignore_errors=True)
 

@@ -56,12 +56,25 @@ class SharedSettings(BaseModel):
         )
 
 
+class Reader(nn.Module, ABC):
+    """Adds what texts say to the sequence vector of any student."""
+
+    reads_users: bool
+
+    @abstractmethod
+    def forward(self, history: Tensor, user: Tensor | None, *, generator: torch.Generator | None = None) -> Tensor:
+        """Return what is added, `[B, D]`; for the arguments see `Student.encode`."""
+
+
 class Student(nn.Module, ABC):
     """A small sequential recommender: `encode` is its own, how items are scored is shared.
 
     Args:
         table: the item embeddings, which the student owns from here on.
         history: L, the most items of a history that it looks at; of a longer one it takes the newest L.
+
+    Attributes:
+        reader: adds to the sequence vector; None for nearly all students.
     """
 
     def __init__(self, *, table: ItemTable, history: int) -> None:
@@ -70,6 +83,7 @@ class Student(nn.Module, ABC):
             raise ValueError(f"history must be at least 1, not {history}")
         self.table = table
         self.history = history
+        self.reader: Reader | None = None
 
     @property
     def num_items(self) -> int:
@@ -81,14 +95,23 @@ class Student(nn.Module, ABC):
         """D."""
         return self.table.dim
 
-    def encode(self, history: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+    @property
+    def reads_users(self) -> bool:
+        """Whether scores depend on who the user is, beside the history."""
+        return self.reader is not None and self.reader.reads_users
+
+    def encode(
+        self, history: Tensor, *, user: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
         """Turn histories `[B, L]`, padded on the left with V, into sequence vectors `[B, D]`.
 
-        A history of padding alone is allowed and gives a finite vector. ``generator`` draws the dropout in training;
-        None draws it from torch's global generator. Outside training there is no dropout.
+        A history of padding alone is allowed and gives a finite vector. ``user`` `[B]`, rows of the dataset's users,
+        matters where `reads_users`. ``generator`` draws the dropout in training; None draws it from torch's global
+        generator. Outside training there is no dropout.
         """
         history = self.newest(history)
-        return self.encode_embedded(self.table.input(history), self.mask(history), generator=generator)
+        vector = self.encode_embedded(self.table.input(history), self.mask(history), generator=generator)
+        return vector if self.reader is None else vector + self.reader(history, user, generator=generator)
 
     @abstractmethod
     def encode_embedded(self, embedded: Tensor, mask: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
@@ -100,9 +123,9 @@ class Student(nn.Module, ABC):
             generator: see `encode`.
         """
 
-    def forward(self, history: Tensor) -> Tensor:
-        """Score the whole catalogue for histories `[B, L]`; returns `[B, V]`."""
-        return self.scores(self.encode(history))
+    def forward(self, history: Tensor, user: Tensor | None = None) -> Tensor:
+        """Score the whole catalogue for histories `[B, L]` of users `[B]`, see `encode`; returns `[B, V]`."""
+        return self.scores(self.encode(history, user=user))
 
     def scores(self, hidden: Tensor) -> Tensor:
         """Score every item, `[B, D]` to `[B, V]`."""

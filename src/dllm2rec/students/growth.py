@@ -5,6 +5,7 @@ from torch import Tensor
 
 from dllm2rec.students.base import Student
 from dllm2rec.students.item_table import VectorScaling, scale_of
+from dllm2rec.students.projection import Projector
 
 
 @torch.no_grad()
@@ -44,7 +45,7 @@ def grow(
         else:
             raise ValueError(f"{name} is {list(weight.shape)}, {list(known.shape)} in the trained student")
     projector = student.table.projector
-    if projector is None or item_vectors is None or trained_vectors is None:
+    if not isinstance(projector, Projector) or item_vectors is None or trained_vectors is None:
         return
     student.table.clear_offsets(torch.arange(count, student.num_items))
     mean, deviation = scale_of(item_vectors, scaling)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dllm2rec.core.ids import padding_index
-from dllm2rec.students.projection import Projector
+from dllm2rec.students.projection import Projector, TextProjector
 
 Output = Literal["separate", "tied"]
 VectorScaling = Literal["standardise", "none"]
@@ -66,7 +66,9 @@ class ItemTable(nn.Module):
         self.offset = nn.Parameter(torch.zeros(num_items, dim)) if offset else None
         vectors = None if item_vectors is None else scale_vectors(item_vectors, vector_scaling)
         self.register_buffer("item_vectors", vectors, persistent=False)
-        self.projector = None if vectors is None else Projector(size=vectors.shape[1], hidden=projector_hidden, dim=dim)
+        self.projector: TextProjector | None = None
+        if vectors is not None:
+            self.projector = Projector(size=vectors.shape[1], hidden=projector_hidden, dim=dim)
         self.output_weight = nn.Parameter(torch.zeros(num_items, dim)) if output == "separate" else None
         has_bias = output == "separate" if output_bias is None else output_bias
         self.output_bias = nn.Parameter(torch.zeros(num_items)) if has_bias else None

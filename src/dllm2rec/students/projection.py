@@ -1,5 +1,6 @@
 """The projector ``g`` of text vectors (Cui et al. 2024, eq. 12), for all items or only for some."""
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -9,7 +10,19 @@ from torch.autograd.function import once_differentiable
 ROWS_AT_ONCE = 256
 
 
-class Projector(nn.Module):
+class TextProjector(nn.Module, ABC):
+    """Whatever turns text vectors into item embeddings."""
+
+    @abstractmethod
+    def forward(self, vectors: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Project vectors `[V, Dt]`, or only the given rows `[N]` of them; returns `[V, D]` or `[N, D]`."""
+
+    @abstractmethod
+    def initialise(self, generator: torch.Generator, *, std: float) -> None:
+        """Draw weights that give ``g(z)`` about this standard deviation where ``z`` has unit variance."""
+
+
+class Projector(TextProjector):
     """A linear map, or two with ReLU in between.
 
     Args:

@@ -36,7 +36,7 @@ class SASRec(Student):
         super().__init__(table=table, history=history)
         self.dropout = dropout
         self.positions = nn.Embedding(history, table.dim)
-        self.blocks = nn.ModuleList(_Block(dim=table.dim, dropout=dropout) for _ in range(blocks))
+        self.blocks = nn.ModuleList(AttentionBlock(dim=table.dim, dropout=dropout) for _ in range(blocks))
         self.norm = nn.LayerNorm(table.dim)
 
     def encode_embedded(self, embedded: Tensor, mask: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
@@ -50,7 +50,7 @@ class SASRec(Student):
         return newest.squeeze(1)
 
 
-class _Block(nn.Module):
+class AttentionBlock(nn.Module):
     """Attention and a feed-forward layer, each with a residual; keys and values are not normalised."""
 
     def __init__(self, *, dim: int, dropout: float) -> None:

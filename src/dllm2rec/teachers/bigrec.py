@@ -313,11 +313,11 @@ def _label_shard(writer: KnowledgeWriter, labeller: Labeller, shard: Examples, a
     start = time.perf_counter()
     labels, unfinished = labeller.label(shard)
     writer.append(labels)
-    _note(writer.path / TIMING, len(shard), time.perf_counter() - start, unfinished)
+    note(writer.path / TIMING, len(shard), time.perf_counter() - start, unfinished)
     advance(len(shard))
 
 
-def _note(file: Path, examples: int, seconds: float, unfinished: list[int]) -> None:
+def note(file: Path, examples: int, seconds: float, unfinished: list[int]) -> None:
     """Add up what labelling cost, and which texts came to no end."""
     before: dict[str, Any] = read_json(file) if file.exists() else {}
     value = {

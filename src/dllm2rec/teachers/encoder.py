@@ -4,7 +4,8 @@ Its knowledge serves embedding distillation alone, and items that no one has cho
 """
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -79,8 +80,15 @@ class Encoder:
         return int(self.model.config.hidden_size)
 
     @torch.inference_mode()
-    def encode(self, texts: Sequence[str], *, batch_size: int = 64) -> NDArray[np.float32]:
+    def encode(
+        self, texts: Sequence[str], *, batch_size: int = 64, advance: Callable[[int], None] | None = None
+    ) -> NDArray[np.float32]:
         """Encode ``texts``, in batches of similar length.
+
+        Args:
+            texts: N texts.
+            batch_size: texts at a time.
+            advance: told how many texts each batch has finished; None shows a bar.
 
         Returns:
             `[N, D_t]`, every row of unit length, in the order of ``texts``.
@@ -88,11 +96,12 @@ class Encoder:
         tokens = self.tokenizer(list(texts), truncation=True, max_length=self.max_length)["input_ids"]
         order = np.argsort([len(ids) for ids in tokens], kind="stable")
         vectors = np.empty((len(tokens), self.size), dtype=np.float32)
-        with progress_bar("encoding titles", len(tokens)) as advance:
+        bar = progress_bar("encoding titles", len(tokens)) if advance is None else nullcontext(advance)
+        with bar as tell:
             for start in range(0, len(order), batch_size):
                 rows = order[start : start + batch_size]
                 vectors[rows] = self._encode_tokens([tokens[row] for row in rows])
-                advance(len(rows))
+                tell(len(rows))
         return vectors
 
     def _encode_tokens(self, tokens: list[list[int]]) -> NDArray[np.float32]:
@@ -161,6 +170,15 @@ def encode_texts(texts: Sequence[str], *, model: str = "minilm", batch_size: int
         UserError: the model cannot be found or loaded.
     """
     return _load(find_model(model)).encode(texts, batch_size=batch_size)
+
+
+def load_encoder(name: str) -> Encoder:
+    """Find an encoder (see `find_model`) and load it where it runs fastest.
+
+    Raises:
+        UserError: it cannot be found or loaded.
+    """
+    return _load(find_model(name))
 
 
 def _load(directory: Path) -> Encoder:

@@ -28,17 +28,25 @@ class Prompts:
         max_titles: newest titles of a history that are shown.
         title_tokens: longest title in tokens; longer ones are cut.
         prompt_tokens: longest prompt in tokens; the oldest titles go first.
+        instruction: how all prompts begin.
     """
 
     def __init__(
-        self, tokenizer: Any, titles: Sequence[str], *, max_titles: int, title_tokens: int, prompt_tokens: int
+        self,
+        tokenizer: Any,
+        titles: Sequence[str],
+        *,
+        max_titles: int,
+        title_tokens: int,
+        prompt_tokens: int,
+        instruction: str = INSTRUCTION,
     ) -> None:
         self._tokenizer = tokenizer
         self.title_tokens = title_tokens
         self.titles = [ids[:title_tokens] for ids in self._plain(list(titles))]
         (self.newline,) = self._plain(["\n"])
         (self._response,) = self._plain([RESPONSE])
-        (special,) = tokenizer([INSTRUCTION]).input_ids
+        (special,) = tokenizer([instruction]).input_ids
         self.prefix: list[int] = special[:-1] if special[-1] == tokenizer.eos_token_id else special
         self._max_titles = max_titles
         self._room = prompt_tokens - len(self.prefix) - len(self._response)

@@ -176,7 +176,7 @@ class _Step:
             group["lr"] = rate
 
     def _loss(self, batch: Batch, dropout: torch.Generator, draws: torch.Generator) -> Tensor:
-        hidden = self.student.encode(batch.history, generator=dropout)
+        hidden = self.student.encode(batch.history, user=batch.user, generator=dropout)
         scorer = SharedScorer(self.student, hidden)
         value = self.loss(scorer, hidden, batch, draws)
         for distiller in self.distillers:
