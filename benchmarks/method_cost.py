@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from dllm2rec.core.seeding import numpy_generator, torch_generator
@@ -25,12 +26,15 @@ from dllm2rec.distillation.dcd import DCDSettings
 from dllm2rec.distillation.factory import build_distillers
 from dllm2rec.distillation.hint import HintSettings
 from dllm2rec.distillation.htd import HTDSettings
+from dllm2rec.distillation.kar import KARSettings, fact_vectors, read_with_kar
+from dllm2rec.distillation.llm_cf import LLMCFSettings, read_with_llm_cf
 from dllm2rec.distillation.methods import BaselineSettings, build_baseline
 from dllm2rec.distillation.rd import RDSettings
 from dllm2rec.distillation.rrd import RRDSettings
 from dllm2rec.distillation.settings import DLLM2RecSettings, adapt_student
 from dllm2rec.distillation.unkd import UnKDSettings
 from dllm2rec.knowledge.store import Knowledge, KnowledgeManifest, Labels
+from dllm2rec.knowledge.texts import Texts
 from dllm2rec.losses.base import SharedScorer
 from dllm2rec.losses.bce import BCESettings
 from dllm2rec.losses.factory import build_loss
@@ -40,7 +44,8 @@ from dllm2rec.students.sasrec import SASRecSettings
 
 ITEMS, HISTORY, DEPTH, VECTOR_SIZE, BATCH = 11_758, 10, 500, 576, 256
 ZIPF = 0.65
-METHODS: dict[str, DLLM2RecSettings | BaselineSettings | None] = {
+Method = DLLM2RecSettings | KARSettings | LLMCFSettings | BaselineSettings | None
+METHODS: dict[str, Method] = {
     "plain": None,
     "dllm2rec (rankings)": DLLM2RecSettings(embedding=False),
     "dllm2rec (paper)": DLLM2RecSettings(),
@@ -52,6 +57,8 @@ METHODS: dict[str, DLLM2RecSettings | BaselineSettings | None] = {
     "rrd": RRDSettings(),
     "dcd": DCDSettings(),
     "unkd": UnKDSettings(),
+    "kar": KARSettings(),
+    "llm-cf": LLMCFSettings(),
 }
 
 
@@ -91,15 +98,20 @@ def make_knowledge(count: int) -> Knowledge:
         generated_text=[""] * count,
     )
     vectors = rng.normal(size=(ITEMS, VECTOR_SIZE)).astype(np.float32)
-    return Knowledge(path=Path("benchmark"), manifest=manifest, labels=labels, item_vectors=vectors)
+    chains = np.arange(0, count, 10)
+    texts = {"item": _texts(np.arange(ITEMS)), "user": _texts(np.arange(count)), "chain": _texts(chains)}
+    return Knowledge(path=Path("benchmark"), manifest=manifest, labels=labels, item_vectors=vectors, texts=texts)
+
+
+def _texts(key: NDArray[np.int64]) -> Texts:
+    vectors = numpy_generator(0, "texts").normal(size=(len(key), VECTOR_SIZE)).astype(np.float32)
+    return Texts(key=key, text=[""] * len(key), vectors=vectors)
 
 
 class Job:
     """A student with one method, ready to be trained."""
 
-    def __init__(
-        self, settings: DLLM2RecSettings | BaselineSettings | None, training: Examples, knowledge: Knowledge
-    ) -> None:
+    def __init__(self, settings: Method, training: Examples, knowledge: Knowledge) -> None:
         popularity = torch.bincount(torch.from_numpy(training.target).long(), minlength=ITEMS)
         self.loss = build_loss(BCESettings(), popularity=popularity)
         self.training, self.number = training, 100  # an epoch after every warm-up
@@ -113,6 +125,10 @@ class Job:
                     vectors = torch.from_numpy(knowledge.item_vectors)
                 student = adapt_student(student, settings)
                 self.distillers = build_distillers(settings, labels=knowledge.labels, rows=rows, loss=self.loss)
+            case KARSettings():
+                vectors = torch.from_numpy(fact_vectors(knowledge, ITEMS))
+            case LLMCFSettings():
+                pass
             case _:
                 self.distillers = build_baseline(
                     settings,
@@ -126,6 +142,12 @@ class Job:
         self.student: Student = build_student(
             student, num_items=ITEMS, history=HISTORY, item_vectors=vectors, generator=torch_generator(0, "student")
         )
+        draws = torch_generator(0, "method")
+        match settings:
+            case KARSettings():
+                read_with_kar(self.student, knowledge, settings, num_users=len(training), generator=draws)
+            case LLMCFSettings():
+                read_with_llm_cf(self.student, knowledge, training, settings, generator=draws)
         own = nn.ModuleList([distiller for distiller in self.distillers if isinstance(distiller, nn.Module)])
         self.optimizer = torch.optim.Adam([*self.student.parameters(), *own.parameters()], lr=1e-3, fused=True)
 
@@ -138,7 +160,7 @@ class Job:
         drawn = time.process_time()
         self.student.train()
         for batch in batches(self.training, batch_size=BATCH, generator=generator):
-            hidden = self.student.encode(batch.history, generator=generator)
+            hidden = self.student.encode(batch.history, user=batch.user, generator=generator)
             scorer = SharedScorer(self.student, hidden)
             loss = self.loss(scorer, hidden, batch, generator)
             for distiller in self.distillers:
