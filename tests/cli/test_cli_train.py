@@ -91,8 +91,9 @@ def test_the_report_is_one_file_that_needs_no_network(runs: dict[str, Path], tmp
     assert "prefers-color-scheme: dark" in html
     for needle in ('src="http', "src='http", 'href="http', "@import", "<link"):
         assert needle not in page
-    assert page.count('class="user"') == 10
-    assert page.count('class="plotly-graph-div"') == 2  # curves, and bars by popularity: all histories are long
+    assert page.count('class="user"') == 12  # as many as the teacher labelled; at most 20
+    # curves, bars by popularity (all histories are long), overlap before and after, confidence
+    assert page.count('class="plotly-graph-div"') == 4
 
 
 def test_a_report_about_one_plain_run(runs: dict[str, Path], tmp_path: Path) -> None:

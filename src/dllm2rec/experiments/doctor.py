@@ -102,13 +102,10 @@ def _rival(taught: Taught, other: Ranks, name: str, split: Split, targets: NDArr
 
 def _weights(knowledge: Knowledge, rows: NDArray[np.int64]) -> Weights | None:
     """The spread of the confidence of the labelled training sequences (eq. 7)."""
-    used = rows[rows >= 0]
-    if len(used) == 0 or knowledge.manifest.depth == 0:
+    weights = confidence_weights(knowledge, rows)
+    if weights is None:
         return None
-    distances = knowledge.labels.target_distance[used]
-    weights = (
-        sequence_confidence(normalise_distances(torch.from_numpy(distances)), size=LIST).numpy().astype(np.float64)
-    )
+    distances = knowledge.labels.target_distance[rows[rows >= 0]]
     tenth = max(1, len(weights) // 10)
     return Weights(
         sequences=len(weights),
@@ -119,6 +116,21 @@ def _weights(knowledge: Knowledge, rows: NDArray[np.int64]) -> Weights | None:
         effective=float(weights.sum() ** 2 / (weights**2).sum() / len(weights)),
         top_tenth=float(np.sort(weights)[-tenth:].sum() / weights.sum()),
     )
+
+
+def confidence_weights(knowledge: Knowledge, rows: NDArray[np.int64]) -> NDArray[np.float64] | None:
+    """Return the confidence weights of labelled training sequences (eq. 7), `[N]` with mean 1; None without labels.
+
+    Args:
+        knowledge: of a teacher.
+        rows: for each training example its row in the labels, or -1, from `align`.
+    """
+    used = rows[rows >= 0]
+    if len(used) == 0 or knowledge.manifest.depth == 0:
+        return None
+    distances = normalise_distances(torch.from_numpy(knowledge.labels.target_distance[used]))
+    weights: NDArray[np.float64] = sequence_confidence(distances, size=1).numpy().astype(np.float64)
+    return weights
 
 
 def _texts(knowledge: Knowledge, dataset: Dataset) -> Texts | None:

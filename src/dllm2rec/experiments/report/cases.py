@@ -11,7 +11,7 @@ from dllm2rec.core.seeding import numpy_generator
 from dllm2rec.experiments.evidence import Evidence, Group, Taught
 from dllm2rec.experiments.report.markup import definitions
 
-USERS = 10
+USERS = 20
 LIST = 5
 
 

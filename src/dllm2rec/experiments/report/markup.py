@@ -42,9 +42,10 @@ def plain_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def grid(header: Sequence[str], body: str) -> str:
-    """A table that scrolls sideways where the screen is narrow."""
-    head = "".join(f"<th>{escape(name)}</th>" for name in header)
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    """A table that scrolls sideways where the screen is narrow, with the keyboard too."""
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in header)
+    opening = '<div class="scroll" tabindex="0" role="region" aria-label="table">'
+    return f"{opening}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
 def findings(found: Iterable[Finding]) -> str:

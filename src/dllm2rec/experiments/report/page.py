@@ -61,7 +61,7 @@ def _body(evidence: Evidence, comparison: Comparison, extras: Extras) -> str:
         section("Teacher against student", *agreement(evidence)),
         section("The teacher, examined", *(doctors_page(extras.page) if extras.page else [])),
         section(
-            "Ten users",
+            "Up to twenty users",
             paragraph(
                 "Drawn with a fixed seed: some for whom the target rose, some for whom it fell, the rest as they come.",
                 style="soft",

@@ -2,18 +2,24 @@
 
 import json
 from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
 
 from dllm2rec.evaluation.slices import Slice, history_slices, popularity_slices
 from dllm2rec.experiments.agreeing import agree
 from dllm2rec.experiments.diagnosis import headline
+from dllm2rec.experiments.doctor import confidence_weights
 from dllm2rec.experiments.evidence import Evidence, Group, Taught
 from dllm2rec.experiments.examination import Examination
 from dllm2rec.experiments.report.charts import bar_chart, line_chart
 from dllm2rec.experiments.report.markup import findings, folded, paragraph, plain_table
 from dllm2rec.experiments.summary import SEARCH_HEADER, Extras, search_rows, timing_lines
+from dllm2rec.knowledge.align import align
 from dllm2rec.training.runlog import read_log
 
 METRIC = "NDCG@20"
+_EDGES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, float("inf"))
 
 
 def training_curves(evidence: Evidence) -> str:
@@ -56,7 +62,14 @@ def _slice_chart(name: str, evidence: Evidence, parts: Sequence[Slice], caption:
 def agreement(evidence: Evidence) -> list[str]:
     """How each student stands to each teacher, on the examples that the teacher labelled."""
     return [
-        part for taught in evidence.teachers for part in (_agreement_table(evidence, taught), _agreement_words(taught))
+        part
+        for number, taught in enumerate(evidence.teachers)
+        for part in (
+            _agreement_table(evidence, taught),
+            _agreement_words(taught),
+            _overlap_chart(evidence, taught, f"overlap-{number}"),
+            _confidence_chart(evidence, taught, f"confidence-{number}"),
+        )
     ]
 
 
@@ -84,6 +97,46 @@ def _agreement_words(taught: Taught) -> str:
         f"On the {count:,} examples that {taught.name} labelled: who is better where the two differ in NDCG@20; how "
         "much of their lists of 20 is the same; and how often an item in both lists, or in one, is what came next.",
         style="notes",
+    )
+
+
+def _overlap_chart(evidence: Evidence, taught: Taught, name: str) -> str:
+    """How much of their lists teacher and student share, before and after distillation."""
+    taught_groups = [group for group in evidence.groups if group.distilled]
+    if not taught_groups:
+        return ""
+    shared = {group.label: agree(evidence, taught, group).overlap for group in evidence.groups}
+    before = {group.student: shared[group.label] for group in evidence.groups if not group.distilled}
+    series: dict[str, list[float | None]] = {
+        "before": [before.get(group.student) for group in taught_groups],
+        "after": [shared[group.label] for group in taught_groups],
+    }
+    return bar_chart(
+        name,
+        [group.label for group in taught_groups],
+        series,
+        y="share of the lists",
+        caption=f"How much of the lists of 20 of student and {taught.name} is the same, before and after distillation.",
+    )
+
+
+def _confidence_chart(evidence: Evidence, taught: Taught, name: str) -> str:
+    """How the confidence weights of the labelled training examples are spread."""
+    rows = align(taught.knowledge, evidence.dataset, evidence.dataset.training_examples("before-cut"))
+    weights = confidence_weights(taught.knowledge, rows)
+    if weights is None:
+        return ""
+    place = np.digitize(weights, _EDGES[1:-1])
+    count = np.bincount(place, minlength=len(_EDGES) - 1) / len(weights)
+    weight = np.bincount(place, weights=weights, minlength=len(_EDGES) - 1) / weights.sum()
+    names = [f"{low:g} to {high:g}" for low, high in pairwise(_EDGES[:-1])] + [f"above {_EDGES[-2]:g}"]
+    return bar_chart(
+        name,
+        names,
+        {"share of the examples": count.tolist(), "share of the weight": weight.tolist()},
+        y="share",
+        caption=f"Confidence of {taught.name} in the {len(weights):,} training examples that it labelled: their "
+        "weights (eq. 7), as multiples of the mean. Where all are alike, the teacher's confidence tells nothing.",
     )
 
 
