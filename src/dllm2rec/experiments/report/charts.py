@@ -61,7 +61,7 @@ def _figure(name: str, traces: Sequence[go.Scatter | go.Bar], *, x: str, y: str,
         "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"color": "#808080", "family": "system-ui, sans-serif", "size": 13},
         "margin": {"l": 50, "r": 10, "t": 10, "b": 40},
-        "legend": {"orientation": "h", "y": -0.2},
+        "legend": {"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"},  # below are names of groups, at any angle
         "barmode": "group",
         "xaxis": {**axis, "title": {"text": x}},
         "yaxis": {**axis, "title": {"text": y}, "rangemode": "tozero"},
