@@ -157,7 +157,7 @@ def test_what_llm_cf_adds_agrees_with_a_slow_loop() -> None:
         inner = np.maximum(0, w["block.inner.weight"] @ normed + w["block.inner.bias"])
         last = normed + w["block.outer.weight"] @ inner + w["block.outer.bias"]
         expected = 0.3 * slow_norm(last, w["norm.weight"], w["norm.bias"])
-        np.testing.assert_allclose(found[row], expected, atol=2e-5, err_msg=str(row))
+        np.testing.assert_allclose(found[row], expected, atol=1e-5, err_msg=str(row))
     assert mean_titles(torch.zeros(V + 1, DT), torch.full((1, L), V)).isfinite().all()
 
 
