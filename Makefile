@@ -32,5 +32,8 @@ format: install ## rewrite the files as `make check` wants them
 
 experiments: install ## the slow, resumable experiments behind docs/results.md
 	$(RUN) dllm2rec run configs/toys.toml
-	$(RUN) dllm2rec run configs/methods.toml --out runs/toys-methods --jobs 2
-	$(RUN) dllm2rec run configs/ablation.toml --out runs/toys-methods --jobs 2
+	mkdir -p runs/toys-methods runs/toys-ablation
+	cp -ru runs/toys/dataset-* runs/toys/knowledge-* runs/toys-methods
+	$(RUN) dllm2rec run configs/methods.toml --jobs 2
+	cp -ru runs/toys/dataset-* runs/toys/knowledge-* runs/toys-ablation
+	$(RUN) dllm2rec run configs/ablation.toml --jobs 2

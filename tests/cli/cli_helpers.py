@@ -16,6 +16,16 @@ SMALL_TEACHER = [
     *("--set", "tuning.batch_size=4", "--set", "tuning.micro_batch_size=4", "--set", "title_tokens=8"),
     *("--set", "depth=25", "--set", "shard_size=100"),
 ]
+SMALL_PAPER = [
+    "--protocol",
+    "paper",
+    "--set",
+    "student.dim=8",
+    "--set",
+    "training.epochs=2",
+    "--set",
+    "training.batch_size=64",
+]
 SMALL_TRAINING = ["--set", "training.epochs=3", "--set", "training.batch_size=64", "--set", "student.dim=16"]
 
 

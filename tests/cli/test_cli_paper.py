@@ -6,18 +6,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from cli_helpers import call, log_rows, refused, write_log
+from cli_helpers import SMALL_PAPER, call, log_rows, refused, write_log
 
-SMALL = [
-    "--protocol",
-    "paper",
-    "--set",
-    "student.dim=8",
-    "--set",
-    "training.epochs=2",
-    "--set",
-    "training.batch_size=64",
-]
 DLLM = ["--method", "dllm2rec"]
 CELLS: dict[str, list[str]] = {
     "plain-1": ["--method", "none"],
@@ -45,7 +35,7 @@ def results(dataset: Path, taught: Path, tmp_path_factory: pytest.TempPathFactor
     folder = tmp_path_factory.mktemp("results")
     for name, options in CELLS.items():
         knowledge = [] if "none" in options else ["--knowledge", taught]
-        outcome = call("train", dataset, *SMALL, *options, *knowledge, "--out", folder / name)
+        outcome = call("train", dataset, *SMALL_PAPER, *options, *knowledge, "--out", folder / name)
         assert outcome.code == 0, outcome.err
         config = read_json(folder / name / "config.json")
         method = name.rpartition("-")[0] if name[-1].isdigit() else name
@@ -143,7 +133,7 @@ def test_runs_of_different_datasets_make_no_table(results: Path, tmp_path: Path)
     shutil.copytree(results / "plain-1", mixed / "one")
     files = write_log(tmp_path / "log", log_rows()[:-5])
     assert call("prepare", *files, "--set", "split.history=5", "--out", tmp_path / "other").code == 0
-    assert call("train", tmp_path / "other", *SMALL, "--out", mixed / "two").code == 0
+    assert call("train", tmp_path / "other", *SMALL_PAPER, "--out", mixed / "two").code == 0
     refused(call("paper", mixed, "--table", 5), "different datasets or splits", "one", "two")
 
 

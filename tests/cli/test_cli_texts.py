@@ -3,18 +3,7 @@
 from pathlib import Path
 
 import pytest
-from cli_helpers import call, refused
-
-SMALL = [
-    "--protocol",
-    "paper",
-    "--set",
-    "student.dim=8",
-    "--set",
-    "training.epochs=2",
-    "--set",
-    "training.batch_size=64",
-]
+from cli_helpers import SMALL_PAPER, call, refused
 
 
 @pytest.fixture(scope="module")
@@ -36,15 +25,17 @@ def texts(dataset: Path, llm: Path, tmp_path_factory: pytest.TempPathFactory) ->
 def test_students_that_read_texts_train_evaluate_and_compare(dataset: Path, texts: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
-    assert call("train", dataset, *SMALL, "--out", tmp_path / "plain").code == 0
+    assert call("train", dataset, *SMALL_PAPER, "--out", tmp_path / "plain").code == 0
     for method in ("kar", "llm-cf"):
         options = ["--knowledge", texts, "--method", method]
-        outcome = call("train", dataset, *SMALL, *options, "--out", tmp_path / method)
+        outcome = call("train", dataset, *SMALL_PAPER, *options, "--out", tmp_path / method)
         assert outcome.code == 0, outcome.err
         outcome = call("evaluate", tmp_path / method, "--json")
         assert outcome.code == 0, outcome.err
         assert 0 <= outcome.json["metrics"]["NDCG@20"] <= 1
-        zero = call("train", dataset, *SMALL, *options, "--set", "method.weight=0", "--out", tmp_path / f"{method}-0")
+        zero = call(
+            "train", dataset, *SMALL_PAPER, *options, "--set", "method.weight=0", "--out", tmp_path / f"{method}-0"
+        )
         assert zero.code == 0, zero.err
         weights = [load_file(next((tmp_path / name).rglob("best*.safetensors"))) for name in ("plain", f"{method}-0")]
         assert weights[0].keys() == weights[1].keys()
@@ -63,14 +54,17 @@ def test_students_that_read_texts_train_evaluate_and_compare(dataset: Path, text
 def test_a_doctor_looks_at_texts(dataset: Path, texts: Path) -> None:
     outcome = call("doctor", texts, "--dataset", dataset)
     assert outcome.code == 0, outcome.err
+    said = " ".join(outcome.out.split())
+    assert "methods kar and llm-cf read what it wrote" in said
+    assert "for 1,000 texts" in said
 
 
 def test_what_can_not_be_read_says_what_to_teach(dataset: Path, taught: Path, texts: Path, tmp_path: Path) -> None:
     for method in ("kar", "llm-cf"):
         options = ["--knowledge", taught, "--method", method]
-        refused(call("train", dataset, *SMALL, *options, "--out", tmp_path / method), "--teacher texts", method)
+        refused(call("train", dataset, *SMALL_PAPER, *options, "--out", tmp_path / method), "--teacher texts", method)
     few = ["--knowledge", texts, "--method", "llm-cf", "--set", "method.neighbours=50"]
-    refused(call("train", dataset, *SMALL, *few, "--out", tmp_path / "few"), "neighbours")
+    refused(call("train", dataset, *SMALL_PAPER, *few, "--out", tmp_path / "few"), "neighbours")
     assert not (tmp_path / "few").exists()
     unknown = ["--teacher", "texts", "--set", "counts.user=3"]
     refused(call("teach", dataset, *unknown, "--out", tmp_path / "knowledge"), "counts.user", "users")

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.knowledge.store import Knowledge
+from dllm2rec.knowledge.texts import Texts
 from dllm2rec.students.base import Reader, Student
 from dllm2rec.students.initialise import initialise
 from dllm2rec.students.item_table import VectorScaling, scale_vectors
@@ -151,18 +152,20 @@ def read_with_kar(
     experts = HybridExperts(size=size, dim=student.dim, known=torch.from_numpy(items), settings=settings)
     experts.initialise(generator, std=1.0)
     student.table.projector = experts
-    vectors, users = preferences.spread(num_users)
-    vectors[~users] = preferences.vectors.mean(axis=0)
+    vectors, users = _filled(preferences, num_users)
     scaled = scale_vectors(torch.from_numpy(vectors), settings.vector_scaling)
     student.reader = PreferenceReader(vectors=scaled, known=torch.from_numpy(users), project=experts.users)
 
 
 def fact_vectors(knowledge: Knowledge, num_items: int) -> NDArray[np.float32]:
     """Return the vectors of the texts about items, `[V, Dt]`; their mean where there is none."""
-    facts = knowledge.texts["item"]
-    vectors, known = facts.spread(num_items)
-    vectors[~known] = facts.vectors.mean(axis=0)
-    return vectors
+    return _filled(knowledge.texts["item"], num_items)[0]
+
+
+def _filled(texts: Texts, count: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    vectors, known = texts.spread(count)
+    vectors[~known] = texts.vectors.mean(axis=0)
+    return vectors, known
 
 
 def require_texts(knowledge: Knowledge, method: str, *kinds: Literal["item", "user", "chain"]) -> None:

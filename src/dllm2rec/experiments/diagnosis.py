@@ -29,6 +29,8 @@ def headline(page: Examination) -> str:
     """Answer whether the teacher is worth training on, from validation where it is labelled there."""
     split: Split = "validation" if any(rival.split == "validation" for rival in page.rivals) else "test"
     rivals = [rival for rival in page.rivals if rival.split == split]
+    if page.teacher == "texts":
+        return "This teacher explains in texts and gives no rankings: methods kar and llm-cf read what it wrote."
     if page.depth == 0:
         return "This teacher gives item vectors and no rankings: only embedding distillation can use it."
     if not rivals:
@@ -142,5 +144,8 @@ def _vectors(vectors: Vectors | None) -> Iterator[Finding]:
 
 def _cost(page: Examination) -> Iterator[Finding]:
     if page.seconds_per_1000 is not None:
-        text = f"Labelling took {duration(page.seconds_per_1000)} s for 1,000 examples where it was done."
+        what = (
+            "Writing took {} s for 1,000 texts" if page.teacher == "texts" else "Labelling took {} s for 1,000 examples"
+        )
+        text = f"{what.format(duration(page.seconds_per_1000))} where it was done."
         yield Finding(level="note", text=text)
