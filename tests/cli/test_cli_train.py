@@ -57,12 +57,13 @@ def test_compare_puts_references_teacher_and_students_in_one_table(runs: dict[st
         "popularity",
         "item-kNN",
         "item-kNN + text",
+        "item-kNN + text, demand",
         "transformer plain",
         "transformer + soft-labels",
     ]
     assert labelled["examples"] == 12
-    assert [row["kind"] for row in labelled["rows"]] == ["reference"] * 3 + ["teacher", "student", "student"]
-    versus = whole["rows"][4]["versus"]
+    assert [row["kind"] for row in labelled["rows"]] == ["reference"] * 4 + ["teacher", "student", "student"]
+    versus = whole["rows"][5]["versus"]
     assert versus["baseline"] == "transformer plain"
     assert 0 < versus["p_value"] <= 1
     assert all(row["seconds_per_1000"] > 0 for row in labelled["rows"])

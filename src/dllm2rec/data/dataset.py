@@ -110,6 +110,14 @@ class Dataset:
         offsets = np.concatenate([[0], np.cumsum(length, dtype=np.int64)])
         return Sequences(items=events["item"].to_numpy()[kept], offsets=offsets)
 
+    def training_events(self, train_on: TrainOn = "positions") -> NDArray[np.int32]:
+        """Return the items of the training sequences in time order, `[M]`; see `training_sequences`."""
+        events = read_table_file(self.path, "interactions", "user", "item", "ordinal", "time")
+        kept = events["ordinal"].to_numpy() < self._training_lengths(train_on)[events["user"].to_numpy()]
+        order = np.argsort(events["time"].to_numpy()[kept], kind="stable")
+        items: NDArray[np.int32] = events["item"].to_numpy()[kept][order]
+        return items
+
     def train_counts(self, train_on: TrainOn = "positions") -> NDArray[np.int64]:
         """Count each item in the training sequences, `[V]`; 0 means unseen in training."""
         return np.bincount(self.training_sequences(train_on).items, minlength=self.num_items).astype(np.int64)

@@ -80,7 +80,7 @@ def rank_targets(
             scores = _checked(ask(score, history, examples.user[rows]), (len(history), examples.num_items))
             if mask_history:
                 scores = _masked(scores, history, target)
-            rank[rows] = _mean_rank(scores, target)
+            rank[rows] = mean_ranks(scores, target)
             if top is not None:
                 top[rows] = best_items(scores, top_k).numpy()
             advance(len(history))
@@ -128,7 +128,8 @@ def _masked(scores: Tensor, history: Tensor, target: Tensor) -> Tensor:
     return padded[:, :-1].scatter(1, target, kept)
 
 
-def _mean_rank(scores: Tensor, target: Tensor) -> NDArray[np.float64]:
+def mean_ranks(scores: Tensor, target: Tensor) -> NDArray[np.float64]:
+    """Return the mean rank of each target `[B, 1]` by scores `[B, V]`, `[B]`; see `rank_targets`."""
     # counting is several times as fast in NumPy, which has no half precision that torch would share
     values = (scores.float() if scores.element_size() == 2 else scores).numpy()
     own = np.take_along_axis(values, target.numpy(), axis=1)

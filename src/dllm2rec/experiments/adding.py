@@ -50,7 +50,8 @@ def add_items(
 ) -> Added:
     """Write a bundle with more items; the vectors of the old ones are the same bits.
 
-    A new item gets ``e = w_e g(z)``, as an item of the catalogue that training never saw has it.
+    A new item gets ``e = w_e g(z)`` and the bias of new items, as an item of the catalogue that training never saw has
+    them.
 
     Args:
         bundle: whose student has an output tied to text.
@@ -81,6 +82,7 @@ def add_items(
         (target / ITEMS).write_text(json.dumps(catalogue, ensure_ascii=False), encoding="utf-8")
         table = load_file(target / TABLE)
         new = pack(projection(found), "input", bundle.manifest.precision)
+        new["bias"] = np.full(len(ids), projection.bias, np.float32)
         extended = {name: _extended(old, new.get(name), len(ids)) for name, old in table.items()}
         save_file(extended, target / TABLE)
         if bundle.has_index:

@@ -156,9 +156,11 @@ def _data(evidence: Evidence) -> str:
     kinds = sorted(set(by_group.values()))
     said = kinds[0] if len(kinds) == 1 else "; ".join(f"{label}: {kind}" for label, kind in by_group.items())
     runs = [run for group in evidence.groups for run in group.runs]
+    follow = any(run.config.settings.demand != "none" for run in runs)
     return (
         f"Students learn from: {said}. {', '.join(evidence.references)} need no training; they count "
         f"{'every event before the cut' if reference_data(runs) == 'before-cut' else 'the training sequences'}."
+        + (" With demand: two weights, of an item's trend and of being new, chosen on validation." if follow else "")
     )
 
 

@@ -51,6 +51,9 @@ def _speakable(name: str) -> str:
 Name = Annotated[str, AfterValidator(_speakable)]
 
 
+FollowDemand = Literal["none", "validation"]
+
+
 class CellSettings(Strict):
     """One training: what is trained, on what, on which loss, taught by what, and how long.
 
@@ -61,6 +64,8 @@ class CellSettings(Strict):
         loss: see `LossSettings`.
         method: how a teacher takes part.
         training: see `FitSettings`.
+        demand: whether `validation` chooses, after training, how far scores follow the newest demand, see
+            `evaluation/demand.py`.
     """
 
     protocol: Protocol = "paper"
@@ -69,6 +74,7 @@ class CellSettings(Strict):
     loss: LossSettings = BCESettings()
     method: MethodSettings = NoMethod()
     training: FitSettings = FitSettings()
+    demand: FollowDemand = "none"
 
     @model_validator(mode="before")
     @classmethod
@@ -189,6 +195,7 @@ class Config(Strict):
         seeds: each cell is trained with each.
         protocol: of every cell.
         train_on: of every cell; None leaves it to the protocol.
+        demand: of every cell, the same.
         training: of every cell.
         search: validation-only choice among trials; none trains the cells as they stand.
         evaluation: see `EvaluationSettings`.
@@ -202,6 +209,7 @@ class Config(Strict):
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (1,)
     protocol: Protocol = "paper"
     train_on: TrainOn | None = None
+    demand: FollowDemand | None = None
     training: FitSettings = FitSettings()
     search: Search | None = None
     evaluation: EvaluationSettings = EvaluationSettings()
@@ -237,6 +245,8 @@ class Config(Strict):
         }
         if self.train_on is not None:
             values["train_on"] = self.train_on
+        if self.demand is not None:
+            values["demand"] = self.demand
         cell = CellSettings.model_validate(values)
         if not change:
             return cell

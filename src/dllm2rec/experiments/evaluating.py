@@ -6,6 +6,8 @@ from numpy.typing import NDArray
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.data import Dataset, Examples, Split, TrainOn
+from dllm2rec.data.demand import measure_demand
+from dllm2rec.evaluation.demand import choose_demand, shifted
 from dllm2rec.evaluation.latency import seconds_per_1000
 from dllm2rec.evaluation.metrics import coverage, summary
 from dllm2rec.evaluation.ranks import Ranks, ScoreFunction, rank_targets
@@ -108,9 +110,16 @@ def reference_ranks(
     mask_history: bool = False,
     train_on: TrainOn = "positions",
     item_vectors: NDArray[np.float32] | None = None,
+    demand: bool = False,
 ) -> tuple[Ranks, float]:
-    """Fit a reference to the sequences that ``train_on`` names and rank; also returns its seconds for 1,000 users."""
+    """Fit a reference to the sequences that ``train_on`` names and rank; also returns its seconds for 1,000 users.
+
+    With ``demand`` its scores follow the demand after the cut, with weights chosen on validation as for a student.
+    """
     sequences = dataset.training_sequences(train_on)
     score = score_with_reference(fit_reference(settings, dataset, item_vectors=item_vectors, sequences=sequences))
+    if demand:
+        measured = measure_demand(dataset, train_on)
+        score = shifted(score, choose_demand(score, dataset.examples("validation"), measured).shift(measured))
     ranks = rank_targets(score, examples, mask_history=mask_history, top_k=TOP)
     return ranks, seconds_per_1000(score, examples)

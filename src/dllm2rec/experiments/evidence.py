@@ -203,7 +203,10 @@ def _knowledge(runs: Sequence[Run]) -> tuple[list[Knowledge], tuple[Path, ...]]:
 def _references(
     runs: Sequence[Run], knowledge: Sequence[Knowledge], dataset: Dataset, examples: Examples, *, mask_history: bool
 ) -> dict[str, Timed]:
-    """Rank with the references: fitted to as much as any run learned from, and by text if any run reads text."""
+    """Rank with the references: fitted to as much as any run learned from, and with what any run has.
+
+    That is text where a run reads text, and demand after the cut, for the last of them, where a run follows it.
+    """
     rank = partial(
         reference_ranks, dataset=dataset, examples=examples, mask_history=mask_history, train_on=reference_data(runs)
     )
@@ -211,6 +214,9 @@ def _references(
     vectors = next((one.item_vectors for one in knowledge if one.item_vectors is not None), None)
     if vectors is not None:
         found |= {name: rank(settings, item_vectors=vectors) for name, settings in TEXT_REFERENCES.items()}
+    if any(run.config.settings.demand != "none" for run in runs):
+        name, settings = list((REFERENCES if vectors is None else TEXT_REFERENCES).items())[-1]
+        found[f"{name}, demand"] = rank(settings, item_vectors=vectors, demand=True)
     return found
 
 

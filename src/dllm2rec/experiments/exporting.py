@@ -195,6 +195,7 @@ def _write_text(file: Path, run: Run, student: Student, knowledge: Knowledge | N
         model=manifest.model if manifest.teacher == "encoder" else None,
         weight=student.table.text_weight,
         probes=probes.tolist(),
+        bias=0.0 if (demand := run.finished().fit.demand) is None else demand.new,
     )
 
 

@@ -2,8 +2,9 @@
 
 `paper` is what Cui et al. 2024 did, and what the classes' own defaults say. `strong` is what a student should be given
 before anyone asks whether a teacher helps it: every position of every sequence before the cut as an example, a softmax
-over the items that training sees, the output tied to the item table so that text reaches it, small first weights and a
-learning rate that rises and falls. `docs/research.md` has the figures behind each choice.
+over the items that training sees, the output tied to the item table so that text reaches it, small first weights, a
+learning rate that rises and falls, and scores that follow the newest demand as far as validation says.
+`docs/research.md` has the figures behind each choice.
 """
 
 from collections.abc import Mapping
@@ -42,6 +43,7 @@ def fill(values: Mapping[str, Any]) -> dict[str, Any]:
     if filled.get("protocol", "paper") != "strong":
         return _with_kinds(filled)
     filled.setdefault("train_on", "before-cut")
+    filled.setdefault("demand", "validation")
     filled["student"] = _under(filled.get("student", {}), {"kind": "transformer"}, _STRONG_STUDENT)
     filled["training"] = _under(filled.get("training", {}), _STRONG_TRAINING)
     loss = filled.get("loss", {})

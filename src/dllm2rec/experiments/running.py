@@ -9,7 +9,8 @@ from torch import Tensor
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.seeding import torch_generator
-from dllm2rec.data import Dataset, Examples
+from dllm2rec.data import Dataset, Examples, TrainOn
+from dllm2rec.data.demand import measure_demand
 from dllm2rec.distillation.base import Distiller
 from dllm2rec.distillation.factory import build_distillers, build_soft_labels
 from dllm2rec.distillation.hint import HintSettings
@@ -19,6 +20,9 @@ from dllm2rec.distillation.llm_cf import LLMCFSettings, read_with_llm_cf
 from dllm2rec.distillation.methods import BaselineSettings, build_baseline, require_needs
 from dllm2rec.distillation.settings import DLLM2RecSettings, adapt_loss, adapt_student, reads_vectors
 from dllm2rec.distillation.soft_labels import SoftLabelSettings
+from dllm2rec.evaluation.demand import DemandWeights, choose_demand
+from dllm2rec.evaluation.metrics import summary
+from dllm2rec.evaluation.ranks import rank_targets
 from dllm2rec.experiments.config import CellSettings, MethodSettings, NoMethod, VectorsMethod
 from dllm2rec.experiments.runs import FitSummary, Run, RunConfig, RunResult, Source, make_config
 from dllm2rec.knowledge.align import align, require_same_dataset
@@ -166,21 +170,37 @@ def _reads_vectors(method: MethodSettings) -> bool:
             return False
 
 
-def rebuild(run: Run, dataset: Dataset, knowledge: Knowledge | None = None) -> Student:
-    """Build the student of a run, with its best weights.
+def rebuild(
+    run: Run, dataset: Dataset, knowledge: Knowledge | None = None, *, fit: FitSummary | None = None
+) -> Student:
+    """Build the student of a run, with its best weights and the demand that it follows.
 
     Args:
         run: trained.
         dataset: that it was trained on.
         knowledge: that taught it; by default it is looked for where it lay then.
+        fit: how training went; by default as the run says.
 
     Raises:
-        UserError: its knowledge or its weights are gone or damaged.
+        UserError: training has not ended, or its knowledge or its weights are gone or damaged.
     """
     knowledge = knowledge_of(run, knowledge)
     student = build(run, dataset, knowledge)
     load_student_weights(student, run.path)
+    follow_demand(student, run, dataset, (fit or run.finished().fit).demand)
     return student.eval()
+
+
+def follow_demand(student: Student, run: Run, dataset: Dataset, weights: DemandWeights | None) -> None:
+    """Let a student score as ``weights`` say of the demand in what its run learned from.
+
+    Items that are not of ``dataset``, which come after its own in the student's catalogue, are new.
+    """
+    if weights is None:
+        return
+    shift = weights.shift(measure_demand(dataset, counted(run.config.settings)))
+    more = np.full(student.num_items - len(shift), weights.new, np.float32)
+    student.table.shift = torch.from_numpy(np.concatenate([shift, more]))
 
 
 def knowledge_of(run: Run, knowledge: Knowledge | None = None) -> Knowledge | None:
@@ -267,15 +287,22 @@ def fit_student(
         run=run.path,
         seed=run.config.seed,
     )
-    summary = FitSummary(
+    weights, reached = None, result.best_validation
+    if settings.demand == "validation":
+        validation = dataset.examples("validation")
+        weights = choose_demand(student, validation, measure_demand(dataset, counted(settings)))
+        follow_demand(student, run, dataset, weights)
+        reached = summary(rank_targets(student, validation).rank, ks=(20,))
+    told = FitSummary(
         best_epoch=result.best_epoch,
         epochs_run=result.epochs_run,
         seconds=result.seconds,
         examples_per_second=result.examples_per_second,
-        validation=result.best_validation,
+        validation=reached,
         labelled=int((rows >= 0).sum()),
+        demand=weights,
     )
-    return RunResult(fit=summary)
+    return RunResult(fit=told)
 
 
 def build(run: Run, dataset: Dataset, knowledge: Knowledge | None) -> Student:
@@ -319,8 +346,12 @@ def require_free_of_texts(run: Run, verb: str) -> None:
 
 def _popularity(dataset: Dataset, settings: CellSettings) -> Tensor:
     """Count each item in what the student learns from, `[V]`."""
-    train_on = "positions" if settings.train_on == "examples" else settings.train_on
-    return torch.from_numpy(dataset.train_counts(train_on))
+    return torch.from_numpy(dataset.train_counts(counted(settings)))
+
+
+def counted(settings: CellSettings) -> TrainOn:
+    """Return the sequences that the student's training examples are of."""
+    return "positions" if settings.train_on == "examples" else settings.train_on
 
 
 def _distillers(

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import hash_json, read_json, require_fresh_directory, write_json
 from dllm2rec.data import Split
+from dllm2rec.evaluation.demand import DemandWeights
 from dllm2rec.evaluation.ranks import Ranks
 from dllm2rec.experiments.config import CellSettings, NoMethod
 from dllm2rec.experiments.dataset_settings import Strict
@@ -76,7 +77,13 @@ class RunConfig(Strict):
 
 
 class FitSummary(Strict):
-    """How training went; see `FitResult`. `labelled`: training examples that had a label."""
+    """How training went; see `FitResult`.
+
+    Attributes:
+        validation: of the best epoch, and with the demand that was chosen.
+        labelled: training examples that had a label.
+        demand: what validation chose after training; None where it was not asked.
+    """
 
     best_epoch: int
     epochs_run: int
@@ -84,6 +91,7 @@ class FitSummary(Strict):
     examples_per_second: float
     validation: dict[str, float]
     labelled: int
+    demand: DemandWeights | None = None
 
 
 class Evaluation(Strict):

@@ -22,6 +22,7 @@ from dllm2rec.experiments.evaluating import dataset_of, evaluate, score_with
 from dllm2rec.experiments.running import (
     build,
     fit_student,
+    follow_demand,
     item_vectors,
     knowledge_of,
     knowledge_source,
@@ -155,7 +156,9 @@ def grown(run: Run, dataset: Dataset, knowledge: Knowledge | None) -> Student:
     """
     before = _Material(dataset=dataset_of(run), knowledge=knowledge_of(run))
     after = _Material(dataset=dataset, knowledge=knowledge)
-    return _grow(build(run, dataset, knowledge), run, before, after)
+    student = _grow(build(run, dataset, knowledge), run, before, after)
+    follow_demand(student, run, before.dataset, run.finished().fit.demand)
+    return student
 
 
 def read_settings(values: Iterable[str]) -> UpdateSettings:
@@ -259,7 +262,7 @@ def _training(run: Run, before: Dataset, dataset: Dataset, settings: UpdateSetti
 def _judge(updated: Run, result: RunResult, after: _Material, old: Student, *, force: bool) -> dict[str, Any]:
     """Compare both students on the newest events; writes the result if the new one stays."""
     test = after.dataset.examples("test")
-    student = rebuild(updated, after.dataset, after.knowledge)
+    student = rebuild(updated, after.dataset, after.knowledge, fit=result.fit)
     ranks = [rank_targets(score_with(one), test).rank for one in (old, student)]
     was, now = (summary(rank, ks=(20,)) for rank in ranks)
     p_value = paired_permutation_test(

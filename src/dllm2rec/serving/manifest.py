@@ -21,11 +21,13 @@ class TextSource:
         model: name of the encoder, or None where the knowledge did not say.
         weight: of the projected text beside the offset, ``w_e``.
         probes: rows of items whose text vectors are kept, to know the encoder again.
+        bias: what is added to the score of an item that training never saw.
     """
 
     model: str | None
     weight: float
     probes: list[int]
+    bias: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +115,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
 _TEXT_CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "model": (lambda value: value is None or _is_text(value), "a name"),
     "weight": (_is_number, "a number"),
+    "bias": (_is_number, "a number"),
     "probes": (lambda value: isinstance(value, list) and all(isinstance(row, int) for row in value), "rows"),
 }
 

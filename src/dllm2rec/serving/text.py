@@ -21,12 +21,14 @@ class TextProjection:
         tensors: `mean`, `deviation` `[Dt]`, weights and biases of one or two layers, `probes` `[P, Dt]`.
         weight: ``w_e``.
         probes: rows of the items whose vectors are the probes.
+        bias: what is added to the score of an item that training never saw.
     """
 
     path: Path
     tensors: dict[str, Floats]
     weight: float
     probes: list[int]
+    bias: float
 
     @classmethod
     def load(cls, bundle: Bundle) -> "TextProjection":
@@ -41,7 +43,8 @@ class TextProjection:
                 f"{bundle.path}: {bundle.manifest.student} has no output tied to text, so an item that training never "
                 "saw can't be recommended; train with item vectors and student.output=tied (`dllm2rec train --help`)"
             )
-        return cls(path=bundle.path, tensors=load_file(bundle.path / TEXT), weight=text.weight, probes=text.probes)
+        tensors = load_file(bundle.path / TEXT)
+        return cls(path=bundle.path, tensors=tensors, weight=text.weight, probes=text.probes, bias=text.bias)
 
     def require_same_encoder(self, vectors: Floats, name: str) -> None:
         """Compare the vectors that an encoder gives the probes, `[P, Dt]`, with those of training.

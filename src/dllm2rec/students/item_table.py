@@ -20,7 +20,7 @@ class ItemTable(nn.Module):
     table and for `fold`, which outside training keeps its result until a parameter changes.
 
     The text vectors are a buffer that is not part of the state: whoever loads a state builds the table from the same
-    vectors first.
+    vectors first. Neither is ``shift`` `[V]`, None at first, which a trained table adds to all output biases.
 
     Args:
         num_items: V.
@@ -73,6 +73,8 @@ class ItemTable(nn.Module):
         has_bias = output == "separate" if output_bias is None else output_bias
         self.output_bias = nn.Parameter(torch.zeros(num_items)) if has_bias else None
         self._folded: tuple[tuple[int, ...], Tensor] | None = None
+        self.shift: Tensor | None
+        self.register_buffer("shift", None, persistent=False)
 
     @property
     def tied(self) -> bool:
@@ -88,11 +90,12 @@ class ItemTable(nn.Module):
     def output_rows(self, items: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the output weights `[..., D]` and biases `[...]` (None: no bias) of items `[...]` without padding."""
         weight = self._lookup(items) if self.output_weight is None else F.embedding(items, self.output_weight)
-        return weight, None if self.output_bias is None else self.output_bias[items]
+        bias = self._bias()
+        return weight, None if bias is None else bias[items]
 
     def output_matrix(self) -> tuple[Tensor, Tensor | None]:
         """Return the output weights `[V, D]` and biases `[V]` (None: no bias) of the whole catalogue."""
-        return self._table() if self.output_weight is None else self.output_weight, self.output_bias
+        return self._table() if self.output_weight is None else self.output_weight, self._bias()
 
     @torch.no_grad()
     def fold(self) -> Tensor:
@@ -122,6 +125,11 @@ class ItemTable(nn.Module):
         """Switch between training and evaluation; either way the folded table is made anew when it is next needed."""
         self._folded = None
         return super().train(mode)
+
+    def _bias(self) -> Tensor | None:
+        if self.shift is None or self.output_bias is None:
+            return self.output_bias if self.shift is None else self.shift
+        return self.output_bias + self.shift
 
     def _lookup(self, items: Tensor) -> Tensor:
         if self.item_vectors is None or not (self.training or torch.is_grad_enabled()):

@@ -151,3 +151,18 @@ def test_what_can_not_be_a_table_is_refused(changes: dict[str, object], message:
 def test_an_item_outside_the_catalogue_is_refused_in_the_output() -> None:
     with pytest.raises(IndexError):
         table().output_rows(torch.tensor([[V]]))
+
+
+@pytest.mark.parametrize("output", ["tied", "separate"])
+def test_a_shift_adds_to_the_scores_alone_and_is_no_part_of_the_state(output: str) -> None:
+    built, shift = table(output=output), torch.arange(V, dtype=torch.float32)
+    before, names = built.output_matrix(), built.state_dict().keys()
+    looked_up = built.input(torch.tensor([2]))
+    built.shift = shift
+    weight, bias = built.output_matrix()
+    assert bias is not None
+    torch.testing.assert_close(weight, before[0])
+    torch.testing.assert_close(bias, shift if before[1] is None else before[1] + shift)
+    torch.testing.assert_close(built.output_rows(torch.tensor([4, 1]))[1], bias[[4, 1]])
+    torch.testing.assert_close(built.input(torch.tensor([2])), looked_up)
+    assert built.state_dict().keys() == names
