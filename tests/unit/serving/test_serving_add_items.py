@@ -10,6 +10,8 @@ from serving_helpers import ITEMS, trained
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.data import Dataset
+from dllm2rec.data.demand import measure_demand
+from dllm2rec.evaluation.demand import DemandWeights
 from dllm2rec.experiments.adding import add_items
 from dllm2rec.experiments.exporting import export
 from dllm2rec.knowledge import Knowledge
@@ -120,3 +122,17 @@ def test_a_student_that_reads_no_text_says_so(dataset: Dataset, tmp_path: Path) 
     with pytest.raises(UserError, match="no output tied to text"):
         add_items(Bundle.load(tmp_path / "bundle"), **write(tmp_path, "5000,a\n"))
     assert json.loads((tmp_path / "bundle" / "bundle.json").read_text())["text"] is None
+
+
+def test_a_new_item_gets_the_demand_of_new_items(dataset: Dataset, knowledge: Knowledge, tmp_path: Path) -> None:
+    run = trained(dataset, tmp_path / "run", knowledge, output="tied")
+    result = run.finished()
+    weights = DemandWeights(trend=0.5, new=1.5, ndcg=0.1, before=0.0)
+    run.write_result(result.model_copy(update={"fit": result.fit.model_copy(update={"demand": weights})}))
+    export(run, out=tmp_path / "bundle", dataset=dataset, knowledge=knowledge)
+    bundle = Bundle.load(tmp_path / "bundle")
+    np.testing.assert_allclose(bundle.bias, weights.shift(measure_demand(dataset)), rtol=1e-6)
+    assert knowledge.item_vectors is not None
+    add_items(bundle, **write(tmp_path, "5003,a\n", knowledge.item_vectors[:1]))
+    more = Bundle.load(tmp_path / "more")
+    np.testing.assert_array_equal(more.bias, [*bundle.bias, np.float32(1.5)])
