@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         EncoderTeacher,
         Limits,
         ReferenceTeacher,
+        RetrievalTeacher,
         TextTeacher,
     )
     from dllm2rec.experiments.teaching import teach
@@ -73,6 +74,7 @@ __all__ = [
     "RRDSettings",
     "Recommender",
     "ReferenceTeacher",
+    "RetrievalTeacher",
     "Run",
     "SASRecSettings",
     "SoftmaxSettings",
@@ -109,7 +111,15 @@ _HOMES = {
     "experiments.preparing": ("prepare",),
     "experiments.running": ("train",),
     "experiments.runs": ("Run",),
-    "experiments.teacher_settings": ("BigRecTeacher", "EncoderTeacher", "Limits", "ReferenceTeacher", "TextTeacher"),
+    "experiments.teacher_settings": (
+        "BigRecTeacher",
+        "EncoderTeacher",
+        "Limits",
+        "ReferenceTeacher",
+        "RetrievalTeacher",
+        "RetrievalTeacher",
+        "TextTeacher",
+    ),
     "experiments.teaching": ("teach",),
     "knowledge.store": ("Knowledge",),
     "losses.bce": ("BCESettings",),

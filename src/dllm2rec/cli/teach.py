@@ -21,15 +21,18 @@ def teach(
     dataset: DatasetPath,
     out: Out,
     teacher: Annotated[
-        Literal["bigrec", "encoder", "texts", "popularity", "knn", "text", "blend"],
+        Literal["bigrec", "retrieval", "encoder", "texts", "popularity", "knn", "text", "blend"],
         typer.Option(
-            help="Who teaches: a language model that writes titles, a sentence encoder (item vectors only), a language "
-            "model that explains in texts (for methods kar and llm-cf), or a reference."
+            help="Who teaches: a language model that writes titles (bigrec) or reads histories (retrieval), a sentence "
+            "encoder (item vectors only), a language model that explains in texts (for methods kar and llm-cf), or a "
+            "reference."
         ),
     ] = "bigrec",
     llm: Annotated[
         str | None,
-        typer.Option(metavar="NAME|PATH", help="For bigrec, texts: packaged model, directory, GGUF file or hub name."),
+        typer.Option(
+            metavar="NAME|PATH", help="For bigrec, retrieval, texts: packaged model, directory, GGUF file or hub name."
+        ),
     ] = None,
     model: Annotated[
         str | None,
@@ -68,7 +71,13 @@ def teach(
     """
     from dllm2rec.data import Dataset
     from dllm2rec.experiments.settings import override, validate
-    from dllm2rec.experiments.teacher_settings import BigRecTeacher, EncoderTeacher, ReferenceTeacher, TextTeacher
+    from dllm2rec.experiments.teacher_settings import (
+        BigRecTeacher,
+        EncoderTeacher,
+        ReferenceTeacher,
+        RetrievalTeacher,
+        TextTeacher,
+    )
     from dllm2rec.experiments.teaching import teach as run
     from dllm2rec.experiments.teaching import teach_only_new
     from dllm2rec.knowledge.legacy import import_legacy
@@ -81,8 +90,13 @@ def teach(
         with words_to_stderr():
             knowledge = teach_only_new(opened, Knowledge.load(only_new), out=out)
     else:
-        kinds: dict[str, type[BigRecTeacher | EncoderTeacher | TextTeacher | ReferenceTeacher]]
-        kinds = {"bigrec": BigRecTeacher, "encoder": EncoderTeacher, "texts": TextTeacher}
+        kinds: dict[str, type[BigRecTeacher | RetrievalTeacher | EncoderTeacher | TextTeacher | ReferenceTeacher]]
+        kinds = {
+            "bigrec": BigRecTeacher,
+            "retrieval": RetrievalTeacher,
+            "encoder": EncoderTeacher,
+            "texts": TextTeacher,
+        }
         values: dict[str, Any] = {"kind": teacher, **_given(llm=llm, model=model, seed=seed, vectors=vectors)}
         if teacher not in kinds:
             values |= {"kind": "reference", "reference": {"kind": teacher}}

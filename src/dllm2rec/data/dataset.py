@@ -110,6 +110,28 @@ class Dataset:
         offsets = np.concatenate([[0], np.cumsum(length, dtype=np.int64)])
         return Sequences(items=events["item"].to_numpy()[kept], offsets=offsets)
 
+    def sequences(self) -> Sequences:
+        """Return all events of each user in time order, whatever the split; nothing here says what may be learned."""
+        events = read_table_file(self.path, "interactions", "item", "ordinal")
+        begins = np.flatnonzero(events["ordinal"].to_numpy() == 0)
+        return Sequences(items=events["item"].to_numpy(), offsets=np.append(begins, events.height).astype(np.int64))
+
+    def event_rows(self, examples: Examples) -> NDArray[np.int64]:
+        """Return where the target of each example, of any split, stands in `sequences`, `[N]`."""
+        events = read_table_file(self.path, "interactions")
+        users = read_table_file(self.path, "users")
+        position = np.flatnonzero(events["ordinal"].to_numpy() > 0)
+        known = describe(items=self.items, users=users, interactions=events, position=position, history=1)
+        identity = known["example_id"].to_numpy()
+        order = np.argsort(identity)
+        return position[order[np.searchsorted(identity, examples.example_id, sorter=order)]]
+
+    @cached_property
+    def user_ids(self) -> list[object]:
+        """The external id of each user, by row."""
+        ids: list[object] = read_table_file(self.path, "users", "user_id").to_series().to_list()
+        return ids
+
     def training_events(self, train_on: TrainOn = "positions") -> NDArray[np.int32]:
         """Return the items of the training sequences in time order, `[M]`; see `training_sequences`."""
         events = read_table_file(self.path, "interactions", "user", "item", "ordinal", "time")

@@ -10,6 +10,7 @@ from dllm2rec.experiments.dataset_settings import Strict
 from dllm2rec.teachers.bigrec import BigRecSettings
 from dllm2rec.teachers.packaged import DEFAULT
 from dllm2rec.teachers.references import ItemKNNSettings, ReferenceSettings
+from dllm2rec.teachers.retrieval import RetrievalSettings
 from dllm2rec.teachers.texts import Counts, TextSettings
 
 
@@ -43,6 +44,26 @@ class BigRecTeacher(BigRecSettings):
     def method(self) -> BigRecSettings:
         """Return the settings of the method alone."""
         return BigRecSettings.model_validate({name: getattr(self, name) for name in BigRecSettings.model_fields})
+
+
+class RetrievalTeacher(RetrievalSettings):
+    """A language model that reads histories, and labels every position of them.
+
+    Attributes:
+        llm: short name of a packaged model, a directory, a GGUF file, or a name on the Hugging Face hub.
+        revision: branch, tag or commit of a hub name.
+        seed: of the tuning, the heads, and of whose examples are labelled.
+        limits: how many examples of each split are labelled; training examples user by user.
+    """
+
+    llm: str = DEFAULT
+    revision: str | None = None
+    seed: int = 0
+    limits: Limits = Limits()
+
+    def method(self) -> RetrievalSettings:
+        """Return the settings of the method alone."""
+        return RetrievalSettings.model_validate({name: getattr(self, name) for name in RetrievalSettings.model_fields})
 
 
 class EncoderTeacher(Strict):
@@ -103,7 +124,7 @@ class ReferenceTeacher(Strict):
 
 
 TeacherSettings = Annotated[
-    BigRecTeacher | EncoderTeacher | TextTeacher | ReferenceTeacher, Field(discriminator="kind")
+    BigRecTeacher | RetrievalTeacher | EncoderTeacher | TextTeacher | ReferenceTeacher, Field(discriminator="kind")
 ]
 
 

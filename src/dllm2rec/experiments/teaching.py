@@ -16,6 +16,7 @@ from dllm2rec.experiments.teacher_settings import (
     BigRecTeacher,
     EncoderTeacher,
     ReferenceTeacher,
+    RetrievalTeacher,
     TeacherChoice,
     TeacherSettings,
     TextTeacher,
@@ -26,6 +27,7 @@ from dllm2rec.teachers.bigrec import take_over, teach_bigrec
 from dllm2rec.teachers.encoder import encode_texts, encode_titles, teach_encoder
 from dllm2rec.teachers.reference_teacher import label_with_reference
 from dllm2rec.teachers.references import ItemKNNSettings, PopularitySettings
+from dllm2rec.teachers.retrieval import teach_retrieval
 from dllm2rec.teachers.texts import teach_texts
 
 
@@ -100,6 +102,16 @@ def _teach(dataset: Dataset, settings: TeacherSettings, out: Path) -> Knowledge:
                 seed=settings.seed,
                 revision=settings.revision,
             )
+        case RetrievalTeacher():
+            return teach_retrieval(
+                dataset,
+                llm=settings.llm,
+                out=out,
+                limits=settings.limits.by_split(),
+                settings=settings.method(),
+                seed=settings.seed,
+                revision=settings.revision,
+            )
         case EncoderTeacher():
             return teach_encoder(dataset, out=out, model=settings.model, batch_size=settings.batch_size)
         case TextTeacher():
@@ -133,6 +145,11 @@ def _teach_only_new(dataset: Dataset, settings: TeacherSettings, known: Knowledg
         case EncoderTeacher():
             return teach_encoder(
                 dataset, out=out, model=settings.model, batch_size=settings.batch_size, known=known.item_vectors
+            )
+        case RetrievalTeacher():
+            raise UserError(
+                f"{known.path}: its heads are fitted to all that it labels; teach the extension anew, without "
+                "--only-new"
             )
         case TextTeacher():
             raise UserError(

@@ -102,7 +102,7 @@ def tune(
         UserError: the language model has no such modules.
     """
     adapter = work / "adapter"
-    with _quiet():
+    with quiet():
         if adapter.exists():
             merged = PeftModel.from_pretrained(llm.model, str(adapter)).merge_and_unload()
         else:
@@ -187,7 +187,7 @@ def _trainer(
         task_type="CAUSAL_LM",
     )
     trainer = _Trainer(
-        model=_with_lora(llm, lora),  # adapters stay in float32: steps of bfloat16 would be lost
+        model=with_lora(llm, lora),  # adapters stay in float32: steps of bfloat16 would be lost
         args=arguments,
         train_dataset=_tokens(train, loss_on_prompt=settings.loss_on_prompt),
         eval_dataset=_tokens(validation, loss_on_prompt=False),
@@ -198,7 +198,12 @@ def _trainer(
     return trainer
 
 
-def _with_lora(llm: LanguageModel, lora: LoraConfig) -> Any:
+def with_lora(llm: LanguageModel, lora: LoraConfig) -> Any:
+    """Put LoRA's weights into a language model; they alone are trained.
+
+    Raises:
+        UserError: it has no such modules; names those that it has.
+    """
     try:
         return get_peft_model(llm.model, lora)
     except ValueError:
@@ -278,7 +283,7 @@ class _Checkpoints(TrainerCallback):  # type: ignore[misc] # transformers carrie
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep the libraries' words off the terminal: there is a bar."""
     for name in ("transformers", "trl", "peft", "accelerate"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -6,12 +6,10 @@ from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dllm2rec.core.errors import UserError
-from dllm2rec.core.files import atomic_path
+from dllm2rec.core.tensors import load_optimizer, optimizer_tensors, read_tensors, save_tensors
 from dllm2rec.training.stopping import Stopping
 
 LATEST = "checkpoint/latest.safetensors"
@@ -42,7 +40,7 @@ class Progress(BaseModel):
 
 def save_best(run: Path, student: nn.Module) -> None:
     """Write the weights of the best epoch so far."""
-    _save(run / BEST, dict(student.state_dict()), {})
+    save_tensors(run / BEST, dict(student.state_dict()))
 
 
 def save_checkpoint(
@@ -51,9 +49,8 @@ def save_checkpoint(
     """Write all that the next epoch needs; ``helpers`` are trained with the student and are no part of it."""
     tensors = {f"student.{name}": tensor for name, tensor in student.state_dict().items()}
     tensors |= {f"helpers.{name}": tensor for name, tensor in helpers.state_dict().items()}
-    for place, values in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{place}.{name}": torch.as_tensor(value) for name, value in values.items()}
-    _save(run / LATEST, tensors, {_STATE: progress.model_dump_json()})
+    tensors |= optimizer_tensors(optimizer)
+    save_tensors(run / LATEST, tensors, {_STATE: progress.model_dump_json()})
 
 
 def load_checkpoint(
@@ -66,17 +63,11 @@ def load_checkpoint(
     """
     if not (run / LATEST).exists():
         return None
-    tensors, metadata = _read(run / LATEST)
+    tensors, metadata = read_tensors(run / LATEST)
     for module, prefix in ((student, "student."), (helpers, "helpers.")):
         weights = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
         _load_weights(module, weights, run / LATEST)
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        kind, _, rest = name.partition(".")
-        if kind == "optimizer":
-            place, _, key = rest.partition(".")
-            state.setdefault(int(place), {})[key] = tensor
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    load_optimizer(optimizer, tensors)
     return Progress.model_validate(json.loads(metadata[_STATE]))
 
 
@@ -89,7 +80,7 @@ def load_student_weights(student: nn.Module, run: Path) -> None:
     file = run / BEST
     if not file.exists():
         raise UserError(f"{run}: no trained weights ({BEST} is missing); finish it with `dllm2rec train`")
-    _load_weights(student, _read(file)[0], file)
+    _load_weights(student, read_tensors(file)[0], file)
 
 
 def _load_weights(student: nn.Module, weights: dict[str, Tensor], file: Path) -> None:
@@ -99,17 +90,3 @@ def _load_weights(student: nn.Module, weights: dict[str, Tensor], file: Path) ->
         raise UserError(
             f"{file}: holds the weights of another student; choose another --out or remove the run"
         ) from None
-
-
-def _save(file: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    # clone: safetensors refuses tensors that share memory
-    with atomic_path(file) as target:
-        save_file({name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}, target, metadata)
-
-
-def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    try:
-        with safe_open(file, framework="pt") as handle:
-            return {name: handle.get_tensor(name) for name in handle.keys()}, handle.metadata() or {}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{file}: damaged ({error}); remove it and train again") from None

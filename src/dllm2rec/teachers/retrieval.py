@@ -1,0 +1,378 @@
+"""A teacher that does not have to write: a language model reads a history once, and every title in it is a query.
+
+BIGRec writes a title token by token, for one position, only to look up where it lies. Here the state after each title
+of a history is the query for what comes next; items are read by the same language model, a title each. LoRA brings
+both together (`retrieval_tuning.py`), and two linear maps fitted to all that was read make the ranking
+(`contrastive.py`). One pass labels every position of a user, to any depth, with a probability for each item.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+
+from dllm2rec.core.errors import UserError
+from dllm2rec.core.files import hash_json
+from dllm2rec.core.progress import progress_bar
+from dllm2rec.core.seeding import numpy_generator
+from dllm2rec.data import Dataset, Examples, Split
+from dllm2rec.knowledge.confidence import likeliest_temperature
+from dllm2rec.knowledge.schema import MARKER, KnowledgeManifest, Labels
+from dllm2rec.knowledge.store import Knowledge, KnowledgeWriter
+from dllm2rec.teachers.bigrec import TIMING, note, select
+from dllm2rec.teachers.contrastive import Heads, HeadSettings, first_heads, fit_heads, hard_negatives
+from dllm2rec.teachers.llm import LanguageModel, load_llm
+from dllm2rec.teachers.reading import Floats, Lines, item_states, read_sequences
+from dllm2rec.teachers.reference_teacher import best_items
+from dllm2rec.teachers.retrieval_tuning import ADAPTER, RetrievalTuningSettings, tune_reader
+
+_LISTED = 100
+_SCORES_AT_ONCE = 1 << 24
+
+
+class RetrievalSettings(BaseModel):
+    """How a retrieval teacher reads, learns and labels.
+
+    Attributes:
+        max_titles: most titles that are read at once.
+        title_tokens: longest title, in tokens; longer ones are cut.
+        tuning: see `RetrievalTuningSettings`.
+        heads: see `HeadSettings`.
+        folds: training examples are labelled by heads that were fitted to the users of the other folds; 1 for heads
+            that have seen the answers, too.
+        depth: items that a label lists, K.
+        shard_size: labels a shard.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["retrieval"] = "retrieval"
+    max_titles: Annotated[int, Field(ge=2)] = 12
+    title_tokens: Annotated[int, Field(ge=2)] = 24
+    tuning: RetrievalTuningSettings = RetrievalTuningSettings()
+    heads: HeadSettings = HeadSettings()
+    folds: PositiveInt = 5
+    depth: PositiveInt = 100
+    shard_size: PositiveInt = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Plan:
+    """What is labelled, and how it is found among what is read.
+
+    Attributes:
+        examples: to be labelled, by split.
+        rows: of each, by split, the row of the history's newest event.
+    """
+
+    examples: Mapping[Split, Examples]
+    rows: Mapping[Split, NDArray[np.int64]]
+
+    @property
+    def read(self) -> NDArray[np.int64]:
+        """The rows after which a state is wanted, sorted."""
+        return np.unique(np.concatenate(list(self.rows.values())))
+
+
+def teach_retrieval(
+    dataset: Dataset,
+    *,
+    llm: str,
+    out: Path,
+    limits: Mapping[Split, int | None],
+    settings: RetrievalSettings,
+    seed: int,
+    revision: str | None = None,
+) -> Knowledge:
+    """Make knowledge: a language model is tuned to read histories, reads them, and labels every position.
+
+    Distances are ``-log p`` with p a probability over the catalogue, calibrated by one temperature on the validation
+    examples that are labelled, where there are at least `_LISTED`. Training examples are those before the cut. Whoever
+    was read in tuning gets no label on training examples, and the rest is labelled out of fold. Started again after any
+    interruption it goes on where it was and ends with the same labels.
+
+    Args:
+        dataset: to be labelled.
+        llm: see `load_llm`.
+        out: knowledge directory.
+        limits: how many examples of each split to label; None means all. Training examples come user by user.
+        settings: see there.
+        seed: of the tuning, the heads, and of whose examples are labelled first.
+        revision: of a hub name.
+
+    Raises:
+        UserError: the language model can't be had, ``out`` holds something else, or a limit exceeds the split.
+    """
+    settings = settings.model_copy(update={"depth": min(settings.depth, dataset.num_items)})
+    order = _user_order(dataset, seed)
+    tuned = order[: settings.tuning.sequences]
+    plan = _plan(dataset, limits, order[len(tuned) :], seed)
+    model = load_llm(llm, revision=revision)
+    manifest = _manifest(dataset, model, settings, seed, len(plan.examples["train"]))
+    known = (out / MARKER).exists()
+    writer = KnowledgeWriter(out, manifest) if known else None  # refuse other knowledge before any work
+    if writer is not None and len(writer.labelled_ids()) == sum(map(len, plan.examples.values())):
+        return Knowledge.load(out)
+    work = out.parent / f".{out.name}.reading-{hash_json(manifest.model_dump(mode='json'))}"
+    read = _read(dataset, model, plan, tuned, settings, work=work, seed=seed)
+    labeller = _Labeller(dataset, read, plan, settings, seed)
+    writer = writer or KnowledgeWriter(out, manifest)
+    if not writer.has_item_vectors():
+        writer.write_item_vectors(labeller.item_vectors)
+    if (work / ADAPTER).exists() and not (out / ADAPTER).exists():
+        shutil.copytree(work / ADAPTER, out / ADAPTER)
+    _label_all(writer, labeller, plan, settings.shard_size)
+    note(out / TIMING, 0, read.seconds, [])
+    shutil.rmtree(work, ignore_errors=True)
+    return Knowledge.load(out)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Read:
+    """What a language model read.
+
+    Attributes:
+        items: `[V, D]`.
+        rows: `[N]`, sorted rows of events.
+        states: `[N, D]`, after each.
+        seconds: that reading histories took.
+    """
+
+    items: Floats
+    rows: NDArray[np.int64]
+    states: NDArray[np.float16]
+    seconds: float
+
+    def after(self, rows: NDArray[np.int64]) -> NDArray[np.float16]:
+        """Return the states after events."""
+        found: NDArray[np.float16] = self.states[np.searchsorted(self.rows, rows)]
+        return found
+
+
+def _read(
+    dataset: Dataset,
+    model: LanguageModel,
+    plan: _Plan,
+    tuned: NDArray[np.int64],
+    settings: RetrievalSettings,
+    *,
+    work: Path,
+    seed: int,
+) -> _Read:
+    lines = Lines(model.tokenizer, dataset.titles, title_tokens=settings.title_tokens)
+    if len(tuned):
+        model = _tuned(dataset, model, lines, tuned, settings, work=work, seed=seed)
+    items = _items(model, lines, work / "items.npy")
+    start = time.perf_counter()
+    states = read_sequences(
+        model, lines, dataset.sequences(), plan.read, max_titles=settings.max_titles, work=work / "states"
+    )
+    return _Read(items=items, rows=plan.read, states=states, seconds=time.perf_counter() - start)
+
+
+def _tuned(
+    dataset: Dataset,
+    model: LanguageModel,
+    lines: Lines,
+    tuned: NDArray[np.int64],
+    settings: RetrievalSettings,
+    *,
+    work: Path,
+    seed: int,
+) -> LanguageModel:
+    items = _items(model, lines, work / "items-before.npy")
+    counts = dataset.train_counts("before-cut")
+    competing = torch.from_numpy(np.flatnonzero(counts))
+    states = torch.from_numpy(items)
+    return tune_reader(
+        model,
+        lines=lines,
+        sequences=dataset.training_sequences("before-cut"),
+        users=tuned,
+        heads=first_heads(states=states, queries=items, counts=counts, settings=settings.heads, seed=seed),
+        competing=competing,
+        near=hard_negatives(states, competing, settings.heads.hard),
+        negatives=settings.heads.negatives,
+        max_titles=settings.max_titles,
+        settings=settings.tuning,
+        work=work,
+        seed=seed,
+    )
+
+
+def _items(model: LanguageModel, lines: Lines, file: Path) -> Floats:
+    """Read the catalogue, or take what was read before."""
+    if not file.is_file():
+        states = item_states(model, lines)
+        if not np.isfinite(states).all():
+            raise UserError(
+                f"{model.name}: its states are not finite; lower tuning.learning_rate, or take another model"
+            )
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_suffix(".partial.npy")
+        np.save(partial, states)
+        partial.replace(file)
+    found: Floats = np.load(file, allow_pickle=False)
+    return found
+
+
+class _Labeller:
+    """Heads for each fold and for all, and what they say of examples."""
+
+    def __init__(self, dataset: Dataset, read: _Read, plan: _Plan, settings: RetrievalSettings, seed: int) -> None:
+        self._read, self._plan, self._settings = read, plan, settings
+        self._counts = dataset.train_counts("before-cut")
+        self._states = torch.from_numpy(read.items)
+        self._near = hard_negatives(self._states, torch.from_numpy(np.flatnonzero(self._counts)), settings.heads.hard)
+        self._seed = seed
+        self.fold = numpy_generator(seed, "folds").integers(0, settings.folds, dataset.manifest.num_users)
+        self._all = self._fit(np.ones(len(plan.examples["train"]), bool), "fitting heads")
+        self.temperature = self._calibrated()
+
+    @property
+    def item_vectors(self) -> Floats:
+        """`[V, size]`, in the space of the queries."""
+        with torch.inference_mode():
+            vectors: Floats = self._all.embed().numpy()
+        return vectors
+
+    def heads(self, fold: int) -> Heads:
+        """Fit heads without the users of a fold; -1 means the heads for all."""
+        if fold < 0:
+            return self._all
+        kept = self.fold[self._plan.examples["train"].user] != fold
+        return self._fit(kept, f"fitting heads, fold {fold + 1} of {self._settings.folds}")
+
+    def label(self, heads: Heads, split: Split, places: NDArray[np.int64]) -> Labels:
+        """Label examples of a split, by place."""
+        examples = self._plan.examples[split].take(places)
+        log_p = self._log_p(heads, self._read.after(self._plan.rows[split][places]), self.temperature)
+        items = best_items(log_p, self._settings.depth)
+        return Labels(
+            example_id=examples.example_id,
+            ranked_items=items,
+            distances=-np.take_along_axis(log_p, items, axis=1),
+            target_distance=-log_p[np.arange(len(examples)), examples.target],
+            generated_text=[""] * len(examples),
+        )
+
+    def _fit(self, kept: NDArray[np.bool_], told: str) -> Heads:
+        return fit_heads(
+            states=self._states,
+            queries=self._read.after(self._plan.rows["train"][kept]),
+            target=self._plan.examples["train"].target[kept],
+            counts=self._counts,
+            near=self._near,
+            settings=self._settings.heads,
+            seed=self._seed,
+            told=told,
+        )
+
+    def _calibrated(self) -> float:
+        """Return the temperature under which the true items of validation are likeliest; 1 where there are too few."""
+        validation = self._plan.examples["validation"]
+        if len(validation) < _LISTED:
+            return 1.0
+        some = np.arange(0, len(validation), max(1, len(validation) // 2000))
+        log_p = self._log_p(self._all, self._read.after(self._plan.rows["validation"][some]), 1.0)
+        items = best_items(log_p, min(_LISTED, log_p.shape[1]))
+        return likeliest_temperature(
+            ranked_items=items,
+            distances=-np.take_along_axis(log_p, items, axis=1),
+            target=validation.target[some],
+            num_items=log_p.shape[1],
+        )
+
+    @torch.inference_mode()
+    def _log_p(self, heads: Heads, states: NDArray[np.float16], temperature: float) -> Floats:
+        scores = heads.queries(torch.from_numpy(states.astype(np.float32))) @ heads.embed().T + heads.bias()
+        log_p: Floats = torch.log_softmax(scores / temperature, dim=1).numpy()
+        return log_p
+
+
+def _label_all(writer: KnowledgeWriter, labeller: _Labeller, plan: _Plan, shard_size: int) -> None:
+    """Label split by split, training examples fold by fold; what has a label is left alone."""
+    labelled = writer.labelled_ids()
+    total = sum(map(len, plan.examples.values()))
+    with progress_bar("labelling", total, completed=len(labelled)) as advance:
+        for split, examples in plan.examples.items():
+            waiting = np.flatnonzero(~np.isin(examples.example_id, labelled))
+            fold = np.full(len(examples), -1)
+            if split == "train" and labeller.fold.max(initial=0) > 0:
+                fold = labeller.fold[examples.user]
+            for number in np.unique(fold[waiting]).tolist():
+                heads = labeller.heads(number)
+                places = waiting[fold[waiting] == number]
+                for part in _parts(places, min(shard_size, max(1, _SCORES_AT_ONCE // examples.num_items))):
+                    start = time.perf_counter()
+                    writer.append(labeller.label(heads, split, part))
+                    note(writer.path / TIMING, len(part), time.perf_counter() - start, [])
+                    advance(len(part))
+
+
+def _parts(places: NDArray[np.int64], size: int) -> Sequence[NDArray[np.int64]]:
+    return [places[start : start + size] for start in range(0, len(places), size)]
+
+
+def _plan(dataset: Dataset, limits: Mapping[Split, int | None], users: NDArray[np.int64], seed: int) -> _Plan:
+    """Choose what is labelled: of training the examples of users in their order, of the others as BIGRec does."""
+    train = dataset.training_examples("before-cut")
+    train = _of_users(train, users, limits.get("train"))
+    examples: dict[Split, Examples] = {"train": train}
+    for split in ("validation", "test"):
+        examples[split] = select(dataset.examples(split), limits.get(split), seed=seed, split=split)
+    if not len(train):
+        raise UserError("limits.train: a retrieval teacher learns from the training examples that it labels; give some")
+    return _Plan(examples=examples, rows={name: dataset.event_rows(some) - 1 for name, some in examples.items()})
+
+
+def _of_users(examples: Examples, users: NDArray[np.int64], limit: int | None) -> Examples:
+    """Take the examples of the first users, as many as the limit has room for."""
+    place = np.full(int(examples.user.max(initial=0)) + 1, -1)
+    inside = users[users < len(place)]
+    place[inside] = np.arange(len(inside))
+    when = place[examples.user]
+    available = np.flatnonzero(when >= 0)
+    if limit is not None and limit > len(available):
+        raise UserError(
+            f"limits.train: {limit} is more than the {len(available)} training examples of users that the tuning does "
+            "not read"
+        )
+    order = available[np.argsort(when[available], kind="stable")]
+    return examples.take(np.sort(order[:limit]))
+
+
+def _user_order(dataset: Dataset, seed: int) -> NDArray[np.int64]:
+    """Put the users that training can learn from in an order that a seed fixes, whatever the order of the log."""
+    length = np.diff(dataset.training_sequences("before-cut").offsets)
+    users = np.flatnonzero(length >= 2)
+    names = dataset.user_ids
+    key = [hashlib.blake2b(f"{seed} reader {names[user]}".encode(), digest_size=8).digest() for user in users.tolist()]
+    return users[sorted(range(len(users)), key=key.__getitem__)]
+
+
+def _manifest(
+    dataset: Dataset, model: LanguageModel, settings: RetrievalSettings, seed: int, train: int
+) -> KnowledgeManifest:
+    return KnowledgeManifest(
+        dataset_hash=dataset.content_hash,
+        num_items=dataset.num_items,
+        teacher="retrieval",
+        model=model.name,
+        revision=model.revision,
+        seed=seed,
+        settings={**settings.model_dump(mode="json", exclude={"shard_size"}), "learned_from": train},
+        depth=settings.depth,
+        vector_size=settings.heads.size,
+        distance_scale=None,
+    )
