@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -92,49 +92,67 @@ def tune_reader(
         torch.manual_seed(derive_seed(seed, "retrieval"))
         if (work / ADAPTER).exists():
             return _merged(llm, PeftModel.from_pretrained(llm.model, str(work / ADAPTER)))
-        lora = LoraConfig(
-            r=settings.rank,
-            lora_alpha=settings.alpha,
-            lora_dropout=settings.dropout,
-            target_modules=list(settings.modules),
-            task_type="CAUSAL_LM",
-        )
-        model = with_lora(llm, lora)
+        model = with_lora(llm, _lora(settings))
         inner = LanguageModel(
             model=model.get_base_model(), tokenizer=llm.tokenizer, name=llm.name, revision=llm.revision
         )
+        trained = nn.ParameterList(weight for weight in model.parameters() if weight.requires_grad)
+        trained.extend(heads.parameters())
         chunks = _chunks(sequences, users, max_titles=max_titles, seed=seed)
         steps = [chunks[at : at + settings.batch_size] for at in range(0, len(chunks), settings.batch_size)]
-        trained = nn.ParameterList([*(weight for weight in model.parameters() if weight.requires_grad)])
-        trained.extend(heads.parameters())
-        optimizer = torch.optim.AdamW(trained.parameters(), lr=settings.learning_rate, weight_decay=0.0)
-        done = _resume(work / _CHECKPOINT, trained, optimizer)
-        saved = time.monotonic()
+
+        def loss(step: int) -> Tensor:
+            torch.manual_seed(derive_seed(seed, "retrieval", step))  # LoRA's dropout knows no other generator
+            draw = torch_generator(seed, "retrieval draws", step)
+            target = np.concatenate([sequences.items[chunk.rows + 1] for chunk in steps[step]]).astype(np.int64)
+            drawn = draw_items(
+                torch.from_numpy(target), near=near, competing=competing, negatives=negatives, generator=draw
+            )
+            states = states_of(inner, lines, sequences.items, steps[step])
+            return contrastive_loss(heads, states, drawn, generator=draw)
+
         model.train()
-        with progress_bar("tuning the language model", len(steps), completed=done) as advance:
-            for step in range(done, len(steps)):
-                torch.manual_seed(derive_seed(seed, "retrieval", step))  # LoRA's dropout knows no other generator
-                draw = torch_generator(seed, "retrieval draws", step)
-                states = states_of(inner, lines, sequences.items, steps[step])
-                targets = torch.from_numpy(
-                    np.concatenate([sequences.items[chunk.rows + 1] for chunk in steps[step]]).astype(np.int64)
-                )
-                drawn = draw_items(targets, near=near, competing=competing, negatives=negatives, generator=draw)
-                loss = contrastive_loss(heads, states, drawn, generator=draw)
-                optimizer.zero_grad(set_to_none=True)
-                torch.autograd.backward(loss)
-                nn.utils.clip_grad_norm_(trained.parameters(), 1.0)
-                for group in optimizer.param_groups:
-                    group["lr"] = settings.learning_rate * _pace(step, len(steps))
-                optimizer.step()
-                advance(note=f"loss {float(loss.detach()):.3f}")
-                if time.monotonic() - saved >= SECONDS_BETWEEN_CHECKPOINTS:
-                    _save(work / _CHECKPOINT, trained, optimizer, step + 1)
-                    saved = time.monotonic()
+        _train(trained, loss, len(steps), settings, work / _CHECKPOINT)
         with atomic_path(work / ADAPTER) as target:
             model.save_pretrained(target, safe_serialization=True)
         (work / _CHECKPOINT).unlink(missing_ok=True)
         return _merged(llm, model)
+
+
+def _train(
+    trained: nn.ParameterList,
+    loss: Callable[[int], Tensor],
+    steps: int,
+    settings: RetrievalTuningSettings,
+    checkpoint: Path,
+) -> None:
+    """Take the steps that are left."""
+    optimizer = torch.optim.AdamW(trained.parameters(), lr=settings.learning_rate, weight_decay=0.0)
+    done = _resume(checkpoint, trained, optimizer)
+    saved = time.monotonic()
+    with progress_bar("tuning the language model", steps, completed=done) as advance:
+        for step in range(done, steps):
+            value = loss(step)
+            optimizer.zero_grad(set_to_none=True)
+            torch.autograd.backward(value)
+            nn.utils.clip_grad_norm_(trained.parameters(), 1.0)
+            for group in optimizer.param_groups:
+                group["lr"] = settings.learning_rate * _pace(step, steps)
+            optimizer.step()
+            advance(note=f"loss {float(value.detach()):.3f}")
+            if time.monotonic() - saved >= SECONDS_BETWEEN_CHECKPOINTS:
+                _save(checkpoint, trained, optimizer, step + 1)
+                saved = time.monotonic()
+
+
+def _lora(settings: RetrievalTuningSettings) -> LoraConfig:
+    return LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=list(settings.modules),
+        task_type="CAUSAL_LM",
+    )
 
 
 def _chunks(sequences: Sequences, users: NDArray[np.int64], *, max_titles: int, seed: int) -> Sequence[Chunk]:
