@@ -28,6 +28,29 @@ def test_a_plain_limit_and_chosen_splits(dataset: Path, tmp_path: Path) -> None:
     assert outcome.json["labels"] == {"train": 20, "validation": 0, "test": 20}
 
 
+def test_a_language_model_that_reads(dataset: Path, llm: Path, tmp_path: Path) -> None:
+    asked = (
+        *("teach", dataset, "--teacher", "retrieval", "--llm", llm, "--limit", "validation=10", "--limit", "test=12"),
+        *(
+            "--set",
+            "tuning.sequences=4",
+            "--set",
+            "heads.size=8",
+            "--set",
+            "depth=5",
+            "--out",
+            tmp_path / "k",
+            "--json",
+        ),
+    )
+    found = call(*asked).json
+    assert found["teacher"] == "retrieval"
+    assert (found["labels"]["validation"], found["labels"]["test"], found["vector_size"]) == (10, 12, 8)
+    assert found["labels"]["train"] > 100
+    assert call(*asked).json["hash"] == found["hash"]
+    refused(call("teach", dataset, "--only-new", tmp_path / "k", "--out", tmp_path / "new"), "goes on from")
+
+
 def test_labels_that_are_there_already_for_another_teacher_stay(dataset: Path, llm: Path, knowledge: Path) -> None:
     before = sorted(path.name for path in knowledge.iterdir())
     outcome = call("teach", dataset, "--llm", llm, "--seed", 7, *SMALL_TEACHER, "--out", knowledge)
