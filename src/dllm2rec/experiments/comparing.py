@@ -52,7 +52,13 @@ def _table(evidence: Evidence, kept: Mask, teachers: Sequence[Taught], *, tested
     title = f"{evidence.dataset.manifest.name}, {int(kept.sum()):,} {evidence.split} examples"
     if not tested:
         title += f" that {teachers[0].name} labelled"
-    return Table(title=title, examples=int(kept.sum()), rows=tuple(rows), notes=_notes(evidence, len(versus)))
+    return Table(
+        title=title,
+        examples=int(kept.sum()),
+        rows=tuple(rows),
+        notes=_notes(evidence, len(versus)),
+        over_reference=_over_reference(evidence, seed) if tested else None,
+    )
 
 
 def _reference_row(name: str, evidence: Evidence, kept: Mask) -> Row:
@@ -104,6 +110,17 @@ def _tests(evidence: Evidence, seed: int) -> dict[str, Versus]:
         group.label: _versus(baseline.label, own, plain, p_value, seed=seed)
         for (group, baseline), (own, plain), p_value in zip(pairs, values, holm(raw), strict=True)
     }
+
+
+def _over_reference(evidence: Evidence, seed: int) -> Versus | None:
+    """Test the student with the best mean against the reference with the best mean, a test of its own."""
+    if not evidence.groups or not evidence.references:
+        return None
+    counted = {name: metric_values(ranks)[METRIC] for name, (ranks, _) in evidence.references.items()}
+    name = max(counted, key=lambda name: float(counted[name].mean()))
+    own = max((group.values[METRIC].mean(axis=0) for group in evidence.groups), key=lambda values: float(values.mean()))
+    p_value = paired_permutation_test(own, counted[name], generator=numpy_generator(seed, "permutation", name))
+    return _versus(name, own, counted[name], p_value, seed=seed)
 
 
 def _baseline(group: Group, groups: Sequence[Group]) -> Group | None:

@@ -67,12 +67,14 @@ class Table(Strict):
         examples: how many.
         rows: references, teacher, students.
         notes: split, variants, seeds, selection, tie rule; printed below each table.
+        over_reference: the best student against the best reference that needs no training; None where there is none.
     """
 
     title: str
     examples: int
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
+    over_reference: Versus | None = None
 
 
 class Verdict(Strict):

@@ -21,7 +21,7 @@ def judge(tables: Sequence[Table]) -> Verdict:
     tested = [(row, row.versus) for row in rows if row.versus is not None]
     taught = [(row, versus) for row, versus in tested if row.distilled]
     lines = [_versus_line(row, versus) for row, versus in tested]
-    lines += _reference_line(rows)
+    lines += _reference_line(rows, tables[0].over_reference)
     for table in tables[1:]:
         lines += _teacher_line(table)
     outcome, headline = _headline(taught)
@@ -77,19 +77,22 @@ def _names(rows: Sequence[Row]) -> str:
 def _versus_line(row: Row, versus: Versus) -> str:
     value = row.metrics[METRIC]
     low, high = versus.interval
-    certain = "significant" if is_significant(versus) else "not significant"
     return (
         f"{row.label}: {METRIC} {figure(value)} against {figure(value - versus.difference)} of {versus.baseline}, "
         f"{percent(versus.gain)} (difference between {low:+.4f} and {high:+.4f} with 95% confidence; "
-        f"{certain}, {p_text(versus.p_value)})."
+        f"{_certain(versus)})."
     )
+
+
+def _certain(versus: Versus) -> str:
+    return f"{'significant' if is_significant(versus) else 'not significant'}, {p_text(versus.p_value)}"
 
 
 def _best(rows: Sequence[Row], kind: str) -> Row | None:
     return max((row for row in rows if row.kind == kind), key=lambda row: row.metrics[METRIC], default=None)
 
 
-def _reference_line(rows: Sequence[Row]) -> list[str]:
+def _reference_line(rows: Sequence[Row], over: Versus | None) -> list[str]:
     reference, student = _best(rows, "reference"), _best(rows, "student")
     if reference is None or student is None:
         return []
@@ -101,7 +104,8 @@ def _reference_line(rows: Sequence[Row]) -> list[str]:
         ]
     return [
         f"The best student, {student.label}, reaches {figure(learned)}; the best reference that needs no training, "
-        f"{reference.label}, {figure(counted)}."
+        f"{reference.label}, {figure(counted)}"
+        + ("." if over is None else f": {percent(over.gain)}, {_certain(over)}.")
     ]
 
 

@@ -136,6 +136,20 @@ def test_a_taught_student_is_tested_against_the_plain_one_of_its_name(small: Dat
     assert (same.difference, same.p_value) == (0.0, 1.0)
 
 
+def test_the_best_student_is_tested_against_the_best_reference(small: Dataset) -> None:
+    count = len(small.examples("test"))
+    good, bad = np.where(np.arange(count) % 3, 1.0, 2.0), np.full(count, 9.0)
+    comparison = tabulate(evidence(small, group(small, "bad", [bad]), group(small, "good", [good, good])))
+    found = comparison.tables[0].over_reference
+    assert found is not None
+    assert found.baseline == "popularity"
+    own, counted = 1 / np.log2(good + 1), np.full(count, 0.5)  # rank 3 of the reference
+    assert found.gain == pytest.approx(own.mean() / 0.5 - 1)
+    raw = paired_permutation_test(own, counted, generator=numpy_generator(0, "permutation", "popularity"))
+    assert found.p_value == pytest.approx(raw)
+    assert any("needs no training, popularity" in line and "p <" in line for line in comparison.verdict.lines)
+
+
 def test_where_nothing_is_taught_the_others_are_tested_against_the_first(small: Dataset) -> None:
     count = len(small.examples("test"))
     rows = (
