@@ -9,7 +9,8 @@ from dllm2rec.data import Examples
 from dllm2rec.distillation.base import Distiller
 from dllm2rec.distillation.ranking import RankingDistiller
 from dllm2rec.distillation.settings import DLLM2RecSettings, decide
-from dllm2rec.distillation.soft_labels import SoftLabelDistiller, SoftLabelSettings, likeliest_temperature
+from dllm2rec.distillation.soft_labels import SoftLabelDistiller, SoftLabelSettings
+from dllm2rec.knowledge.confidence import likeliest_temperature
 from dllm2rec.knowledge.store import Labels
 from dllm2rec.losses.base import Loss
 from dllm2rec.losses.dros import DROSLoss

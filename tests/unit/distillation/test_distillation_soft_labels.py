@@ -11,7 +11,7 @@ from dllm2rec.core.seeding import torch_generator
 from dllm2rec.data import Examples
 from dllm2rec.data.batches import Batch
 from dllm2rec.distillation.factory import build_soft_labels
-from dllm2rec.distillation.soft_labels import SoftLabelDistiller, SoftLabelSettings, likeliest_temperature
+from dllm2rec.distillation.soft_labels import SoftLabelDistiller, SoftLabelSettings
 from dllm2rec.knowledge import Labels
 from dllm2rec.losses.base import Loss
 from dllm2rec.losses.bce import BCELoss
@@ -91,30 +91,6 @@ def test_items_outside_the_softmax_get_no_gradient(student: Student) -> None:
     distiller(competes=competes)(student, student.encode(HISTORY).detach(), batch(), DRAWS).backward()
     assert (student.table.offset.grad[8] == 0).all()
     assert (student.table.offset.grad[5] != 0).any()
-
-
-def test_the_likeliest_temperature_is_where_the_answers_were_drawn() -> None:
-    """Of 30 items the 22 farthest are all as far as the last of the 8 that are listed."""
-    generator = np.random.default_rng(0)
-    distances = np.sort(generator.normal(40, 3, (4000, 8)), axis=1)
-    everything = np.concatenate([distances, np.repeat(distances[:, -1:], 22, axis=1)], axis=1)
-    logits = -everything / 2.5
-    shares = np.exp(logits - logits.max(axis=1, keepdims=True))
-    shares /= shares.sum(axis=1, keepdims=True)
-    target = np.array([generator.choice(30, p=row) for row in shares])
-    items = np.tile(np.arange(8), (4000, 1))
-    found = likeliest_temperature(ranked_items=items, distances=distances, target=target, num_items=30)
-    assert found == pytest.approx(2.5, rel=0.1)
-
-
-def test_the_likeliest_temperature_of_teachers_that_say_nothing() -> None:
-    items, target = np.array([[0, 1], [2, 3]]), np.array([9, 9])
-    wrong = likeliest_temperature(
-        ranked_items=items, distances=np.array([[1.0, 2.0], [1.0, 4.0]]), target=target, num_items=10
-    )
-    assert wrong > 10  # never right: as flat as can be
-    same = likeliest_temperature(ranked_items=items, distances=np.ones((2, 2)), target=target, num_items=10)
-    assert 0 < same < math.inf
 
 
 def build(loss: Loss, rows: list[int]) -> SoftLabelDistiller:
