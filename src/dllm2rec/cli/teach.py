@@ -21,11 +21,11 @@ def teach(
     dataset: DatasetPath,
     out: Out,
     teacher: Annotated[
-        Literal["bigrec", "retrieval", "encoder", "texts", "popularity", "knn", "text", "blend"],
+        Literal["bigrec", "retrieval", "encoder", "texts", "popularity", "knn", "text", "blend", "merged"],
         typer.Option(
             help="Who teaches: a language model that writes titles (bigrec) or reads histories (retrieval), a sentence "
-            "encoder (item vectors only), a language model that explains in texts (for methods kar and llm-cf), or a "
-            "reference."
+            "encoder (item vectors only), a language model that explains in texts (for methods kar and llm-cf), a "
+            "reference, or several teachers (--from) merged into one."
         ),
     ] = "bigrec",
     llm: Annotated[
@@ -42,6 +42,10 @@ def teach(
     ] = None,
     vectors: Annotated[
         Path | None, typer.Option(metavar="KNOWLEDGE", help="For text, blend: item vectors that are there already.")
+    ] = None,
+    sources: Annotated[
+        list[Path] | None,
+        typer.Option("--from", metavar="KNOWLEDGE", help="For merged: what a teacher said; give it twice or more."),
     ] = None,
     split: Annotated[
         list[str] | None, typer.Option(help="Splits to label: train, validation, test; all if not given.")
@@ -70,10 +74,12 @@ def teach(
     Example: dllm2rec teach work/dataset --teacher bigrec --llm smollm2-135m --limit 1000 --out work/knowledge
     """
     from dllm2rec.data import Dataset
+    from dllm2rec.experiments.diagnosis import describe_mixture
     from dllm2rec.experiments.settings import override, validate
     from dllm2rec.experiments.teacher_settings import (
         BigRecTeacher,
         EncoderTeacher,
+        MergedTeacher,
         ReferenceTeacher,
         RetrievalTeacher,
         TextTeacher,
@@ -82,6 +88,7 @@ def teach(
     from dllm2rec.experiments.teaching import teach_only_new
     from dllm2rec.knowledge.legacy import import_legacy
     from dllm2rec.knowledge.store import Knowledge
+    from dllm2rec.teachers.merging import mixture_of
 
     opened = Dataset.load(dataset)
     if import_from is not None:
@@ -90,17 +97,23 @@ def teach(
         with words_to_stderr():
             knowledge = teach_only_new(opened, Knowledge.load(only_new), out=out)
     else:
-        kinds: dict[str, type[BigRecTeacher | RetrievalTeacher | EncoderTeacher | TextTeacher | ReferenceTeacher]]
+        kinds: dict[
+            str,
+            type[BigRecTeacher | RetrievalTeacher | EncoderTeacher | TextTeacher | ReferenceTeacher | MergedTeacher],
+        ]
         kinds = {
             "bigrec": BigRecTeacher,
             "retrieval": RetrievalTeacher,
             "encoder": EncoderTeacher,
             "texts": TextTeacher,
+            "merged": MergedTeacher,
         }
         values: dict[str, Any] = {"kind": teacher, **_given(llm=llm, model=model, seed=seed, vectors=vectors)}
         if teacher not in kinds:
             values |= {"kind": "reference", "reference": {"kind": teacher}}
-        if teacher not in ("encoder", "texts"):
+        if sources is not None:
+            values["sources"] = [{"kind": "knowledge", "path": path} for path in sources]
+        if teacher not in ("encoder", "texts", "merged"):
             values["limits"] = _limits(split or list(SPLITS), limit or [], opened.manifest.counts)
         chosen = validate(kinds.get(teacher, ReferenceTeacher), override(values, settings or []))
         with words_to_stderr():
@@ -120,6 +133,7 @@ def teach(
             **manifest.model_dump(mode="json"),
         },
         f"{manifest.teacher} {manifest.model}: {told}, {size}",
+        *describe_mixture(mixture_of(knowledge)),
         f"knowledge in {out}; what it is worth: dllm2rec doctor {out} --dataset {dataset}",
         as_json=json,
     )

@@ -1,5 +1,6 @@
 """What a dataset hands out: examples of one split, and training sequences."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +40,18 @@ class Examples:
             target=self.target[rows],
             time=self.time[rows],
             num_items=self.num_items,
+        )
+
+    @classmethod
+    def join(cls, parts: Sequence["Examples"]) -> "Examples":
+        """Return examples of one dataset back to back."""
+        return cls(
+            example_id=np.concatenate([part.example_id for part in parts]),
+            user=np.concatenate([part.user for part in parts]),
+            history=np.concatenate([part.history for part in parts]),
+            target=np.concatenate([part.target for part in parts]),
+            time=np.concatenate([part.time for part in parts]),
+            num_items=parts[0].num_items,
         )
 
 

@@ -342,9 +342,18 @@ def _merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _anchor(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Make the paths of the log relative to the folder of the TOML file."""
-    dataset = values.get("dataset")
-    if not isinstance(dataset, Mapping):
-        return dict(values)
-    paths = {name: folder / dataset[name] for name in ("interactions", "items") if isinstance(dataset.get(name), str)}
-    return {**values, "dataset": {**dataset, **paths}}
+    """Make the paths of the log, and of knowledge that is merged, relative to the folder of the TOML file."""
+    anchored = dict(values)
+    dataset, teacher = values.get("dataset"), values.get("teacher")
+    if isinstance(dataset, Mapping):
+        anchored["dataset"] = _anchor_names(dataset, ("interactions", "items"), folder)
+    if isinstance(teacher, Mapping) and isinstance(teacher.get("sources"), list):
+        sources = [
+            _anchor_names(one, ("path",), folder) if isinstance(one, Mapping) else one for one in teacher["sources"]
+        ]
+        anchored["teacher"] = {**teacher, "sources": sources}
+    return anchored
+
+
+def _anchor_names(table: Mapping[str, Any], names: Iterable[str], folder: Path) -> dict[str, Any]:
+    return {**table, **{name: str(folder / table[name]) for name in names if isinstance(table.get(name), str)}}

@@ -6,6 +6,7 @@ from dllm2rec.data import Split
 from dllm2rec.experiments.cells import duration
 from dllm2rec.experiments.examination import Examination, Finding, Rival, Texts, Vectors, Weights
 from dllm2rec.experiments.verdict import figure, listing
+from dllm2rec.teachers.merging import Mixture
 
 FEW = 500
 TOP = 20
@@ -14,6 +15,7 @@ TOP = 20
 def diagnose(page: Examination) -> tuple[Finding, ...]:
     """Say in plain words what the numbers mean for someone who is about to train on this teacher."""
     return (
+        *(Finding(level="note", text=text) for text in describe_mixture(page.mixture)),
         *_coverage(page),
         *(finding for rival in page.rivals for finding in _rival(rival)),
         *_missing_rivals(page),
@@ -43,6 +45,18 @@ def headline(page: Examination) -> str:
         return f"Doubtful: on {split} the teacher beats {listing(beaten)}, but not {listing(others)}."
     names = listing([rival.name for rival in rivals])
     return f"Weak: on {split} the teacher is no better than {names}; expect little from its rankings."
+
+
+def describe_mixture(mixture: Mixture | None) -> Iterator[str]:
+    """Say what was merged, a line a source, and how far its confidence is from the truth; nothing of one teacher."""
+    if mixture is None:
+        return
+    for source in mixture.sources:
+        yield f"Merged: {source.name} with weight {figure(source.weight)}, at temperature {source.temperature:.4g}."
+    yield (
+        f"The best item's probability is off by {figure(mixture.calibration_error)} (expected calibration error) on "
+        f"{mixture.validation_examples:,} validation examples; weights and temperatures were found on the same."
+    )
 
 
 def _coverage(page: Examination) -> Iterator[Finding]:

@@ -21,6 +21,7 @@ from dllm2rec.experiments.labelling import seconds_per_1000, unfinished_texts
 from dllm2rec.experiments.runs import Run
 from dllm2rec.knowledge.align import align
 from dllm2rec.knowledge.store import Knowledge
+from dllm2rec.teachers.merging import mixture_of
 
 LIST = 10
 
@@ -53,6 +54,7 @@ def examine(knowledge: Knowledge, dataset: Dataset, *, student: Run | None = Non
         "num_items": dataset.num_items,
         "seconds_per_1000": seconds_per_1000(knowledge),
         "student": student.config.label if student else None,
+        "mixture": mixture_of(knowledge),
     }
     examination = Examination.model_validate({**facts, "findings": ()})
     return examination.model_copy(update={"findings": diagnose(examination)})

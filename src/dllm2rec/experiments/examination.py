@@ -4,6 +4,7 @@ from typing import Literal
 
 from dllm2rec.data import Split
 from dllm2rec.experiments.dataset_settings import Strict
+from dllm2rec.teachers.merging import Mixture
 
 
 class Coverage(Strict):
@@ -129,6 +130,7 @@ class Examination(Strict):
         num_items: V.
         seconds_per_1000: labelling time of 1,000 examples.
         student: the plain student that was compared, if any.
+        mixture: what was merged, where several teachers were.
         findings: in plain words.
     """
 
@@ -145,4 +147,5 @@ class Examination(Strict):
     num_items: int
     seconds_per_1000: float | None
     student: str | None
+    mixture: Mixture | None = None
     findings: tuple[Finding, ...]

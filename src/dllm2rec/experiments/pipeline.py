@@ -27,7 +27,7 @@ from dllm2rec.experiments.doctor import examine
 from dllm2rec.experiments.evaluating import evaluate
 from dllm2rec.experiments.evidence import gather
 from dllm2rec.experiments.examination import Examination
-from dllm2rec.experiments.labelling import finished, request
+from dllm2rec.experiments.labelling import directory_name, finished, request
 from dllm2rec.experiments.preparing import log_hashes, prepare
 from dllm2rec.experiments.report.page import write_report
 from dllm2rec.experiments.results import Comparison
@@ -153,14 +153,20 @@ def _begin(config: Config, out: Path, say: Say, *, total: int) -> _Work:
     teacher = _resolve_teacher(config, out)
     write_json(out / MARKER, {"config": config.model_dump(mode="json"), "teacher": teacher})
     _remove_leftovers(out)
-    stages = Stages(out=out, say=say, total=total)
+    sources = _sources(teacher)
+    stages = Stages(out=out, say=say, total=total + len(sources))
     dataset = _prepare(config, out, stages)
-    knowledge = _teach(teacher, out, stages, dataset)
+    for number, source in enumerate(sources, start=1):
+        _teach(source, out, stages, dataset, name=f"teach source {number}")
+    knowledge = None if teacher is None else _teach(teacher, out, stages, dataset, name="teach")
     return _Work(config=config, out=out, stages=stages, dataset=dataset, knowledge=knowledge)
 
 
 def _count(config: Config) -> int:
-    """Stages in all: prepare, teach, the trials, training and evaluation of each seed, and the conclusion."""
+    """Stages in all: prepare, teach, the trials, training and evaluation of each seed, and the conclusion.
+
+    Sources that are merged are not counted.
+    """
     cells = len(config.students) * len(config.methods)
     trials = config.search.trials * cells if config.search else 0
     return 1 + (config.teacher is not None) + trials + 2 * cells * len(config.seeds) + 1
@@ -233,17 +239,21 @@ def _resolve_teacher(config: Config, out: Path) -> dict[str, Any] | None:
     return resolve_teacher(config.teacher).model_dump(mode="json")
 
 
-def _teach(settings: dict[str, Any] | None, out: Path, stages: Stages, dataset: Dataset) -> Knowledge | None:
-    if settings is None:
-        return None
+def _sources(teacher: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """Return the settings of those whom a merged teacher finds taught."""
+    sources = [] if teacher is None else teacher.get("sources", [])
+    return [source for source in sources if source["kind"] != "knowledge"]
+
+
+def _teach(settings: dict[str, Any], out: Path, stages: Stages, dataset: Dataset, *, name: str) -> Knowledge:
     asked = request(dataset, settings)
-    path = out / f"knowledge-{hash_json(asked)[:8]}"
+    path = out / directory_name(asked)
     knowledge = finished(path, asked)
     if knowledge is not None:
-        return stages.do("teach", path, lambda: knowledge, cached=True)
+        return stages.do(name, path, lambda: knowledge, cached=True)
     from dllm2rec.experiments.teaching import resolve_teacher, teach  # noqa: PLC0415 - seconds, and another extra
 
-    return stages.do("teach", path, partial(teach, dataset, resolve_teacher(settings), out=path), cached=False)
+    return stages.do(name, path, partial(teach, dataset, resolve_teacher(settings), out=path), cached=False)
 
 
 def _train_cell(work: _Work, cell: _Cell, seeds: Sequence[int]) -> _Trained:

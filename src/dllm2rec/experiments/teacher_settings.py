@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt
 
 from dllm2rec.data import Split, TrainOn
 from dllm2rec.experiments.dataset_settings import Strict
 from dllm2rec.teachers.bigrec import BigRecSettings
+from dllm2rec.teachers.merging import MergedVectors
 from dllm2rec.teachers.packaged import DEFAULT
 from dllm2rec.teachers.references import ItemKNNSettings, ReferenceSettings
 from dllm2rec.teachers.retrieval import RetrievalSettings
@@ -123,8 +124,48 @@ class ReferenceTeacher(Strict):
     limits: Limits = Limits()
 
 
+class KnowledgeSource(Strict):
+    """What a teacher left on disk, to be merged.
+
+    Attributes:
+        path: knowledge directory; in a file of settings relative to that file.
+    """
+
+    kind: Literal["knowledge"] = "knowledge"
+    path: Path
+
+
+Source = Annotated[BigRecTeacher | RetrievalTeacher | ReferenceTeacher | KnowledgeSource, Field(discriminator="kind")]
+
+
+def _several(sources: tuple[Source, ...]) -> tuple[Source, ...]:
+    if len(sources) < 2:
+        raise ValueError(
+            f"merging takes two or more, not {len(sources)}; name each with --from KNOWLEDGE, or in a "
+            "[[teacher.sources]] table"
+        )
+    return sources
+
+
+class MergedTeacher(Strict):
+    """Several teachers as one, by calibrated confidence; see `merge`.
+
+    Attributes:
+        sources: directories, and teachers that are taught first, in directories beside the merged one. A teacher of
+            item vectors or texts has no labels to merge.
+        vectors: item vectors of the `first` source that has some, or of all, `concatenated`.
+        depth: items that a label lists, K; no more than the shortest list of a source.
+    """
+
+    kind: Literal["merged"] = "merged"
+    sources: Annotated[tuple[Source, ...], AfterValidator(_several), Field(validate_default=True)] = ()
+    vectors: MergedVectors = "first"
+    depth: PositiveInt = 100
+
+
 TeacherSettings = Annotated[
-    BigRecTeacher | RetrievalTeacher | EncoderTeacher | TextTeacher | ReferenceTeacher, Field(discriminator="kind")
+    BigRecTeacher | RetrievalTeacher | EncoderTeacher | TextTeacher | ReferenceTeacher | MergedTeacher,
+    Field(discriminator="kind"),
 ]
 
 

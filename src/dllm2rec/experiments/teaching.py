@@ -10,13 +10,16 @@ from numpy.typing import NDArray
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import read_json, write_json
 from dllm2rec.data import Dataset, Examples
-from dllm2rec.experiments.labelling import DONE, finished, request
+from dllm2rec.experiments.labelling import DONE, directory_name, finished, request
 from dllm2rec.experiments.settings import validate
 from dllm2rec.experiments.teacher_settings import (
     BigRecTeacher,
     EncoderTeacher,
+    KnowledgeSource,
+    MergedTeacher,
     ReferenceTeacher,
     RetrievalTeacher,
+    Source,
     TeacherChoice,
     TeacherSettings,
     TextTeacher,
@@ -25,6 +28,7 @@ from dllm2rec.knowledge.align import require_same_dataset
 from dllm2rec.knowledge.store import Knowledge
 from dllm2rec.teachers.bigrec import take_over, teach_bigrec
 from dllm2rec.teachers.encoder import encode_texts, encode_titles, teach_encoder
+from dllm2rec.teachers.merging import MERGED, merge
 from dllm2rec.teachers.reference_teacher import label_with_reference
 from dllm2rec.teachers.references import ItemKNNSettings, PopularitySettings
 from dllm2rec.teachers.retrieval import teach_retrieval
@@ -63,8 +67,13 @@ def teach_only_new(dataset: Dataset, known: Knowledge, *, out: Path) -> Knowledg
         out: the knowledge directory of ``dataset``; interrupted, it goes on.
 
     Raises:
-        UserError: ``known`` is of no dataset that ``dataset`` extends, or does not say who taught it.
+        UserError: ``known`` is of no dataset that ``dataset`` extends, is merged, or does not say who taught it.
     """
+    if known.manifest.teacher == MERGED:
+        raise UserError(
+            f"{known.path}: merged from several teachers; teach what is new with --only-new from each of its sources, "
+            "and merge again"
+        )
     if known.manifest.dataset_hash not in dataset.manifest.extends:
         raise UserError(
             f"{known.path}: knowledge of another dataset (content hash {known.manifest.dataset_hash}) than those that "
@@ -135,6 +144,17 @@ def _teach(dataset: Dataset, settings: TeacherSettings, out: Path) -> Knowledge:
                 folds=settings.folds,
                 depth=settings.depth,
             )
+        case MergedTeacher():
+            sources = [_source(dataset, source, out) for source in settings.sources]
+            return merge(dataset, sources, out=out, depth=settings.depth, vectors=settings.vectors)
+
+
+def _source(dataset: Dataset, settings: Source, out: Path) -> Knowledge:
+    """Read or teach what is merged."""
+    if isinstance(settings, KnowledgeSource):
+        return Knowledge.load(settings.path)
+    asked = request(dataset, settings.model_dump(mode="json"))
+    return teach(dataset, settings, out=out.parent / directory_name(asked))
 
 
 def _teach_only_new(dataset: Dataset, settings: TeacherSettings, known: Knowledge, out: Path) -> Knowledge:
@@ -171,6 +191,8 @@ def _teach_only_new(dataset: Dataset, settings: TeacherSettings, known: Knowledg
                 depth=settings.depth,
                 known=known.labels,
             )
+        case MergedTeacher():
+            raise AssertionError("teach_only_new refuses merged knowledge")
 
 
 def _grown(dataset: Dataset, settings: ReferenceTeacher, known: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -194,14 +216,7 @@ def _chosen(dataset: Dataset, settings: ReferenceTeacher) -> Examples:
         if limit is not None and limit > len(examples):
             raise UserError(f"limits.{split}: {limit} is more than the {len(examples)} examples to label")
         parts.append(examples.take(np.arange(len(examples) if limit is None else limit)))
-    return Examples(
-        example_id=np.concatenate([part.example_id for part in parts]),
-        user=np.concatenate([part.user for part in parts]),
-        history=np.concatenate([part.history for part in parts]),
-        target=np.concatenate([part.target for part in parts]),
-        time=np.concatenate([part.time for part in parts]),
-        num_items=dataset.num_items,
-    )
+    return Examples.join(parts)
 
 
 def _vectors(dataset: Dataset, settings: ReferenceTeacher) -> NDArray[np.float32] | None:

@@ -1,5 +1,7 @@
 """How sure a teacher is: its distances as probabilities over the catalogue, and how far those may be trusted."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
@@ -40,3 +42,58 @@ def likeliest_temperature(
         return float(np.mean(np.log(total) + own / np.exp(log_temperature)))
 
     return spread * float(np.exp(minimize_scalar(loss, bounds=(-5.0, 3.0), method="bounded").x))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shares:
+    """Lists as probabilities over the catalogue, aligned by row; each row with all items that it leaves out sums to 1.
+
+    Attributes:
+        items: `[N, K]`, best first.
+        listed: `[N, K]` float64, of each listed item.
+        outside: `[N]` float64, of each item that is not listed.
+    """
+
+    items: NDArray[np.integer]
+    listed: NDArray[np.float64]
+    outside: NDArray[np.float64]
+
+    def of(self, item: NDArray[np.integer]) -> NDArray[np.float64]:
+        """Return the probability of one item a row, `[N]`."""
+        hits = self.items == item[:, None]
+        return np.where(hits.any(axis=1), (self.listed * hits).sum(axis=1), self.outside)
+
+
+def shares(
+    *, ranked_items: NDArray[np.integer], distances: NDArray[np.floating], temperature: float, num_items: int
+) -> Shares:
+    """Compute ``softmax(-distances / temperature)`` over the catalogue, as `likeliest_temperature` means it.
+
+    Args:
+        ranked_items: `[N, K]`, best first.
+        distances: `[N, K]`, of the listed items.
+        temperature: T, in the unit of the distances.
+        num_items: V.
+    """
+    scaled = np.exp(-(distances - distances[:, :1]).astype(np.float64) / temperature)
+    total = scaled.sum(axis=1) + (num_items - scaled.shape[1]) * scaled[:, -1]
+    return Shares(items=ranked_items, listed=scaled / total[:, None], outside=scaled[:, -1] / total)
+
+
+def calibration_error(confidence: NDArray[np.floating], hit: NDArray[np.bool_], *, bins: int = 10) -> float:
+    """Compute the expected calibration error over bins of equal mass (Naeini et al. 2015; Nguyen & O'Connor 2015).
+
+    The examples, in order of their confidence, are cut into bins of the same size; the error is the mean over examples
+    of the distance between their bin's mean confidence and its share of hits.
+
+    Args:
+        confidence: `[N]`, probability that the best item is the true one.
+        hit: `[N]`, whether it is.
+        bins: how many; empty ones, where there are fewer examples, count nothing.
+
+    >>> calibration_error(np.array([0.2, 0.2, 0.7, 0.9]), np.array([False, False, True, False]), bins=2)
+    0.25
+    """
+    order = np.argsort(confidence, kind="stable")
+    gaps = (confidence - hit)[order]
+    return float(sum(abs(part.sum()) for part in np.array_split(gaps, bins)) / len(gaps))

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from dllm2rec.knowledge.confidence import likeliest_temperature
+from dllm2rec.knowledge.confidence import calibration_error, likeliest_temperature, shares
 
 
 def test_the_likeliest_temperature_is_where_the_answers_were_drawn() -> None:
@@ -30,3 +30,55 @@ def test_the_likeliest_temperature_of_teachers_that_say_nothing() -> None:
     assert wrong > 10  # never right: as flat as can be
     same = likeliest_temperature(ranked_items=items, distances=np.ones((2, 2)), target=target, num_items=10)
     assert 0 < same < math.inf
+
+
+def test_shares_by_hand() -> None:
+    """Four items of which two are listed, at temperature 2; the others are as far as the second."""
+    found = shares(
+        ranked_items=np.array([[3, 1]]),
+        distances=np.array([[1.0, 1.0 + 2 * math.log(2)]]),
+        temperature=2.0,
+        num_items=4,
+    )
+    np.testing.assert_allclose(found.listed, [[0.4, 0.2]])
+    np.testing.assert_allclose(found.outside, [0.2])
+    np.testing.assert_allclose([found.of(np.array([item])) for item in (3, 1, 0)], [[0.4], [0.2], [0.2]])
+
+
+def test_shares_sum_to_one_and_the_likeliest_temperature_makes_the_answers_likeliest() -> None:
+    generator = np.random.default_rng(0)
+    items = np.argsort(generator.random((200, 30)), axis=1)[:, :8]
+    distances = np.sort(generator.exponential(3, (200, 8)), axis=1)
+    target = np.where(generator.random(200) < 0.5, items[:, 0], generator.integers(0, 30, 200))
+
+    def likelihood(temperature: float) -> float:
+        found = shares(ranked_items=items, distances=distances, temperature=temperature, num_items=30)
+        np.testing.assert_allclose(found.listed.sum(axis=1) + 22 * found.outside, 1)
+        return float(np.log(found.of(target)).mean())
+
+    best = likeliest_temperature(ranked_items=items, distances=distances, target=target, num_items=30)
+    assert likelihood(best) > max(likelihood(0.99 * best), likelihood(1.01 * best))
+
+
+@pytest.mark.parametrize("count", [3, 10, 57])
+def test_the_calibration_error_is_that_of_a_loop(count: int) -> None:
+    generator = np.random.default_rng(count)
+    confidence = generator.permutation(np.linspace(0.05, 0.9, count))
+    hit = generator.random(count) < 0.4
+    ranked = sorted(zip(confidence.tolist(), hit.tolist(), strict=True))
+    sizes = [count // 10 + (number < count % 10) for number in range(10)]
+    expected, start = 0.0, 0
+    for size in sizes:
+        part = ranked[start : start + size]
+        start += size
+        if part:
+            gap = sum(one for one, _ in part) / size - sum(right for _, right in part) / size
+            expected += abs(gap) * size / count
+    assert calibration_error(confidence, hit) == pytest.approx(expected)
+
+
+def test_a_teacher_as_sure_as_it_is_right_has_no_calibration_error() -> None:
+    confidence = np.repeat([0.2, 0.5, 1.0, 0.0], 10)
+    hit = np.concatenate([np.arange(10) < 10 * share for share in (0.2, 0.5, 1.0, 0.0)])
+    assert calibration_error(confidence, hit, bins=4) == pytest.approx(0)
+    assert calibration_error(np.zeros(4), np.ones(4, np.bool_)) == 1.0
