@@ -21,7 +21,7 @@ def teach(
     dataset: DatasetPath,
     out: Out,
     teacher: Annotated[
-        Literal["bigrec", "encoder", "texts", "popularity", "knn", "text", "blend"],
+        Literal["bigrec", "encoder", "texts", "popularity", "knn", "text", "blend", "ease"],
         typer.Option(
             help="Who teaches: a language model that writes titles, a sentence encoder (item vectors only), a language "
             "model that explains in texts (for methods kar and llm-cf), or a reference."
