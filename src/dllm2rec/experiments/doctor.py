@@ -23,6 +23,7 @@ from dllm2rec.knowledge.align import align
 from dllm2rec.knowledge.store import Knowledge
 
 LIST = 10
+RIVALS = ("popularity", "item-kNN")
 
 
 def examine(knowledge: Knowledge, dataset: Dataset, *, student: Run | None = None) -> Examination:
@@ -68,7 +69,7 @@ def _rivals(knowledge: Knowledge, dataset: Dataset, student: Run | None) -> list
         if taught is None:
             continue
         kept = taught.labelled
-        for name in REFERENCES:
+        for name in RIVALS:
             ranks, _ = reference_ranks(REFERENCES[name], dataset, examples.take(kept))
             rivals.append(_rival(taught, ranks, name, split, examples.target[kept]))
         if student is not None:

@@ -13,7 +13,14 @@ from dllm2rec.core.files import hash_json
 from dllm2rec.data import Dataset, Examples, Split, TrainOn
 from dllm2rec.evaluation.metrics import hit_rate, ndcg
 from dllm2rec.evaluation.ranks import Ranks, ranks_from_lists
-from dllm2rec.experiments.evaluating import REFERENCES, TEXT_REFERENCES, TOP, dataset_of, evaluate, reference_ranks
+from dllm2rec.experiments.evaluating import (
+    TEXT_REFERENCES,
+    TOP,
+    affordable_references,
+    dataset_of,
+    evaluate,
+    reference_ranks,
+)
 from dllm2rec.experiments.labelling import seconds_per_1000
 from dllm2rec.experiments.runs import Run, identity
 from dllm2rec.knowledge.align import align
@@ -204,10 +211,9 @@ def _references(
     runs: Sequence[Run], knowledge: Sequence[Knowledge], dataset: Dataset, examples: Examples, *, mask_history: bool
 ) -> dict[str, Timed]:
     """Rank with the references: fitted to as much as any run learned from, and by text if any run reads text."""
-    rank = partial(
-        reference_ranks, dataset=dataset, examples=examples, mask_history=mask_history, train_on=reference_data(runs)
-    )
-    found = {name: rank(settings) for name, settings in REFERENCES.items()}
+    train_on = reference_data(runs)
+    rank = partial(reference_ranks, dataset=dataset, examples=examples, mask_history=mask_history, train_on=train_on)
+    found = {name: rank(settings) for name, settings in affordable_references(dataset, train_on).items()}
     vectors = next((one.item_vectors for one in knowledge if one.item_vectors is not None), None)
     if vectors is not None:
         found |= {name: rank(settings, item_vectors=vectors) for name, settings in TEXT_REFERENCES.items()}
