@@ -59,7 +59,7 @@ def test_table_5_has_every_method_and_marks_what_was_not_run(results: Path) -> N
     assert "no-position" not in found
     assert "by-hint" not in found
     references = [row["student"] for row in rows(results, "--table", 5) if not row["method"]]
-    assert references[:2] == ["popularity", "item-kNN"]
+    assert references[:5] == ["popularity", "recent popularity", "item-kNN", "EASE", "item-kNN + text"]
 
 
 def test_of_several_settings_of_a_cell_the_one_with_most_seeds_counts(results: Path) -> None:

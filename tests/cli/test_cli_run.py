@@ -87,7 +87,12 @@ def test_an_experiment_with_a_language_model(tmp_path: Path, llm: Path) -> None:
     assert "[27/27] compare and report: cached" in second.err
 
 
-def test_a_changed_setting_redoes_what_depends_on_it_alone(config: Path, tmp_path: Path) -> None:
+def test_a_changed_setting_redoes_what_depends_on_it_alone(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dllm2rec.experiments.evaluating import REFERENCES
+    from dllm2rec.teachers.ease import EASESettings
+
     out = tmp_path / "out"
     first = call("run", config, "--out", out, "--json")
     assert first.code == 0, first.err
@@ -95,6 +100,10 @@ def test_a_changed_setting_redoes_what_depends_on_it_alone(config: Path, tmp_pat
     fresh = [stage["name"] for stage in second.json["stages"] if not stage["cached"]]
     assert fresh
     assert all("taught" in name or name == "compare and report" for name in fresh)
+    monkeypatch.setitem(REFERENCES, "EASE", EASESettings(regularisation=1))
+    other = call("run", config, "--out", out, "--set", "methods.taught.top_k=5", "--json")
+    assert [stage["name"] for stage in other.json["stages"] if not stage["cached"]] == ["compare and report"]
+    assert other.json["comparison"] != second.json["comparison"]
     (tmp_path / "log.csv").write_text((tmp_path / "log.csv").read_text() + "u0,3,2000000\n")
     third = call("run", config, "--out", out, "--json")
     assert not any(stage["cached"] for stage in third.json["stages"] if stage["name"].startswith(("prepare", "teach")))

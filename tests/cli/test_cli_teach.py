@@ -51,6 +51,28 @@ def test_a_language_model_that_reads(dataset: Path, llm: Path, tmp_path: Path) -
     refused(call("teach", dataset, "--only-new", tmp_path / "k", "--out", tmp_path / "new"), "goes on from")
 
 
+def test_ease_labels_out_of_fold_and_students_learn_from_it(dataset: Path, tmp_path: Path) -> None:
+    counts = json.loads((dataset / "dataset.json").read_text())["counts"]
+    first = call("teach", dataset, "--teacher", "ease", "--set", "folds=2", "--out", tmp_path / "k", "--json")
+    assert (first.json["teacher"], first.json["depth"]) == ("ease", 30)
+    assert {split: first.json["labels"][split] for split in ("validation", "test")} == {
+        split: counts[split] for split in ("validation", "test")
+    }
+    assert first.json["settings"]["folds"] == 2
+    assert first.json["settings"]["max_items"] == 20_000
+    whole = call("teach", dataset, "--teacher", "ease", "--set", "folds=1", "--out", tmp_path / "w", "--json")
+    assert whole.json["hash"] != first.json["hash"]
+    taught = ("--method", "dllm2rec", "--set", "method.embedding=false", "--set", "training.epochs=1")
+    outcome = call("train", dataset, "--knowledge", tmp_path / "k", *taught, "--out", tmp_path / "run")
+    assert outcome.code == 0, outcome.err
+
+
+def test_ease_refuses_a_catalogue_beyond_its_bound(dataset: Path, tmp_path: Path) -> None:
+    asked = ("--teacher", "ease", "--set", "reference.max_items=7", "--out", tmp_path / "k")
+    refused(call("teach", dataset, *asked), "30 items", "GB", "max_items = 7", "--set reference.max_items=30", "knn")
+    assert not (tmp_path / "k").exists()
+
+
 def test_labels_that_are_there_already_for_another_teacher_stay(dataset: Path, llm: Path, knowledge: Path) -> None:
     before = sorted(path.name for path in knowledge.iterdir())
     outcome = call("teach", dataset, "--llm", llm, "--seed", 7, *SMALL_TEACHER, "--out", knowledge)

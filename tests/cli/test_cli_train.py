@@ -55,21 +55,49 @@ def test_compare_puts_references_teacher_and_students_in_one_table(runs: dict[st
     whole, labelled = found["tables"]
     assert [row["label"] for row in whole["rows"]] == [
         "popularity",
+        "recent popularity",
         "item-kNN",
+        "EASE",
         "item-kNN + text",
         "item-kNN + text, demand",
         "transformer plain",
         "transformer + soft-labels",
     ]
     assert labelled["examples"] == 12
-    assert [row["kind"] for row in labelled["rows"]] == ["reference"] * 4 + ["teacher", "student", "student"]
-    versus = whole["rows"][5]["versus"]
+    assert [row["kind"] for row in labelled["rows"]] == ["reference"] * 6 + ["teacher", "student", "student"]
+    versus = whole["rows"][7]["versus"]
     assert versus["baseline"] == "transformer plain"
     assert 0 < versus["p_value"] <= 1
     assert all(row["seconds_per_1000"] > 0 for row in labelled["rows"])
     words = " ".join(call("compare", runs["plain"], runs["distilled"]).out.split())
-    for word in ("Split: paper, test part", "soft-labels", "Seeds: 1.", "validation NDCG@20 only", "mean rank"):
+    for word in (
+        "Split: paper, test part",
+        "soft-labels",
+        "Seeds: 1.",
+        "validation NDCG@20 only",
+        "mean rank",
+        "item-kNN + text, demand need no training; they count every event before the cut, recent popularity",
+        "the newest tenth of the training examples.",
+    ):
         assert word in words, word
+    assert "No EASE" not in words
+
+
+def test_a_table_of_too_many_items_has_no_ease_and_says_so(
+    runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dllm2rec.experiments.evaluating import EASE_ITEMS, REFERENCES
+    from dllm2rec.teachers.ease import EASESettings
+
+    assert REFERENCES["EASE"] == EASESettings(max_items=EASE_ITEMS)
+    monkeypatch.setitem(REFERENCES, "EASE", EASESettings(max_items=29))
+    (table,) = call("compare", runs["plain"], "--json").json["tables"]
+    assert [row["label"] for row in table["rows"]][:3] == ["popularity", "recent popularity", "item-kNN"]
+    assert "EASE" not in {row["label"] for row in table["rows"]}
+    assert "No EASE beyond 12,000 items." in " ".join(table["notes"])
+    monkeypatch.setitem(REFERENCES, "EASE", EASESettings(max_items=30))
+    (table,) = call("compare", runs["plain"], "--json").json["tables"]
+    assert "EASE" in {row["label"] for row in table["rows"]}
 
 
 def test_runs_that_differ_in_the_seed_become_one_row(dataset: Path, runs: dict[str, Path], tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ def teach(
     dataset: DatasetPath,
     out: Out,
     teacher: Annotated[
-        Literal["bigrec", "retrieval", "encoder", "texts", "popularity", "knn", "text", "blend", "merged"],
+        Literal["bigrec", "retrieval", "encoder", "texts", "popularity", "knn", "text", "blend", "ease", "merged"],
         typer.Option(
             help="Who teaches: a language model that writes titles (bigrec) or reads histories (retrieval), a sentence "
             "encoder (item vectors only), a language model that explains in texts (for methods kar and llm-cf), a "

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from dllm2rec.core.seeding import numpy_generator
 from dllm2rec.data import Split
 from dllm2rec.evaluation.significance import bootstrap_interval, holm, paired_permutation_test
+from dllm2rec.experiments.evaluating import EASE_ITEMS
 from dllm2rec.experiments.evidence import Evidence, Group, Taught, gather, metric_values, reference_data
 from dllm2rec.experiments.results import Comparison, Row, Table, Versus
 from dllm2rec.experiments.running import method_name
@@ -173,11 +174,14 @@ def _data(evidence: Evidence) -> str:
     kinds = sorted(set(by_group.values()))
     said = kinds[0] if len(kinds) == 1 else "; ".join(f"{label}: {kind}" for label, kind in by_group.items())
     runs = [run for group in evidence.groups for run in group.runs]
-    follow = any(run.config.settings.demand != "none" for run in runs)
+    counted = "every event before the cut" if reference_data(runs) == "before-cut" else "the training sequences"
+    recent = ", recent popularity the newest tenth of the training examples"
+    demand = " With demand: two weights, of an item's trend and of being new, chosen on validation."
     return (
-        f"Students learn from: {said}. {', '.join(evidence.references)} need no training; they count "
-        f"{'every event before the cut' if reference_data(runs) == 'before-cut' else 'the training sequences'}."
-        + (" With demand: two weights, of an item's trend and of being new, chosen on validation." if follow else "")
+        f"Students learn from: {said}. {', '.join(evidence.references)} need no training; they count {counted}"
+        f"{recent if 'recent popularity' in evidence.references else ''}."
+        f"{'' if 'EASE' in evidence.references else f' No EASE beyond {EASE_ITEMS:,} items.'}"
+        f"{demand if any(run.config.settings.demand != 'none' for run in runs) else ''}"
     )
 
 

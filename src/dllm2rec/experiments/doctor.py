@@ -24,6 +24,7 @@ from dllm2rec.knowledge.store import Knowledge
 from dllm2rec.teachers.merging import mixture_of
 
 LIST = 10
+RIVALS = ("popularity", "item-kNN")
 
 
 def examine(knowledge: Knowledge, dataset: Dataset, *, student: Run | None = None) -> Examination:
@@ -70,7 +71,7 @@ def _rivals(knowledge: Knowledge, dataset: Dataset, student: Run | None) -> list
         if taught is None:
             continue
         kept = taught.labelled
-        for name in REFERENCES:
+        for name in RIVALS:
             ranks, _ = reference_ranks(REFERENCES[name], dataset, examples.take(kept))
             rivals.append(_rival(taught, ranks, name, split, examples.target[kept]))
         if student is not None:

@@ -15,6 +15,7 @@ from dllm2rec.experiments.running import rebuild
 from dllm2rec.experiments.runs import Evaluation, Run
 from dllm2rec.knowledge.store import Knowledge
 from dllm2rec.students.base import Student
+from dllm2rec.teachers.ease import EASESettings
 from dllm2rec.teachers.references import (
     BlendSettings,
     ItemKNNSettings,
@@ -25,7 +26,14 @@ from dllm2rec.teachers.references import (
 )
 
 TOP = 20
-REFERENCES: dict[str, ReferenceSettings] = {"popularity": PopularitySettings(), "item-kNN": ItemKNNSettings()}
+EASE_ITEMS = 12_000
+"""Items seen in training up to which tables have EASE: its fit takes some fifteen seconds by then."""
+REFERENCES: dict[str, ReferenceSettings] = {
+    "popularity": PopularitySettings(),
+    "recent popularity": PopularitySettings(recent=0.1),
+    "item-kNN": ItemKNNSettings(),
+    "EASE": EASESettings(max_items=EASE_ITEMS),
+}
 TEXT_REFERENCES: dict[str, ReferenceSettings] = {"item-kNN + text": BlendSettings()}
 
 
@@ -100,6 +108,16 @@ def score_with(student: Student) -> ScoreFunction:
 def score_with_reference(scorer: Scorer) -> ScoreFunction:
     """The same for a reference."""
     return lambda history: torch.from_numpy(scorer.scores(history.numpy()))
+
+
+def affordable_references(dataset: Dataset, train_on: TrainOn) -> dict[str, ReferenceSettings]:
+    """Return what a table has besides text: all of them, but EASE only where its items are few enough."""
+    seen = np.count_nonzero(dataset.train_counts(train_on))
+    return {
+        name: settings
+        for name, settings in REFERENCES.items()
+        if not isinstance(settings, EASESettings) or seen <= settings.max_items
+    }
 
 
 def reference_ranks(

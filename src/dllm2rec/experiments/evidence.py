@@ -13,7 +13,15 @@ from dllm2rec.core.files import hash_json
 from dllm2rec.data import Dataset, Examples, Split, TrainOn
 from dllm2rec.evaluation.metrics import hit_rate, ndcg
 from dllm2rec.evaluation.ranks import Ranks, ranks_from_lists
-from dllm2rec.experiments.evaluating import REFERENCES, TEXT_REFERENCES, TOP, dataset_of, evaluate, reference_ranks
+from dllm2rec.experiments.evaluating import (
+    REFERENCES,
+    TEXT_REFERENCES,
+    TOP,
+    affordable_references,
+    dataset_of,
+    evaluate,
+    reference_ranks,
+)
 from dllm2rec.experiments.labelling import seconds_per_1000
 from dllm2rec.experiments.runs import Run, identity
 from dllm2rec.knowledge.align import align
@@ -205,17 +213,17 @@ def _references(
 ) -> dict[str, Timed]:
     """Rank with the references: fitted to as much as any run learned from, and with what any run has.
 
-    That is text where a run reads text, and demand after the cut, for the last of them, where a run follows it.
+    That is text where a run reads text, and demand after the cut, for item-kNN, where a run follows it.
     """
-    rank = partial(
-        reference_ranks, dataset=dataset, examples=examples, mask_history=mask_history, train_on=reference_data(runs)
-    )
-    found = {name: rank(settings) for name, settings in REFERENCES.items()}
+    train_on = reference_data(runs)
+    rank = partial(reference_ranks, dataset=dataset, examples=examples, mask_history=mask_history, train_on=train_on)
+    found = {name: rank(settings) for name, settings in affordable_references(dataset, train_on).items()}
     vectors = next((one.item_vectors for one in knowledge if one.item_vectors is not None), None)
     if vectors is not None:
         found |= {name: rank(settings, item_vectors=vectors) for name, settings in TEXT_REFERENCES.items()}
     if any(run.config.settings.demand != "none" for run in runs):
-        name, settings = list((REFERENCES if vectors is None else TEXT_REFERENCES).items())[-1]
+        name = "item-kNN" if vectors is None else "item-kNN + text"
+        settings = (REFERENCES | TEXT_REFERENCES)[name]
         found[f"{name}, demand"] = rank(settings, item_vectors=vectors, demand=True)
     return found
 

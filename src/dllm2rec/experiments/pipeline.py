@@ -24,7 +24,7 @@ from dllm2rec.data import Dataset
 from dllm2rec.experiments.comparing import tabulate
 from dllm2rec.experiments.config import CellSettings, Config
 from dllm2rec.experiments.doctor import examine
-from dllm2rec.experiments.evaluating import evaluate
+from dllm2rec.experiments.evaluating import REFERENCES, TEXT_REFERENCES, evaluate
 from dllm2rec.experiments.evidence import gather
 from dllm2rec.experiments.examination import Examination
 from dllm2rec.experiments.labelling import directory_name, finished, request
@@ -325,6 +325,7 @@ def _conclude(work: _Work, runs: Sequence[Run], choices: Sequence[Choice]) -> Co
             "runs": [[run.path.name, run.config.label, run.config.hash] for run in runs],
             "evaluation": evaluation.model_dump(mode="json"),
             "search": [choice.model_dump(mode="json") for choice in choices],
+            "references": {name: one.model_dump(mode="json") for name, one in (REFERENCES | TEXT_REFERENCES).items()},
             "version": software().get("dllm2rec"),
         }
     )

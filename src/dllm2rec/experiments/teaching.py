@@ -30,7 +30,7 @@ from dllm2rec.teachers.bigrec import take_over, teach_bigrec
 from dllm2rec.teachers.encoder import encode_texts, encode_titles, teach_encoder
 from dllm2rec.teachers.merging import MERGED, merge
 from dllm2rec.teachers.reference_teacher import label_with_reference
-from dllm2rec.teachers.references import ItemKNNSettings, PopularitySettings
+from dllm2rec.teachers.references import needs_vectors
 from dllm2rec.teachers.retrieval import teach_retrieval
 from dllm2rec.teachers.texts import teach_texts
 
@@ -220,7 +220,7 @@ def _chosen(dataset: Dataset, settings: ReferenceTeacher) -> Examples:
 
 
 def _vectors(dataset: Dataset, settings: ReferenceTeacher) -> NDArray[np.float32] | None:
-    if isinstance(settings.reference, PopularitySettings | ItemKNNSettings):
+    if not needs_vectors(settings.reference):
         return None
     if settings.vectors is None:
         return encode_titles(dataset, model=settings.model)

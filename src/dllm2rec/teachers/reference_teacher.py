@@ -13,14 +13,7 @@ from dllm2rec.data.dataset import Dataset
 from dllm2rec.data.examples import Examples
 from dllm2rec.data.splits import TrainOn
 from dllm2rec.knowledge import Knowledge, KnowledgeManifest, KnowledgeWriter, Labels
-from dllm2rec.teachers.references import (
-    Floats,
-    ItemKNNSettings,
-    PopularitySettings,
-    ReferenceSettings,
-    Scorer,
-    fit_reference,
-)
+from dllm2rec.teachers.references import Floats, ReferenceSettings, Scorer, fit_reference, needs_vectors
 
 
 def label_with_reference(
@@ -40,7 +33,8 @@ def label_with_reference(
 
     A reference that has counted an example knows its answer. So that a student does not learn to trust that, the users
     are dealt into ``folds``, and what lies in a training sequence is labelled by a reference that was fitted to the
-    users of the other folds. Started again after an interruption, it labels what has no label yet.
+    users of the other folds: it is fitted once and once more for each fold. Started again after an interruption, it
+    labels what has no label yet.
 
     Args:
         dataset: to fit to.
@@ -55,9 +49,9 @@ def label_with_reference(
         known: labels that are taken over, so that only what they leave is labelled.
 
     Raises:
-        UserError: item vectors are needed, or ``out`` holds something else.
+        UserError: item vectors are needed, EASE has too many items, or ``out`` holds something else.
     """
-    used = None if isinstance(settings, PopularitySettings | ItemKNNSettings) else item_vectors
+    used = item_vectors if needs_vectors(settings) else None
     manifest = KnowledgeManifest(
         dataset_hash=dataset.content_hash,
         num_items=dataset.num_items,
@@ -72,7 +66,7 @@ def label_with_reference(
     )
     sequences = dataset.training_sequences(train_on)
     fitted = partial(fit_reference, settings, dataset, item_vectors=item_vectors)
-    everything = fitted(sequences=sequences)  # before anything is written: it may refuse
+    scorer = fitted(sequences=sequences)  # before anything is written: it may refuse
     writer = KnowledgeWriter(out, manifest)
     if used is not None and not writer.has_item_vectors():
         writer.write_item_vectors(used)
@@ -82,7 +76,9 @@ def label_with_reference(
     fold = _folds(dataset, waiting, len(sequences), train_on=train_on, folds=folds)
     with progress_bar(f"labelling ({settings.kind})", len(examples), completed=len(examples) - len(waiting)) as advance:
         for number in np.unique(fold[0]):
-            scorer = everything if number < 0 else fitted(sequences=sequences.of(fold[1] != number))
+            if number >= 0:  # after -1, whose reference is fitted to all
+                del scorer  # it may be large: one at a time
+                scorer = fitted(sequences=sequences.of(fold[1] != number))
             part = waiting.take(fold[0] == number)
             for start in range(0, len(part), batch_size):
                 some = part.take(np.arange(start, min(start + batch_size, len(part))))

@@ -1,7 +1,7 @@
 """References: scorers that need no training, so that nobody takes a weak student for a strong one.
 
-Popularity, item-kNN over sessions, neighbours by text, and a blend of the last two. Each is fitted to the training
-sequences of a dataset in seconds, and can also be a teacher (`reference_teacher.py`).
+Popularity, item-kNN over sessions, neighbours by text, a blend of the last two, and EASE (`ease.py`). Each is fitted to
+the training sequences of a dataset in seconds, and can also be a teacher (`reference_teacher.py`).
 
 A history weighs its items by age: the newest has weight 1, the one before `decay`, then `decay ** 2`, and so on.
 Items of the history are not masked. All work on a batch is sparse or dense matrix products.
@@ -19,6 +19,8 @@ from scipy import sparse
 from dllm2rec.core.errors import UserError
 from dllm2rec.data.dataset import Dataset
 from dllm2rec.data.examples import Sequences
+from dllm2rec.teachers.ease import EASESettings, fit_ease
+from dllm2rec.teachers.histories import history_weights
 
 Floats = NDArray[np.float32]
 
@@ -84,7 +86,7 @@ class BlendSettings(_Settings):
 
 
 ReferenceSettings = Annotated[
-    PopularitySettings | ItemKNNSettings | TextSettings | BlendSettings, Field(discriminator="kind")
+    PopularitySettings | ItemKNNSettings | TextSettings | BlendSettings | EASESettings, Field(discriminator="kind")
 ]
 
 
@@ -173,7 +175,7 @@ def fit_reference(
         sequences: to fit to instead of all training sequences.
 
     Raises:
-        UserError: item vectors are needed and absent, or of another catalogue's size.
+        UserError: item vectors are needed and absent, or of another catalogue's size; or EASE has too many items.
     """
     sequences = dataset.training_sequences() if sequences is None else sequences
     match settings:
@@ -189,6 +191,13 @@ def fit_reference(
                 text=fit_text(settings.text, item_vectors, num_items=dataset.num_items),
                 text_weight=settings.text_weight,
             )
+        case EASESettings():
+            return fit_ease(settings, sequences, num_items=dataset.num_items)
+
+
+def needs_vectors(settings: ReferenceSettings) -> bool:
+    """Whether a reference reads item vectors."""
+    return isinstance(settings, TextSettings | BlendSettings)
 
 
 def fit_popularity(settings: PopularitySettings, dataset: Dataset, sequences: Sequences) -> Popularity:
@@ -242,14 +251,6 @@ def fit_text(settings: TextSettings, item_vectors: Floats | None, *, num_items: 
     length = np.linalg.norm(centred, axis=1, keepdims=True)
     vectors = np.divide(centred, length, out=np.zeros_like(centred), where=length > 0)
     return TextNeighbours(vectors=vectors.astype(np.float32), decay=settings.decay)
-
-
-def history_weights(history: NDArray[np.integer], *, num_items: int, decay: float) -> sparse.csr_array:
-    """Turn `[B, L]` histories into `[B, V]` sparse weights: `decay ** age`, age 0 in the last column, 0 for padding."""
-    batch, length = history.shape
-    rows, columns = np.nonzero(history != num_items)
-    weights = np.power(decay, np.arange(length)[::-1], dtype=np.float64)[columns].astype(np.float32)
-    return sparse.csr_array((weights, (rows, history[rows, columns])), shape=(batch, num_items))
 
 
 def _pairs(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dllm2rec.data import Sequences
+from dllm2rec.teachers.ease import EASESettings, fit_ease
 from dllm2rec.teachers.references import ItemKNNSettings, TextSettings, fit_item_knn, fit_text
 
 NUM_ITEMS, LENGTH = 15, 6
@@ -77,3 +78,32 @@ def test_text_neighbours(seed: int) -> None:
                 expected[row] += [0.8**age * cosine(item, other) for other in range(NUM_ITEMS)]
     fitted = fit_text(TextSettings(), vectors.astype(np.float32), num_items=NUM_ITEMS)
     np.testing.assert_allclose(fitted.scores(history), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(("regularisation", "decay"), [(0.5, 0.8), (10.0, 1.0), (100.0, 0.3)])
+def test_ease(seed: int, regularisation: float, decay: float) -> None:
+    generator = np.random.default_rng(seed)
+    users, history = random_sequences(generator), random_histories(generator)
+    gram = regularisation * np.eye(NUM_ITEMS)
+    for user in users:
+        for i in set(user):
+            for j in set(user):
+                gram[i, j] += 1
+    inverse = np.linalg.inv(gram)
+    seen = {item for user in users for item in user}
+    expected = np.zeros((len(history), NUM_ITEMS))
+    for row, items in enumerate(history):
+        for age, item in enumerate(reversed(items.tolist())):
+            for other in seen - {item}:
+                if item in seen:
+                    expected[row, other] -= decay**age * inverse[item, other] / inverse[other, other]
+    fitted = fit_ease(
+        EASESettings(regularisation=regularisation, decay=decay),
+        Sequences(
+            items=np.array([item for user in users for item in user], np.int32),
+            offsets=np.cumsum([0, *map(len, users)]),
+        ),
+        num_items=NUM_ITEMS,
+    )
+    np.testing.assert_allclose(fitted.scores(history), expected, rtol=1e-5, atol=1e-6)

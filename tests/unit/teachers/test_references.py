@@ -9,6 +9,8 @@ from dllm2rec.core.seeding import numpy_generator
 from dllm2rec.data import Dataset, Sequences
 from dllm2rec.knowledge import KnowledgeWriter
 from dllm2rec.knowledge.align import align
+from dllm2rec.teachers.ease import EASESettings
+from dllm2rec.teachers.histories import history_weights
 from dllm2rec.teachers.reference_teacher import best_items, label_with_reference
 from dllm2rec.teachers.references import (
     BlendSettings,
@@ -19,7 +21,6 @@ from dllm2rec.teachers.references import (
     fit_item_knn,
     fit_reference,
     fit_text,
-    history_weights,
 )
 
 
@@ -122,7 +123,15 @@ def test_text_needs_vectors_of_the_catalogue(tiny_dataset: Dataset, settings: Re
 
 
 @pytest.mark.parametrize(
-    "bad", [{"kind": "knn", "steps": 0}, {"kind": "knn", "decay": 1.5}, {"kind": "text", "steps": 1}, {"kind": "magic"}]
+    "bad",
+    [
+        {"kind": "knn", "steps": 0},
+        {"kind": "knn", "decay": 1.5},
+        {"kind": "text", "steps": 1},
+        {"kind": "ease", "regularisation": 0},
+        {"kind": "ease", "max_items": 0},
+        {"kind": "magic"},
+    ],
 )
 def test_settings_are_checked(bad: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
@@ -169,8 +178,10 @@ def test_labels_with_other_vectors_are_other_knowledge(tmp_path: Path, tiny_data
         label_with_reference(tiny_dataset, TextSettings(), examples=train, out=tmp_path / "k", item_vectors=vectors + 1)
 
 
-def test_a_reference_that_counted_an_answer_does_not_label_it(tmp_path: Path, tiny_dataset: Dataset) -> None:
-    settings = ItemKNNSettings()
+@pytest.mark.parametrize("settings", [ItemKNNSettings(), EASESettings(regularisation=5)])
+def test_a_reference_that_counted_an_answer_does_not_label_it(
+    tmp_path: Path, tiny_dataset: Dataset, settings: ReferenceSettings
+) -> None:
     train, test = tiny_dataset.training_examples("before-cut"), tiny_dataset.examples("test")
     known = {"train_on": "before-cut", "depth": 5}
     folded = label_with_reference(tiny_dataset, settings, examples=train, out=tmp_path / "k", folds=2, **known)
@@ -202,7 +213,7 @@ def test_labelling_in_folds_resumes(tmp_path: Path, tiny_dataset: Dataset) -> No
 def test_the_vectors_of_a_reference_by_text_are_part_of_its_knowledge(tmp_path: Path, tiny_dataset: Dataset) -> None:
     vectors = np.random.default_rng(0).normal(size=(tiny_dataset.num_items, 3)).astype(np.float32)
     test = tiny_dataset.examples("test")
-    for settings, expected in ((BlendSettings(), vectors), (ItemKNNSettings(), None)):
+    for settings, expected in ((BlendSettings(), vectors), (ItemKNNSettings(), None), (EASESettings(), None)):
         out = tmp_path / settings.kind
         knowledge = label_with_reference(tiny_dataset, settings, examples=test, out=out, item_vectors=vectors)
         np.testing.assert_array_equal(knowledge.item_vectors, expected)
