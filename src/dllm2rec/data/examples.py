@@ -19,6 +19,8 @@ class Examples:
         target: `[N]` int32, the item that came next.
         time: `[N]` int64 or float64, seconds, of the target.
         num_items: V, which is also the padding index.
+        later: `[N, F]` int32, what the same user chose after the target, as far as training may know it, padded on the
+            right; None where nobody asked.
     """
 
     example_id: NDArray[np.int64]
@@ -27,6 +29,7 @@ class Examples:
     target: NDArray[np.int32]
     time: NDArray[np.int64] | NDArray[np.float64]
     num_items: int
+    later: NDArray[np.int32] | None = None
 
     def __len__(self) -> int:
         return len(self.example_id)
@@ -40,11 +43,12 @@ class Examples:
             target=self.target[rows],
             time=self.time[rows],
             num_items=self.num_items,
+            later=None if self.later is None else self.later[rows],
         )
 
     @classmethod
     def join(cls, parts: Sequence["Examples"]) -> "Examples":
-        """Return examples of one dataset back to back."""
+        """Return examples of one dataset back to back, without what came later."""
         return cls(
             example_id=np.concatenate([part.example_id for part in parts]),
             user=np.concatenate([part.user for part in parts]),

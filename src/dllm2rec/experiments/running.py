@@ -267,6 +267,8 @@ def fit_student(
         UserError: the settings ask for what is not possible, or training diverged.
     """
     settings = run.config.settings
+    if settings.training.later > 0:
+        training = dataset.later(training, counted(settings))
     popularity = _popularity(dataset, settings)
     rows = np.full(len(training), -1, np.int64) if knowledge is None else align(knowledge, dataset, training)
     try:
