@@ -94,4 +94,5 @@ def build_soft_labels(
         weight=settings.weight,
         top_k=settings.top_k,
         competes=loss.competes,
+        leave_history=loss.leave_history,
     )

@@ -49,6 +49,7 @@ class SoftLabelDistiller:
         weight: see `SoftLabelSettings`.
         top_k: see `SoftLabelSettings`.
         competes: bool `[V]`, which items the base loss's softmax is over; None means all.
+        leave_history: whether that softmax leaves the items of a history out.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class SoftLabelDistiller:
         weight: float,
         top_k: int,
         competes: Tensor | None = None,
+        leave_history: bool = False,
     ) -> None:
         self.items = ranked_items[:, :top_k].to(torch.long)
         logits = -distances[:, :top_k] / temperature
@@ -69,6 +71,7 @@ class SoftLabelDistiller:
         self.shares = torch.softmax(logits, dim=1).nan_to_num(nan=0.0)  # where nothing competes, nothing is taught
         self.label_row = label_row
         self.weight = weight
+        self.leave_history = leave_history
 
     def epoch(self, student: Encoder, number: int, generator: torch.Generator) -> None:
         """Nothing is prepared."""
@@ -89,5 +92,18 @@ class SoftLabelDistiller:
         items = torch.cat([batch.target[labelled].unsqueeze(1), self.items[row].to(hidden.device)], dim=1)
         scores = scorer.score_items(hidden[labelled], items)
         shares = self.shares[row].to(hidden)
+        if self.leave_history:
+            shares = without(shares, items[:, 1:], batch.history[labelled], target=items[:, :1])
         gain = scores[:, 0] * shares.sum(dim=1) - (shares * scores[:, 1:]).sum(dim=1)
         return self.weight * gain.sum() / len(hidden)
+
+
+def without(shares: Tensor, items: Tensor, history: Tensor, *, target: Tensor) -> Tensor:
+    """Take the shares `[B, K]` of items `[B, K]` that a history `[B, L]` holds away, but the target's `[B, 1]`.
+
+    What is left is scaled to the sum that there was; where nothing is left, nothing is.
+    """
+    repeated = (items.unsqueeze(2) == history.unsqueeze(1)).any(dim=2) & (items != target)
+    left = shares.masked_fill(repeated, 0.0)
+    total = left.sum(dim=1, keepdim=True)
+    return left * torch.where(total > 0, shares.sum(dim=1, keepdim=True) / total, 0.0)

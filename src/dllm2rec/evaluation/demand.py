@@ -1,14 +1,16 @@
-"""Two weights, chosen on validation, with which scores follow the demand of the time that they are used in.
+"""Three weights, chosen on validation, with which scores follow the demand of the time that they are used in.
 
 A student or a reference is fitted to all of training, so it believes in the mean popularity of that time, and it has
 no evidence for an item that no one chose yet. What comes after the cut is chosen otherwise: demand moves on, and
 catalogues grow. `Demand` measures both from training alone; here validation says how much either counts. It is a
 correction of the prior of classes after training (Saerens et al. 2002), with two parameters instead of one a class.
+The third weight is for what was just chosen: in most shops few want the same again, though nothing is more like it.
 
 In a catalogue that was filtered by the number of interactions (a k-core), an item that training never saw is known to
 be chosen later, or it would not be there. So part of the gain from `new` on such data is the filter's.
 """
 
+from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
@@ -22,9 +24,11 @@ from dllm2rec.data.demand import Demand
 from dllm2rec.evaluation.metrics import ndcg
 from dllm2rec.evaluation.ranks import ScoreFunction, ask, best_items, mean_ranks
 from dllm2rec.knowledge.confidence import likeliest_temperature
+from dllm2rec.students.base import add_again
 
 TREND = (0.0, 0.25, 0.5, 0.75, 1.0)
 NEW = (0.0, 1.0, 2.0, 3.0, 4.0, -1.0)
+AGAIN = (0.0, -2.0, -4.0, -20.0, 2.0)
 TOP = 20
 LISTED = 100
 MOST_SCORES = 60_000_000
@@ -38,7 +42,8 @@ class DemandWeights(BaseModel):
     Attributes:
         trend: of the trend of items that training saw, in the unit of the scores.
         new: that every item gets which training never saw, in that unit.
-        ndcg: NDCG@20 with both, on the validation examples that chose them.
+        again: that the items of the history get, in that unit.
+        ndcg: NDCG@20 with all, on the validation examples that chose them.
         before: the same without.
     """
 
@@ -46,6 +51,7 @@ class DemandWeights(BaseModel):
 
     trend: float
     new: float
+    again: float
     ndcg: float
     before: float
 
@@ -55,11 +61,12 @@ class DemandWeights(BaseModel):
 
 
 def choose_demand(score: ScoreFunction, validation: Examples, demand: Demand) -> DemandWeights:
-    """Choose the pair of weights with the best NDCG@20 on validation, the smaller one of equals.
+    """Choose the weights with the best NDCG@20 on validation, the smaller ones of equals.
 
-    Weights are tried in units of the temperature under which the true items of validation are likeliest, so that the
-    same values suit the logits of a student and the similarities of a reference. The examples are all of them, or, for
-    a large catalogue, as many as `MOST_SCORES` allows, evenly over their time.
+    First the weight of the history's items, then the other two together. Weights are tried in units of the temperature
+    under which the true items of validation are likeliest, so that the same values suit the logits of a student and the
+    similarities of a reference. The examples are all of them, or, for a large catalogue, as many as `MOST_SCORES`
+    allows, evenly over their time.
 
     Args:
         score: scores the whole catalogue for histories.
@@ -69,20 +76,31 @@ def choose_demand(score: ScoreFunction, validation: Examples, demand: Demand) ->
     count = min(len(validation), max(FEWEST_EXAMPLES, MOST_SCORES // validation.num_items))
     some = validation.take(np.unique(np.linspace(0, len(validation) - 1, count).round().astype(np.int64)))
     unit = _unit(score, some)
+    alone = _reached([adjusted(score, again=unit * again) for again in AGAIN], some)
+    again = unit * AGAIN[int(np.argmax(alone))]
     pairs = sorted(product(TREND, NEW), key=lambda pair: (abs(pair[0]) + abs(pair[1]), pair))
-    shifts = [torch.from_numpy(demand.shift(trend=unit * trend, new=unit * new)) for trend, new in pairs]
-    ranks = np.concatenate([_ranks(score, part, shifts) for part in _parts(some)], axis=1)
-    reached = ndcg(ranks, TOP).mean(axis=1)
+    shifts = [demand.shift(trend=unit * trend, new=unit * new) for trend, new in pairs]
+    reached = _reached_with(adjusted(score, again=again), shifts, some)
     best = int(np.argmax(reached))
     return DemandWeights(
-        trend=unit * pairs[best][0], new=unit * pairs[best][1], ndcg=float(reached[best]), before=float(reached[0])
+        trend=unit * pairs[best][0],
+        new=unit * pairs[best][1],
+        again=again,
+        ndcg=float(reached[best]),
+        before=float(alone[0]),
     )
 
 
-def shifted(score: ScoreFunction, shift: NDArray[np.float32]) -> ScoreFunction:
-    """Return a score function that adds a shift `[V]` to the scores of one that reads histories alone."""
-    added = torch.from_numpy(shift)
-    return lambda history: score(history) + added
+def adjusted(score: ScoreFunction, *, shift: NDArray[np.float32] | None = None, again: float = 0.0) -> ScoreFunction:
+    """Return a score function that adds ``shift`` `[V]` to all scores and ``again`` to those of history items."""
+    added = None if shift is None else torch.from_numpy(shift)
+
+    def changed(history: Tensor, *user: Tensor) -> Tensor:
+        scores = add_again(score(history, *user), history, again)
+        return scores if added is None else scores + added
+
+    changed.reads_users = getattr(score, "reads_users", False)  # type: ignore[attr-defined]
+    return changed
 
 
 @torch.inference_mode()
@@ -103,12 +121,23 @@ def _best(scores: Tensor, listed: int) -> tuple[NDArray[np.int32], NDArray[np.fl
     return items.numpy(), scores.gather(1, items.long()).float().numpy()
 
 
+def _reached(scores: list[ScoreFunction], examples: Examples) -> NDArray[np.float64]:
+    """Return the NDCG@20 of each score function."""
+    return np.array([float(_reached_with(score, [None], examples)[0]) for score in scores])
+
+
 @torch.inference_mode()
-def _ranks(score: ScoreFunction, examples: Examples, shifts: list[Tensor]) -> NDArray[np.float64]:
-    """Rank the targets under each shift, `[shifts, N]`."""
-    scores = _scores(score, examples)
-    target = torch.from_numpy(examples.target.astype(np.int64)).unsqueeze(1)
-    return np.stack([mean_ranks(scores + shift, target) for shift in shifts])
+def _reached_with(
+    score: ScoreFunction, shifts: Sequence[NDArray[np.float32] | None], examples: Examples
+) -> NDArray[np.float64]:
+    """Return the NDCG@20 under each shift, `[shifts]`."""
+    total = np.zeros(len(shifts))
+    for part in _parts(examples):
+        scores = _scores(score, part)
+        target = torch.from_numpy(part.target.astype(np.int64)).unsqueeze(1)
+        moved = (scores if shift is None else scores + torch.from_numpy(shift) for shift in shifts)
+        total += [float(ndcg(mean_ranks(one, target), TOP).sum()) for one in moved]
+    return total / len(examples)
 
 
 def _scores(score: ScoreFunction, examples: Examples) -> Tensor:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from dllm2rec.core.errors import UserError
 from dllm2rec.data import Dataset, Examples, Split, TrainOn
 from dllm2rec.data.demand import measure_demand
-from dllm2rec.evaluation.demand import choose_demand, shifted
+from dllm2rec.evaluation.demand import adjusted, choose_demand
 from dllm2rec.evaluation.latency import seconds_per_1000
 from dllm2rec.evaluation.metrics import coverage, summary
 from dllm2rec.evaluation.ranks import Ranks, ScoreFunction, rank_targets
@@ -138,6 +138,7 @@ def reference_ranks(
     score = score_with_reference(fit_reference(settings, dataset, item_vectors=item_vectors, sequences=sequences))
     if demand:
         measured = measure_demand(dataset, train_on)
-        score = shifted(score, choose_demand(score, dataset.examples("validation"), measured).shift(measured))
+        weights = choose_demand(score, dataset.examples("validation"), measured)
+        score = adjusted(score, shift=weights.shift(measured), again=weights.again)
     ranks = rank_targets(score, examples, mask_history=mask_history, top_k=TOP)
     return ranks, seconds_per_1000(score, examples)

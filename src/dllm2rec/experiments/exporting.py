@@ -267,6 +267,7 @@ def _manifest(run: Run, dataset: Dataset, student: Student) -> BundleManifest:
         num_items=student.num_items,
         dim=student.dim,
         history=student.history,
+        again=student.again,
         dataset={"name": dataset.manifest.name, "content_hash": dataset.content_hash},
         metrics={} if evaluation is None else evaluation.metrics,
         settings=run.config.settings.model_dump(mode="json"),

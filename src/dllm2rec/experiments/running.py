@@ -28,11 +28,15 @@ from dllm2rec.experiments.runs import FitSummary, Run, RunConfig, RunResult, Sou
 from dllm2rec.knowledge.align import align, require_same_dataset
 from dllm2rec.knowledge.store import Knowledge
 from dllm2rec.losses.base import Loss
-from dllm2rec.losses.factory import build_loss
+from dllm2rec.losses.factory import LossSettings, build_loss
+from dllm2rec.losses.softmax import RARE, SoftmaxLoss, SoftmaxSettings
 from dllm2rec.students.base import Student
 from dllm2rec.students.factory import build_student
 from dllm2rec.training import fit
 from dllm2rec.training.checkpoint import load_student_weights
+
+LEFT_OUT = -1e4
+"""What items of a history get on top of their scores while a softmax leaves them out."""
 
 
 def train(
@@ -187,7 +191,9 @@ def rebuild(
     knowledge = knowledge_of(run, knowledge)
     student = build(run, dataset, knowledge)
     load_student_weights(student, run.path)
-    follow_demand(student, run, dataset, (fit or run.finished().fit).demand)
+    fit = fit or run.finished().fit
+    follow_demand(student, run, dataset, fit.demand)
+    student.again = fit.again
     return student.eval()
 
 
@@ -272,13 +278,14 @@ def fit_student(
     popularity = _popularity(dataset, settings)
     rows = np.full(len(training), -1, np.int64) if knowledge is None else align(knowledge, dataset, training)
     try:
-        loss = build_loss(settings.loss, popularity=popularity)
+        loss = build_loss(_decided(settings.loss, training), popularity=popularity)
     except ValueError as error:
         raise UserError(str(error)) from None
     distillers = _distillers(
         settings, knowledge, rows=rows, training=training, popularity=popularity, loss=loss, seed=run.config.seed
     )
     run.begin()  # not before: what was asked for may not be possible
+    student.again = LEFT_OUT if isinstance(loss, SoftmaxLoss) and loss.leave_history else 0.0
     result = fit(
         student=student,
         loss=loss,
@@ -292,8 +299,10 @@ def fit_student(
     weights, reached = None, result.best_validation
     if settings.demand == "validation":
         validation = dataset.examples("validation")
+        student.again = 0.0
         weights = choose_demand(student, validation, measure_demand(dataset, counted(settings)))
         follow_demand(student, run, dataset, weights)
+        student.again = weights.again
         reached = summary(rank_targets(student, validation).rank, ks=(20,))
     told = FitSummary(
         best_epoch=result.best_epoch,
@@ -303,8 +312,17 @@ def fit_student(
         validation=reached,
         labelled=int((rows >= 0).sum()),
         demand=weights,
+        again=student.again,
     )
     return RunResult(fit=told)
+
+
+def _decided(loss: LossSettings, training: Examples) -> LossSettings:
+    """Decide by the training examples whether a softmax leaves histories out, where that is open."""
+    if not isinstance(loss, SoftmaxSettings) or loss.leave_history is not None:
+        return loss
+    again = (training.history == training.target[:, None]).any(axis=1).mean()
+    return loss.model_copy(update={"leave_history": bool(again < RARE)})
 
 
 def build(run: Run, dataset: Dataset, knowledge: Knowledge | None) -> Student:

@@ -83,6 +83,7 @@ class FitSummary(Strict):
         validation: of the best epoch, and with the demand that was chosen.
         labelled: training examples that had a label.
         demand: what validation chose after training; None where it was not asked.
+        again: what the items of a history get on top of their scores.
     """
 
     best_epoch: int
@@ -92,6 +93,7 @@ class FitSummary(Strict):
     validation: dict[str, float]
     labelled: int
     demand: DemandWeights | None = None
+    again: float = 0.0
 
 
 class Evaluation(Strict):

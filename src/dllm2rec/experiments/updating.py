@@ -158,6 +158,7 @@ def grown(run: Run, dataset: Dataset, knowledge: Knowledge | None) -> Student:
     after = _Material(dataset=dataset, knowledge=knowledge)
     student = _grow(build(run, dataset, knowledge), run, before, after)
     follow_demand(student, run, before.dataset, run.finished().fit.demand)
+    student.again = run.finished().fit.again
     return student
 
 

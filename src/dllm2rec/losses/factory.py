@@ -32,7 +32,10 @@ def build_loss(settings: LossSettings, *, popularity: Tensor) -> Loss:
             return BCELoss(negatives=settings.negatives, reduction=settings.reduction)
         case SoftmaxSettings():
             return SoftmaxLoss(
-                popularity=popularity, candidates=settings.candidates, scores_at_once=settings.scores_at_once
+                popularity=popularity,
+                candidates=settings.candidates,
+                leave_history=bool(settings.leave_history),
+                scores_at_once=settings.scores_at_once,
             )
         case SampledSoftmaxSettings():
             return SampledSoftmaxLoss(popularity=popularity, negatives=settings.negatives, power=settings.power)

@@ -12,6 +12,8 @@ from dllm2rec.losses.base import Scorer
 from dllm2rec.losses.checks import require_scores
 
 Candidates = Literal["all", "seen"]
+RARE = 0.01
+"""Share of training targets below which choosing an item again is taken for an exception."""
 
 
 class SoftmaxSettings(BaseModel):
@@ -20,6 +22,9 @@ class SoftmaxSettings(BaseModel):
     Attributes:
         candidates: `all` items compete with the target, or only those `seen` in training. With a tied output over text
             vectors `seen` is what lets items without interactions be recommended: training never pushes them down.
+        leave_history: leave the items of a history out of its softmax, but never the target, so that what was just
+            chosen need not be pushed away from what is like it. None: where less than `RARE` of the training targets
+            are items of their history.
         scores_at_once: most scores in memory; examples are taken in as many parts as that needs, one example at least.
     """
 
@@ -27,6 +32,7 @@ class SoftmaxSettings(BaseModel):
 
     kind: Literal["softmax"] = "softmax"
     candidates: Candidates = "all"
+    leave_history: bool | None = False
     scores_at_once: PositiveInt = 4_000_000
 
 
@@ -36,11 +42,21 @@ class SoftmaxLoss:
     Args:
         popularity: `[V]`, how often each item occurs in training; only used for `seen`.
         candidates: see `SoftmaxSettings`.
+        leave_history: whether items of a history are left out of its softmax.
         scores_at_once: see `SoftmaxSettings`.
     """
 
-    def __init__(self, *, popularity: Tensor, candidates: Candidates = "all", scores_at_once: int = 4_000_000) -> None:
+    def __init__(
+        self,
+        *,
+        popularity: Tensor,
+        candidates: Candidates = "all",
+        leave_history: bool = False,
+        scores_at_once: int = 4_000_000,
+    ) -> None:
+        self.leave_history = leave_history
         self.scores_at_once = scores_at_once
+        self.num_items = len(popularity)
         self.competing: Tensor | None = None
         if candidates == "seen":
             self.competing = popularity.nonzero().squeeze(1)
@@ -62,17 +78,29 @@ class SoftmaxLoss:
         """Return the loss of a batch; see `Loss`."""
         weight, bias = scorer.output_matrix()
         target = batch.target
+        excluded = batch.history.masked_fill(batch.history == self.num_items, -1) if self.leave_history else None
         if self.competing is not None:
+            if excluded is not None:
+                places = self._place.to(target.device)
+                excluded = torch.where(excluded < 0, excluded, places[excluded.clamp(min=0)])
             target = self._place.to(target.device)[target]
             if bool((target < 0).any()):
                 raise ValueError("a target is not among the items that compete")
             competing = self.competing.to(weight.device)
             weight, bias = weight[competing], None if bias is None else bias[competing]
-        return softmax_cross_entropy(hidden, weight, target, bias=bias, scores_at_once=self.scores_at_once)
+        return softmax_cross_entropy(
+            hidden, weight, target, bias=bias, excluded=excluded, scores_at_once=self.scores_at_once
+        )
 
 
 def softmax_cross_entropy(
-    hidden: Tensor, weight: Tensor, target: Tensor, *, bias: Tensor | None = None, scores_at_once: int = 4_000_000
+    hidden: Tensor,
+    weight: Tensor,
+    target: Tensor,
+    *,
+    bias: Tensor | None = None,
+    excluded: Tensor | None = None,
+    scores_at_once: int = 4_000_000,
 ) -> Tensor:
     """``mean_b ( log sum_j exp(s_bj) - s_b,target )`` with ``s = hidden @ weight.T + bias``.
 
@@ -84,6 +112,7 @@ def softmax_cross_entropy(
         weight: `[V, D]`, the items that compete.
         target: `[B]`, rows of ``weight``.
         bias: `[V]`, or None.
+        excluded: `[B, L]`, rows of ``weight`` that are left out of each example's sum, -1 for none; never the target.
         scores_at_once: most scores in memory, if that is enough for one example.
 
     Raises:
@@ -94,14 +123,20 @@ def softmax_cross_entropy(
     if bias is not None:
         require_scores("bias", bias, (len(weight),))
     rows = max(1, scores_at_once // len(weight))
-    loss: Tensor = _CrossEntropy.apply(hidden, weight, bias, target, rows)
+    loss: Tensor = _CrossEntropy.apply(hidden, weight, bias, target, excluded, rows)
     return loss
 
 
 class _CrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(  # noqa: PLR0917 - autograd functions know no names
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, rows: int
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        target: Tensor,
+        excluded: Tensor | None,
+        rows: int,
     ) -> Tensor:
         """Return the loss and keep its gradients."""
         slope_hidden, slope_weight = torch.empty_like(hidden), torch.zeros_like(weight)
@@ -113,7 +148,10 @@ class _CrossEntropy(torch.autograd.Function):
             scores = torch.mm(hidden[part], weight.T, out=buffer[: len(hidden[part])])
             if bias is not None:
                 scores += bias
-            loss += _to_slopes(scores, target[part].unsqueeze(1))
+            own = target[part].unsqueeze(1)
+            if excluded is not None:
+                _exclude(scores, excluded[part], own)
+            loss += _to_slopes(scores, own)
             scores /= len(hidden)
             torch.mm(scores, weight, out=slope_hidden[part])
             slope_weight.addmm_(scores.T, hidden[part])
@@ -124,10 +162,17 @@ class _CrossEntropy(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None, None, None]:
         """Scale the gradients that `forward` computed."""
         hidden, weight, bias = ctx.saved_tensors
-        return hidden * grads[0], weight * grads[0], None if bias is None else bias * grads[0], None, None
+        return hidden * grads[0], weight * grads[0], None if bias is None else bias * grads[0], None, None, None
+
+
+def _exclude(scores: Tensor, excluded: Tensor, target: Tensor) -> None:
+    """Put -inf in place of excluded scores, but not of the target's."""
+    own = scores.gather(1, target)
+    scores.scatter_(1, torch.where(excluded < 0, target, excluded), -torch.inf)
+    scores.scatter_(1, target, own)
 
 
 def _to_slopes(scores: Tensor, target: Tensor) -> Tensor:

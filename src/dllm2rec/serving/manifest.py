@@ -46,6 +46,7 @@ class BundleManifest:
         software: versions that the run was made with.
         opset: of the ONNX file.
         precision: of the item vectors on disk; `int8` also of the encoder's matrices.
+        again: what the items of a history get on top of their scores.
         text: of a student whose output is tied to text, so that new items can be added; None for others.
         files: SHA-256 of every other file.
     """
@@ -61,6 +62,7 @@ class BundleManifest:
     software: dict[str, str]
     opset: int = OPSET
     precision: Precision = "float32"
+    again: float = 0.0
     text: TextSource | None = None
     files: dict[str, str]
 
@@ -109,6 +111,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "software": (_maps_to(_is_text), "names and versions"),
     "opset": (_is_count, "a version"),
     "precision": (lambda value: value in {"float32", "float16", "int8"}, "float32, float16 or int8"),
+    "again": (_is_number, "a number"),
     "text": (lambda value: value is None or isinstance(value, dict), "a description of text vectors"),
     "files": (_maps_to(_is_text), "names and hashes"),
 }

@@ -157,8 +157,16 @@ class Recommender:
     def scores(self, histories: Sequence[Sequence[ItemId]]) -> Floats:
         """Score the whole catalogue for each history, `[B, V]`; unknown items are left out."""
         known = [[self._index[item] for item in history if item in self._index] for history in histories]
-        scores = self._encode(known) @ self.bundle.output.T
-        return scores if self.bundle.bias is None else scores + self.bundle.bias
+        scores: Floats = self._encode(known) @ self.bundle.output.T
+        if self.bundle.bias is not None:
+            scores += self.bundle.bias
+        for row, items in enumerate(self._chosen(known) or []):
+            scores[row, items] += np.float32(self.bundle.manifest.again)
+        return scores
+
+    def _chosen(self, known: Sequence[Sequence[int]]) -> list[NDArray[np.int64]] | None:
+        """Return the distinct items of each history, if they get something on top of their scores."""
+        return [np.unique(np.array(items, np.int64)) for items in known] if self.bundle.manifest.again else None
 
     def _encode(self, known: Sequence[Sequence[int]]) -> Floats:
         """Turn histories of rows into sequence vectors `[B, D]`."""
@@ -180,23 +188,30 @@ class Recommender:
         """Return for each history the best of ``rows`` (None: of all) and their scores, without what is banned."""
         weight, bias = self.bundle.output, self.bundle.bias
         banned = [np.array(items, np.int64) for items in known] if exclude_seen else None
+        chosen = self._chosen(known)
         if rows is not None:
             weight, bias = weight[rows], None if bias is None else bias[rows]
-            banned = None if banned is None else [np.flatnonzero(np.isin(rows, items)) for items in banned]
+            banned, chosen = _among(rows, banned), _among(rows, chosen)
         hidden, k = self._encode(known), min(k, len(weight))
         if self._approximate is not None and rows is None:
-            return self._nearly_best(self._approximate, hidden, banned, k)
-        places, scores = top_items(hidden, weight, k=k, bias=bias, banned=banned)
+            return self._nearly_best(self._approximate, hidden, banned, chosen, k)
+        again = self.bundle.manifest.again
+        places, scores = top_items(hidden, weight, k=k, bias=bias, banned=banned, chosen=chosen, again=again)
         items = places if rows is None else rows[places]
         kept = np.isfinite(scores)
         return [(item[keep], score[keep]) for item, score, keep in zip(items, scores, kept, strict=True)]
 
     def _nearly_best(
-        self, index: ApproximateIndex, hidden: Floats, banned: list[NDArray[np.int64]] | None, k: int
+        self,
+        index: ApproximateIndex,
+        hidden: Floats,
+        banned: list[NDArray[np.int64]] | None,
+        chosen: list[NDArray[np.int64]] | None,
+        k: int,
     ) -> list[tuple[NDArray[np.int64], Floats]]:
         """Score what the index finds exactly, and return the best of it."""
         weight, bias = self.bundle.output, self.bundle.bias
-        most = 0 if banned is None else max(map(len, banned), default=0)
+        most = max((len(items) for lists in (banned, chosen) for items in lists or []), default=0)
         found = index.search(hidden, min(k + most, len(weight)))
         best = []
         for row, items in enumerate(found):
@@ -206,8 +221,10 @@ class Recommender:
             scores = weight[kept] @ hidden[row]
             if bias is not None:
                 scores += bias[kept]
-            chosen = best_items(scores, min(k, len(kept)))
-            best.append((kept[chosen], scores[chosen]))
+            if chosen is not None:
+                scores[np.isin(kept, chosen[row])] += np.float32(self.bundle.manifest.again)
+            top = best_items(scores, min(k, len(kept)))
+            best.append((kept[top], scores[top]))
         return best
 
     def _recommendation(
@@ -234,6 +251,11 @@ def _index(bundle: Bundle) -> ApproximateIndex:
     if not bundle.has_index:
         raise UserError(f"{bundle.path}: has no approximate index; export it with --index")
     return ApproximateIndex(bundle.path / INDEX, size=bundle.manifest.dim, biased=bundle.bias is not None)
+
+
+def _among(rows: NDArray[np.int64], lists: list[NDArray[np.int64]] | None) -> list[NDArray[np.int64]] | None:
+    """Turn lists of items into the places that they have among ``rows``."""
+    return None if lists is None else [np.flatnonzero(np.isin(rows, items)) for items in lists]
 
 
 def _most_popular(

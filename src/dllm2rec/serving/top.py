@@ -15,6 +15,8 @@ def top_items(
     k: int,
     bias: NDArray[np.float32] | None = None,
     banned: list[NDArray[np.int64]] | None = None,
+    chosen: list[NDArray[np.int64]] | None = None,
+    again: float = 0.0,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Find the k best items for each sequence vector; equal scores in order of the index.
 
@@ -26,6 +28,8 @@ def top_items(
         k: at most V.
         bias: `[V]`, or None.
         banned: for each sequence items that it must not get; their score is -inf.
+        chosen: for each sequence the distinct items that get ``again`` on top of their scores.
+        again: see ``chosen``.
 
     Returns:
         `[B, k]` items, best first, and `[B, k]` scores.
@@ -38,6 +42,9 @@ def top_items(
         block = hidden[part] @ weight.T
         if bias is not None:
             block += bias
+        if chosen is not None:
+            for row, items_again in enumerate(chosen[part]):
+                block[row, items_again] += np.float32(again)
         if banned is not None:
             for row, out in enumerate(banned[part]):
                 block[row, out] = -np.inf

@@ -78,6 +78,7 @@ class Student(nn.Module, ABC):
     Attributes:
         reader: adds to the sequence vector; None for nearly all students.
         history_dropout: see `SharedSettings`.
+        again: what the items of a history get on top of their scores; 0 until validation says otherwise.
     """
 
     def __init__(self, *, table: ItemTable, history: int) -> None:
@@ -88,6 +89,7 @@ class Student(nn.Module, ABC):
         self.history = history
         self.reader: Reader | None = None
         self.history_dropout = 0.0
+        self.again = 0.0
 
     @property
     def num_items(self) -> int:
@@ -131,7 +133,7 @@ class Student(nn.Module, ABC):
 
     def forward(self, history: Tensor, user: Tensor | None = None) -> Tensor:
         """Score the whole catalogue for histories `[B, L]` of users `[B]`, see `encode`; returns `[B, V]`."""
-        return self.scores(self.encode(history, user=user))
+        return add_again(self.scores(self.encode(history, user=user)), history, self.again)
 
     def scores(self, hidden: Tensor) -> Tensor:
         """Score every item, `[B, D]` to `[B, V]`."""
@@ -177,6 +179,14 @@ class Student(nn.Module, ABC):
     def mask(self, history: Tensor) -> Tensor:
         """Return where a history holds an item, bool `[B, L]`."""
         return history != padding_index(self.num_items)
+
+
+def add_again(scores: Tensor, history: Tensor, again: float) -> Tensor:
+    """Add ``again`` to the scores `[B, V]` of the items of histories `[B, L]`, once each; padding is V."""
+    if again == 0.0:
+        return scores
+    padded = torch.nn.functional.pad(scores, (0, 1))
+    return padded.scatter(1, history, padded.gather(1, history) + again)[:, :-1]
 
 
 def thin(history: Tensor, probability: float, *, padding: int, generator: torch.Generator | None) -> Tensor:
