@@ -216,6 +216,8 @@ class Recommender:
         best = []
         for row, items in enumerate(found):
             kept = np.sort(items[items >= 0])
+            if chosen is not None:
+                kept = np.union1d(kept, chosen[row])  # what is added to them may make them the best
             if banned is not None:
                 kept = kept[~np.isin(kept, banned[row])]
             scores = weight[kept] @ hidden[row]

@@ -11,7 +11,7 @@ from dllm2rec.core.seeding import torch_generator
 from dllm2rec.data import Examples
 from dllm2rec.data.batches import Batch
 from dllm2rec.distillation.factory import build_soft_labels
-from dllm2rec.distillation.soft_labels import SoftLabelDistiller, SoftLabelSettings
+from dllm2rec.distillation.soft_labels import SoftLabelDistiller, SoftLabelSettings, without
 from dllm2rec.knowledge import Labels
 from dllm2rec.losses.base import Loss
 from dllm2rec.losses.bce import BCELoss
@@ -120,3 +120,31 @@ def test_what_it_can_not_teach_is_refused() -> None:
         build(BCELoss(), [0, 1])
     with pytest.raises(UserError, match="needs rankings of training examples"):
         build(softmax, [-1, -1])
+
+
+def test_items_of_the_history_get_no_share_where_the_softmax_leaves_them_out(student: Student) -> None:
+    # the first example's label lists 1 (of its history), 0 and 2 (of its history); the third's 5, 3 and 8
+    hidden = student.encode(HISTORY)
+    loss = SoftmaxLoss(popularity=torch.ones(V, dtype=torch.long), leave_history=True)
+    term = distiller(leave_history=True)(student, hidden, batch(), DRAWS)
+    found = loss(student, hidden, batch(), DRAWS) + term
+    scores = student.scores(hidden).detach()
+    total = 0.0
+    labels = [{3: 0.7, 0: 0.3}, {7: 1.0}, {0: 0.7}]
+    shares = torch.softmax(-DISTANCES[0] / 0.5, dim=0).tolist()
+    labels[2] |= {item: 0.3 * share for item, share in zip(ITEMS[0].tolist(), shares, strict=True)}
+    for row, label in enumerate(labels):
+        left = [item for item in range(V) if item not in HISTORY[row].tolist() or item == TARGET[row]]
+        log_sum = torch.logsumexp(scores[row, left], dim=0)
+        total += sum(share * float(log_sum - scores[row, item]) for item, share in label.items())
+    assert found.item() == pytest.approx(total / 3, rel=1e-5)
+
+
+def test_shares_of_what_is_left_keep_their_sum() -> None:
+    shares = torch.tensor([[0.5, 0.3, 0.2], [0.6, 0.4, 0.0], [0.5, 0.25, 0.25]])
+    items = torch.tensor([[1, 2, 3], [4, 5, 6], [7, 8, 9]])
+    history = torch.tensor([[12, 2, 2], [4, 5, 6], [7, 8, 12]])
+    target = torch.tensor([[0], [0], [7]])
+    found = without(shares, items, history, target=target)
+    expected = torch.tensor([[5 / 7, 0.0, 2 / 7], [0.0, 0.0, 0.0], [2 / 3, 0.0, 1 / 3]])
+    torch.testing.assert_close(found, expected)

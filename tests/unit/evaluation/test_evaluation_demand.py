@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from dllm2rec.data import Examples
 from dllm2rec.data.demand import Demand
-from dllm2rec.evaluation.demand import NEW, TREND, choose_demand, shifted
+from dllm2rec.evaluation.demand import NEW, TREND, adjusted, choose_demand
 from dllm2rec.evaluation.metrics import ndcg
 from dllm2rec.evaluation.ranks import rank_targets
+from dllm2rec.students.base import add_again
 
 V, N = 60, 300
 
@@ -60,11 +61,11 @@ def test_it_is_the_best_pair_of_all_by_an_independent_search() -> None:
     reached = {}
     for trend, new in product(TREND, NEW):
         shift = (unit * trend * demand.trend + unit * new * demand.new).astype(np.float32)
-        ranks = rank_targets(shifted(score, shift), examples).rank
+        ranks = rank_targets(adjusted(score, shift=shift, again=found.again), examples).rank
         reached[trend, new] = ndcg(ranks, 20).mean()
     assert found.ndcg == pytest.approx(max(reached.values()), rel=1e-6)
     assert reached[found.trend / unit, found.new / unit] == pytest.approx(found.ndcg, rel=1e-6)
-    assert found.before == pytest.approx(reached[0.0, 0.0])
+    assert found.before == pytest.approx(ndcg(rank_targets(score, examples).rank, 20).mean())
 
 
 def found_unit(new: float, trend: float) -> float:
@@ -84,10 +85,29 @@ def test_weights_are_in_the_unit_of_the_scores() -> None:
 
 def test_without_anything_to_gain_nothing_changes() -> None:
     examples, demand, _ = setting(0.2)
+    some = examples.take(np.arange(V))  # one for each history
     perfect = np.full((V, V), -50.0, np.float32)
-    perfect[np.arange(N) % V, examples.target] = 50.0
-    by_row = torch.from_numpy(np.full((N, V), -50.0, np.float32))
-    by_row[torch.arange(N), torch.from_numpy(examples.target.astype(np.int64))] = 50.0
-    examples = Examples(**{**vars(examples), "history": np.arange(N, dtype=np.int32)[:, None]})
-    found = choose_demand(lambda history: by_row[history[:, -1]], examples, demand)
-    assert (found.trend, found.new, found.ndcg) == (0.0, 0.0, 1.0)
+    perfect[np.arange(V), some.target] = 50.0
+    found = choose_demand(score_by(perfect), some, demand)
+    assert (found.trend, found.new, found.again, found.ndcg) == (0.0, 0.0, 0.0, 1.0)
+
+
+def test_what_was_just_chosen_sinks_where_nobody_wants_it_again() -> None:
+    examples, demand, table = setting(0.0)
+    alike = 3.0 * np.eye(V, dtype=np.float32) + 0.3 * table  # nothing is more like an item than itself
+    fresh = Examples(**{**vars(examples), "target": ((examples.history[:, -1] + 1) % V).astype(np.int32)})
+    found = choose_demand(score_by(alike + 2.0 * np.roll(np.eye(V), 1, axis=1)), fresh, demand)
+    assert found.again < 0
+    assert found.ndcg > found.before
+    same = Examples(**{**vars(examples), "target": examples.history[:, -1]})
+    assert choose_demand(score_by(0.3 * table), same, demand).again > 0
+
+
+def test_again_counts_once_and_not_for_padding() -> None:
+    scores = torch.arange(8.0).reshape(2, 4)
+    history = torch.tensor([[4, 1, 1], [4, 4, 0]])
+    expected = torch.tensor([[0.0, 0.5, 2.0, 3.0], [3.5, 5.0, 6.0, 7.0]])
+    torch.testing.assert_close(add_again(scores, history, -0.5), expected)
+    assert add_again(scores, history, 0.0) is scores
+    both = adjusted(lambda _: scores, shift=np.array([1, 0, 0, 0], np.float32), again=-0.5)
+    torch.testing.assert_close(both(history), expected + torch.tensor([1.0, 0, 0, 0]))

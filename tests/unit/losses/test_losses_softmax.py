@@ -102,3 +102,42 @@ def test_softmax_refuses_what_it_can_not_use() -> None:
     model = student()
     with pytest.raises(ValueError, match="not among the items that compete"):
         unseen(model, model.encode(batch().history), batch(), torch_generator(0, "x"))
+
+
+@pytest.mark.parametrize("scores_at_once", [1, 10, 1000])
+def test_excluded_rows_are_no_part_of_the_sum_but_the_target_is(scores_at_once: int) -> None:
+    hidden, weight, bias = random(4, 3), random(6, 3), random(6)
+    target = torch.tensor([0, 4, 2, 5])
+    excluded = torch.tensor([[1, 1, 3], [-1, -1, -1], [2, 0, -1], [4, 3, 2]])  # the third would exclude its target
+    found, plain = ([part.clone().requires_grad_() for part in (hidden, weight, bias)] for _ in range(2))
+    loss = softmax_cross_entropy(
+        found[0], found[1], target, bias=found[2], excluded=excluded, scores_at_once=scores_at_once
+    )
+    left_out = torch.zeros(4, 6, dtype=torch.bool)
+    for row, column in ((0, 1), (0, 3), (2, 0), (3, 2), (3, 3), (3, 4)):
+        left_out[row, column] = True
+    scores = (plain[0] @ plain[1].T + plain[2]).masked_fill(left_out, -torch.inf)
+    expected = torch.nn.functional.cross_entropy(scores, target)
+    torch.testing.assert_close(loss, expected)
+    loss.backward()
+    expected.backward()
+    for one, other in zip(found, plain, strict=True):
+        torch.testing.assert_close(one.grad, other.grad)
+
+
+@pytest.mark.parametrize("candidates", ["all", "seen"])
+def test_a_softmax_that_leaves_histories_out(candidates: str) -> None:
+    popularity = torch.ones(20, dtype=torch.long)
+    popularity[[2, 15]] = 0
+    one, some = student(), batch()
+    hidden = one.encode(some.history)
+    loss = SoftmaxLoss(popularity=popularity, candidates=candidates, leave_history=True)
+    scores = one.scores(hidden).detach()
+    if candidates == "seen":
+        scores[:, popularity == 0] = -torch.inf
+    for row, items in enumerate(some.history.tolist()):
+        for item in items:
+            if item not in (20, some.target[row]):
+                scores[row, item] = -torch.inf
+    expected = torch.nn.functional.cross_entropy(scores, some.target)
+    torch.testing.assert_close(loss(one, hidden, some, torch_generator(0, "draws")), expected)

@@ -127,7 +127,7 @@ def test_a_student_that_reads_no_text_says_so(dataset: Dataset, tmp_path: Path) 
 def test_a_new_item_gets_the_demand_of_new_items(dataset: Dataset, knowledge: Knowledge, tmp_path: Path) -> None:
     run = trained(dataset, tmp_path / "run", knowledge, output="tied")
     result = run.finished()
-    weights = DemandWeights(trend=0.5, new=1.5, ndcg=0.1, before=0.0)
+    weights = DemandWeights(trend=0.5, new=1.5, again=0.0, ndcg=0.1, before=0.0)
     run.write_result(result.model_copy(update={"fit": result.fit.model_copy(update={"demand": weights})}))
     export(run, out=tmp_path / "bundle", dataset=dataset, knowledge=knowledge)
     bundle = Bundle.load(tmp_path / "bundle")

@@ -256,3 +256,28 @@ def test_what_is_there_stays(run: Run, tmp_path: Path) -> None:
     (tmp_path / "bundle").mkdir()
     with pytest.raises(UserError, match="exists already"):
         export(run, out=tmp_path / "bundle")
+
+
+@pytest.mark.parametrize("again", [-3.0, 2.0])
+def test_items_of_the_history_get_what_validation_says(again: float, dataset: Dataset, tmp_path: Path) -> None:
+    one = trained(dataset, tmp_path / "run", output="tied")
+    result = one.finished()
+    one.write_result(result.model_copy(update={"fit": result.fit.model_copy(update={"again": again})}))
+    done = export(one, out=tmp_path / "bundle", index=True)
+    assert done.check.different == 0
+    recommender, quick = Recommender.load(done.path), Recommender.load(done.path, approximate=True)
+    given = histories(dataset)
+    with torch.no_grad():
+        expected = rebuild(one, dataset)(torch.from_numpy(dataset.examples("test").history.astype(np.int64))).numpy()
+    np.testing.assert_allclose(recommender.scores(given), expected, rtol=1e-4, atol=1e-5)
+    for options in ({}, {"candidates": [1000 + item for item in range(0, ITEMS, 2)]}, {"exclude_seen": True}):
+        for row, (exact, near) in enumerate(
+            zip(recommender.recommend(given, k=6, **options), quick.recommend(given, k=6, **options), strict=True)
+        ):
+            assert exact.items == near.items
+            own = [expected[row, item - 1000] for item in exact.items]
+            np.testing.assert_allclose(exact.scores, own, rtol=1e-4, atol=1e-5)
+            assert not options.get("exclude_seen") or not set(exact.items) & set(given[row])
+    twice = recommender.recommend([[1001, 1001, 1003]], k=ITEMS)[0]
+    once = recommender.scores([[1001, 1001, 1003]])[0]
+    assert twice.scores == pytest.approx(np.sort(once)[::-1].tolist(), rel=1e-5)
