@@ -19,7 +19,7 @@ _STRONG_STUDENT = {
     "offset_std": 0.02,
     "projector_std": 0.06,
 }
-_STRONG_LOSS = {"kind": "softmax", "candidates": "seen"}
+_STRONG_LOSS = {"kind": "softmax", "candidates": "seen", "leave_history": None}
 _STRONG_TRAINING = {
     "epochs": 12,
     "batch_size": 512,
@@ -31,6 +31,7 @@ _STRONG_TRAINING = {
     "weight_decay": 0.01,
     "patience": 3,
     "clip_norm": 1.0,
+    "later": 0.4,
 }
 
 

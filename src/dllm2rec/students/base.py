@@ -19,7 +19,6 @@ class SharedSettings(BaseModel):
     Attributes:
         dim: size of the embeddings and of the sequence vector.
         dropout: share of values that training drops.
-        history_dropout: share of the items of a history that training leaves out; of the newest a third of that.
         output, output_bias, vector_scaling, offset, text_weight, projector_hidden, offset_std, projector_std: see
             `ItemTable`.
         unseen_offset: the offset of an item that training never sees keeps its `random` first value, or is `zero`: then
@@ -30,7 +29,6 @@ class SharedSettings(BaseModel):
 
     dim: PositiveInt = 64
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    history_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     output: Output = "separate"
     output_bias: bool | None = None
     vector_scaling: VectorScaling = "standardise"
@@ -77,7 +75,6 @@ class Student(nn.Module, ABC):
 
     Attributes:
         reader: adds to the sequence vector; None for nearly all students.
-        history_dropout: see `SharedSettings`.
         again: what the items of a history get on top of their scores; 0 until validation says otherwise.
     """
 
@@ -88,7 +85,6 @@ class Student(nn.Module, ABC):
         self.table = table
         self.history = history
         self.reader: Reader | None = None
-        self.history_dropout = 0.0
         self.again = 0.0
 
     @property
@@ -116,8 +112,6 @@ class Student(nn.Module, ABC):
         generator. Outside training there is no dropout.
         """
         history = self.newest(history)
-        if self.training and self.history_dropout > 0:
-            history = thin(history, self.history_dropout, padding=padding_index(self.num_items), generator=generator)
         vector = self.encode_embedded(self.table.input(history), self.mask(history), generator=generator)
         return vector if self.reader is None else vector + self.reader(history, user, generator=generator)
 
@@ -187,18 +181,6 @@ def add_again(scores: Tensor, history: Tensor, again: float) -> Tensor:
         return scores
     padded = torch.nn.functional.pad(scores, (0, 1))
     return padded.scatter(1, history, padded.gather(1, history) + again)[:, :-1]
-
-
-def thin(history: Tensor, probability: float, *, padding: int, generator: torch.Generator | None) -> Tensor:
-    """Leave items out of histories `[B, L]` by putting padding in their place; what would be empty stays as it is.
-
-    The newest item says most about the next one: it is left out with a third of ``probability``.
-    """
-    chance = torch.full(history.shape[1:], probability)
-    chance[-1] = probability / 3
-    kept = torch.rand(history.shape, generator=generator) >= chance
-    kept = (kept | ~((history != padding) & kept).any(dim=1, keepdim=True)).to(history.device)
-    return history.masked_fill(~kept, padding)
 
 
 def dropout(values: Tensor, probability: float, *, training: bool, generator: torch.Generator | None) -> Tensor:

@@ -41,7 +41,6 @@ def build_student(
     """
     with torch.random.fork_rng(devices=[]):
         student = _construct(settings, num_items=num_items, history=history, item_vectors=item_vectors)
-    student.history_dropout = settings.history_dropout
     student.initialise(generator)
     if settings.unseen_offset == "zero" and seen is not None:
         student.table.clear_offsets(~seen)

@@ -106,7 +106,14 @@ class Heads(nn.Module):
         return values * (keep / (1 - self.dropout)).to(values.device)
 
 
-def contrastive_loss(heads: Heads, states: Tensor, drawn: Drawn, *, generator: torch.Generator | None) -> Tensor:
+def contrastive_loss(
+    heads: Heads,
+    states: Tensor,
+    drawn: Drawn,
+    *,
+    history: Tensor | None = None,
+    generator: torch.Generator | None,
+) -> Tensor:
     """``mean_b ( log sum_j w_j exp(s_bj) - s_b,target )``: cross-entropy over a sampled catalogue.
 
     Items that are there for certain (the targets of the step and the hard negatives) have weight 1. Items drawn evenly
@@ -116,12 +123,28 @@ def contrastive_loss(heads: Heads, states: Tensor, drawn: Drawn, *, generator: t
         heads: score.
         states: `[B, D]`, of the histories.
         drawn: the items of the step.
+        history: `[B, L]`, items that are left out of a history's own sum, but never the target; None leaves none out.
         generator: draws dropout; None drops nothing.
     """
     items = drawn.items.to(states.device)
     queries, vectors = heads.queries(states, generator=generator), heads.embed(items, generator=generator)
     scores = queries @ vectors.T + heads.bias(items) + drawn.log_weight.to(states.device)
-    return F.cross_entropy(scores, drawn.target.to(states.device))
+    target = drawn.target.to(states.device)
+    if history is not None:
+        own = scores.gather(1, target.unsqueeze(1))
+        scores = scores.masked_fill(_held(drawn.items, history).to(states.device), -torch.inf)
+        scores = scores.scatter(1, target.unsqueeze(1), own)
+    return F.cross_entropy(scores, target)
+
+
+def _held(items: Tensor, history: Tensor) -> Tensor:
+    """Return which of the items `[n]` each history `[B, L]` holds, `[B, n]`."""
+    order = items.argsort()
+    place = torch.searchsorted(items[order], history).clamp(max=len(items) - 1)
+    place = order[place]
+    held = torch.zeros(len(history), len(items) + 1, dtype=torch.bool)
+    held.scatter_(1, torch.where(items[place] == history, place, len(items)), True)
+    return held[:, :-1]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,6 +206,7 @@ def fit_heads(
     near: Tensor,
     settings: HeadSettings,
     seed: int,
+    history: NDArray[np.integer] | None = None,
     told: str = "fitting heads",
 ) -> Heads:
     """Fit the two maps to pairs of a history's state and the item that came next.
@@ -195,6 +219,7 @@ def fit_heads(
         near: `[V, hard]`, from `hard_negatives`.
         settings: see there.
         seed: of the first weights, the order and what is drawn.
+        history: `[N, L]`, items that are left out of each history's own sum; None leaves none out.
         told: what the bar says.
     """
     if not len(queries):  # no one is left to learn from: how alike two states are is all there is
@@ -212,7 +237,8 @@ def fit_heads(
                 drawn = draw_items(
                     answers[part], near=near, competing=competing, negatives=settings.negatives, generator=draw
                 )
-                loss = contrastive_loss(heads, rows[part].float(), drawn, generator=draw)
+                held = None if history is None else torch.from_numpy(history[part.numpy()].astype(np.int64))
+                loss = contrastive_loss(heads, rows[part].float(), drawn, history=held, generator=draw)
                 optimizer.zero_grad(set_to_none=True)
                 torch.autograd.backward(loss)
                 optimizer.step()

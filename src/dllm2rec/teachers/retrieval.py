@@ -20,13 +20,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from scipy.optimize import minimize_scalar
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import hash_json
 from dllm2rec.core.progress import progress_bar
 from dllm2rec.core.seeding import numpy_generator
 from dllm2rec.data import Dataset, Examples, Split
-from dllm2rec.knowledge.confidence import likeliest_temperature
 from dllm2rec.knowledge.schema import MARKER, KnowledgeManifest, Labels
 from dllm2rec.knowledge.store import Knowledge, KnowledgeWriter
 from dllm2rec.teachers.bigrec import TIMING, note, select
@@ -36,7 +36,8 @@ from dllm2rec.teachers.reading import Floats, Lines, item_states, read_sequences
 from dllm2rec.teachers.reference_teacher import best_items
 from dllm2rec.teachers.retrieval_tuning import ADAPTER, RetrievalTuningSettings, tune_reader
 
-_LISTED = 100
+_ENOUGH, _CALIBRATED = 100, 2000
+_RARE = 0.01
 _SCORES_AT_ONCE = 1 << 24
 
 
@@ -97,7 +98,7 @@ def teach_retrieval(
     """Make knowledge: a language model is tuned to read histories, reads them, and labels every position.
 
     Distances are ``-log p`` with p a probability over the catalogue, calibrated by one temperature on the validation
-    examples that are labelled, where there are at least `_LISTED`. Training examples are those before the cut. Whoever
+    examples that are labelled, where there are at least a hundred. Training examples are those before the cut. Whoever
     was read in tuning gets no label on training examples, and the rest is labelled out of fold. Started again after any
     interruption it goes on where it was and ends with the same labels.
 
@@ -204,6 +205,7 @@ def _tuned(
         near=hard_negatives(states, competing, settings.heads.hard),
         negatives=settings.heads.negatives,
         max_titles=settings.max_titles,
+        leave_history=repeats_are_rare(dataset.training_examples("before-cut")),
         settings=settings.tuning,
         work=work,
         seed=seed,
@@ -235,6 +237,7 @@ class _Labeller:
         self._states = torch.from_numpy(read.items)
         self._near = hard_negatives(self._states, torch.from_numpy(np.flatnonzero(self._counts)), settings.heads.hard)
         self._seed = seed
+        self._leave_history = repeats_are_rare(plan.examples["train"])
         self.fold = numpy_generator(seed, "folds").integers(0, settings.folds, dataset.manifest.num_users)
         self._all = self._fit(np.ones(len(plan.examples["train"]), bool), "fitting heads")
         self.temperature = self._calibrated()
@@ -256,7 +259,8 @@ class _Labeller:
     def label(self, heads: Heads, split: Split, places: NDArray[np.int64]) -> Labels:
         """Label examples of a split, by place."""
         examples = self._plan.examples[split].take(places)
-        log_p = self._log_p(heads, self._read.after(self._plan.rows[split][places]), self.temperature)
+        scores = self._scores(heads, split, places)
+        log_p = torch.log_softmax(scores / self.temperature, dim=1).numpy()
         items = best_items(log_p, self._settings.depth)
         return Labels(
             example_id=examples.example_id,
@@ -275,29 +279,39 @@ class _Labeller:
             near=self._near,
             settings=self._settings.heads,
             seed=self._seed,
+            history=self._plan.examples["train"].history[kept] if self._leave_history else None,
             told=told,
         )
 
     def _calibrated(self) -> float:
         """Return the temperature under which the true items of validation are likeliest; 1 where there are too few."""
         validation = self._plan.examples["validation"]
-        if len(validation) < _LISTED:
+        if len(validation) < _ENOUGH:
             return 1.0
-        some = np.arange(0, len(validation), max(1, len(validation) // 2000))
-        log_p = self._log_p(self._all, self._read.after(self._plan.rows["validation"][some]), 1.0)
-        items = best_items(log_p, min(_LISTED, log_p.shape[1]))
-        return likeliest_temperature(
-            ranked_items=items,
-            distances=-np.take_along_axis(log_p, items, axis=1),
-            target=validation.target[some],
-            num_items=log_p.shape[1],
-        )
+        places = np.arange(0, len(validation), max(1, len(validation) // _CALIBRATED))
+        scores = self._scores(self._all, "validation", places)
+        target = torch.from_numpy(validation.target[places].astype(np.int64))
+
+        def loss(log_temperature: float) -> float:
+            return float(torch.nn.functional.cross_entropy(scores / np.exp(log_temperature), target))
+
+        return float(np.exp(minimize_scalar(loss, bounds=(-3.0, 5.0), method="bounded").x))
 
     @torch.inference_mode()
-    def _log_p(self, heads: Heads, states: NDArray[np.float16], temperature: float) -> Floats:
-        scores = heads.queries(torch.from_numpy(states.astype(np.float32))) @ heads.embed().T + heads.bias()
-        log_p: Floats = torch.log_softmax(scores / temperature, dim=1).numpy()
-        return log_p
+    def _scores(self, heads: Heads, split: Split, places: NDArray[np.int64]) -> torch.Tensor:
+        """Score the catalogue for examples of a split, `[n, V]`; what a history holds is as good as left out."""
+        states = self._read.after(self._plan.rows[split][places]).astype(np.float32)
+        scores = heads.queries(torch.from_numpy(states)) @ heads.embed().T + heads.bias()
+        if not self._leave_history:
+            return scores
+        history = torch.from_numpy(self._plan.examples[split].history[places].astype(np.int64))
+        padded = torch.nn.functional.pad(scores, (0, 1))
+        return padded.scatter(1, history, scores.amin(dim=1, keepdim=True).expand(-1, history.shape[1]))[:, :-1]
+
+
+def repeats_are_rare(examples: Examples) -> bool:
+    """Say whether less than a hundredth of the targets are items of their history."""
+    return bool((examples.history == examples.target[:, None]).any(axis=1).mean() < _RARE)
 
 
 def _label_all(writer: KnowledgeWriter, labeller: _Labeller, plan: _Plan, shard_size: int) -> None:

@@ -61,6 +61,7 @@ def tune_reader(
     near: Tensor,
     negatives: int,
     max_titles: int,
+    leave_history: bool,
     settings: RetrievalTuningSettings,
     work: Path,
     seed: int,
@@ -81,6 +82,7 @@ def tune_reader(
         near: `[V, hard]`, hard negatives.
         negatives: drawn evenly a step.
         max_titles: most titles that are read at once; of a longer sequence the newest.
+        leave_history: leave the items of a history out of its own sum.
         settings: see there.
         work: directory for the checkpoint, and for `adapter/` in the end.
         seed: of LoRA's first weights, the order, and what is drawn.
@@ -109,7 +111,8 @@ def tune_reader(
                 torch.from_numpy(target), near=near, competing=competing, negatives=negatives, generator=draw
             )
             states = states_of(inner, lines, sequences.items, steps[step])
-            return contrastive_loss(heads, states, drawn, generator=draw)
+            held = _histories(steps[step], sequences.items, padding=len(lines.lines)) if leave_history else None
+            return contrastive_loss(heads, states, drawn, history=held, generator=draw)
 
         model.train()
         _train(trained, loss, len(steps), settings, work / _CHECKPOINT)
@@ -165,6 +168,15 @@ def _chunks(sequences: Sequences, users: NDArray[np.int64], *, max_titles: int, 
         if last > start:
             chunks.append(Chunk(start=start, rows=np.arange(start, last)))
     return chunks
+
+
+def _histories(chunks: Sequence[Chunk], items: NDArray[np.int32], *, padding: int) -> Tensor:
+    """Return the items of a chunk up to each of its rows, `[rows, longest]`."""
+    parts = [items[chunk.start : row + 1] for chunk in chunks for row in chunk.rows.tolist()]
+    found = torch.full((len(parts), max(map(len, parts))), padding, dtype=torch.long)
+    for place, part in enumerate(parts):
+        found[place, : len(part)] = torch.from_numpy(part.astype(np.int64))
+    return found
 
 
 def _pace(step: int, steps: int) -> float:

@@ -3,13 +3,11 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from dllm2rec.core.seeding import torch_generator
-from dllm2rec.students.base import thin
 from dllm2rec.students.caser import Caser, CaserSettings
 from dllm2rec.students.factory import StudentSettings, build_student
 from dllm2rec.students.gru4rec import GRU4Rec, GRU4RecSettings
 from dllm2rec.students.initialise import initialise
 from dllm2rec.students.sasrec import SASRec, SASRecSettings
-from dllm2rec.students.transformer import TransformerSettings
 
 
 @pytest.mark.parametrize(
@@ -58,26 +56,3 @@ def test_a_history_of_no_items_and_filters_of_no_height_are_refused() -> None:
 def test_a_layer_without_a_rule_for_its_first_weights_is_refused() -> None:
     with pytest.raises(TypeError, match="BatchNorm1d"):
         initialise(torch.nn.BatchNorm1d(2), torch_generator(0, "x"))
-
-
-def test_thinned_histories_keep_an_item_and_mostly_the_newest() -> None:
-    history = torch.arange(10).repeat(4000, 1)
-    history[0, :-1] = 10  # one item
-    found = thin(history, 0.6, padding=10, generator=torch_generator(0, "thin"))
-    assert found[0].tolist() == history[0].tolist()
-    left_out = (found[1:] == 10).float().mean(dim=0)
-    torch.testing.assert_close(left_out[:-1], torch.full((9,), 0.6), atol=0.03, rtol=0)
-    assert left_out[-1] == pytest.approx(0.2, abs=0.03)
-    assert ((found == history) | (found == 10)).all()
-    assert (found != 10).any(dim=1).all()
-
-
-def test_histories_are_thinned_in_training_only() -> None:
-    settings = TransformerSettings(dim=4, dropout=0.0, history_dropout=0.5)
-    student = build_student(settings, num_items=20, history=6, item_vectors=None, generator=torch_generator(0, "s"))
-    history = torch.arange(6).repeat(8, 1)
-    plain = student.eval().encode(history)
-    torch.testing.assert_close(plain, plain[:1].expand(8, -1))
-    draws = [student.train().encode(history, generator=torch_generator(0, "d")) for _ in range(2)]
-    assert not torch.allclose(draws[0], plain)
-    torch.testing.assert_close(*draws)

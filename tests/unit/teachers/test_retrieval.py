@@ -8,10 +8,10 @@ import torch
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.seeding import numpy_generator, torch_generator
-from dllm2rec.data import Dataset
+from dllm2rec.data import Dataset, PaperSplit, prepare, read_log
 from dllm2rec.data.examples import Sequences
 from dllm2rec.knowledge.store import Knowledge, KnowledgeWriter
-from dllm2rec.teachers import retrieval_tuning
+from dllm2rec.teachers import retrieval, retrieval_tuning
 from dllm2rec.teachers.contrastive import (
     Drawn,
     Heads,
@@ -347,3 +347,46 @@ def test_items_are_read_as_histories_of_one(tiny_llm: Path, titles: list[str]) -
         first = states_of(llm, lines, np.array([5], np.int32), [Chunk(start=0, rows=np.array([0]))])
     np.testing.assert_allclose(alone[5], first[0].numpy(), rtol=2e-2, atol=2e-2)
     np.testing.assert_allclose(alone[0], alone[-1], rtol=2e-2, atol=2e-2)  # the same title twice
+
+
+def test_items_of_the_history_are_left_out_of_its_sum() -> None:
+    made = heads()
+    states = torch.randn(3, 5, generator=torch_generator(4, "test"))
+    drawn = Drawn(items=torch.tensor([6, 0, 3, 2]), log_weight=torch.zeros(4), target=torch.tensor([1, 3, 1]))
+    history = torch.tensor([[7, 6, 6], [2, 5, 7], [7, 7, 7]])  # the second holds its target; 7 is padding
+    found = contrastive_loss(made, states, drawn, history=history, generator=None)
+    scores = made.queries(states) @ made.embed(drawn.items).T + made.bias(drawn.items)
+    scores = scores.detach().clone()
+    scores[0, 0] = -torch.inf
+    torch.testing.assert_close(found, torch.nn.functional.cross_entropy(scores, drawn.target))
+
+
+def test_what_was_just_chosen_is_not_labelled_where_repeats_are_rare(
+    tiny_llm: Path, titles: list[str], tmp_path: Path
+) -> None:
+    rows = [  # each user takes other items, in an order of his own
+        (user, int(item), 1000 * step + user)
+        for user in range(60)
+        for step, item in enumerate(numpy_generator(user, "log").permutation(len(titles))[:6])
+    ]
+    (tmp_path / "log.csv").write_text("user_id,item_id,timestamp\n" + "\n".join(f"{u},{i},{t}" for u, i, t in rows))
+    (tmp_path / "items.csv").write_text("item_id,title\n" + "\n".join(f"{i},{t}" for i, t in enumerate(titles)))
+    dataset = prepare(read_log(tmp_path / "log.csv", tmp_path / "items.csv"), PaperSplit(), tmp_path / "d", name="once")
+    found = teach(dataset, tiny_llm, tmp_path / "k", tuning=RetrievalTuningSettings(sequences=0)).labels
+    for examples in (dataset.training_examples("before-cut"), dataset.examples("validation")):
+        history = dict(zip(examples.example_id.tolist(), examples.history, strict=True))
+        for identity, items in zip(found.example_id.tolist(), found.ranked_items, strict=True):
+            assert identity not in history or not set(items.tolist()) & set(history[identity].tolist())
+
+
+def test_the_temperature_makes_the_true_items_likeliest(tiny_dataset: Dataset, tiny_llm: Path, tmp_path: Path) -> None:
+    # targets are drawn evenly, so nothing is surer than chance on what no one has seen
+    hot = HeadSettings(size=16, epochs=200, batch_size=16, learning_rate=1e-2)
+    plain = {"tuning": RetrievalTuningSettings(sequences=0), "heads": hot}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(retrieval, "_ENOUGH", 1)
+        calm = teach(tiny_dataset, tiny_llm, tmp_path / "calm", **plain)
+    wild = teach(tiny_dataset, tiny_llm, tmp_path / "wild", **plain)  # too few validation examples: as the heads say
+    held_out = np.isin(calm.labels.example_id, tiny_dataset.examples("test").example_id)
+    assert calm.labels.target_distance[held_out].mean() < wild.labels.target_distance[held_out].mean()
+    assert calm.labels.target_distance[held_out].mean() < np.log(tiny_dataset.num_items) + 0.5
