@@ -13,6 +13,7 @@ from typing import Any, Literal
 Protocol = Literal["paper", "strong"]
 
 _STRONG_STUDENT = {
+    "dim": 128,
     "output": "tied",
     "unseen_offset": "zero",
     "dropout": 0.2,
