@@ -50,8 +50,8 @@ def add_items(
 ) -> Added:
     """Write a bundle with more items; the vectors of the old ones are the same bits.
 
-    A new item gets ``e = w_e g(z)`` and the bias of new items, as an item of the catalogue that training never saw has
-    them.
+    A new item gets ``e = w_e g(z)``, the offset that it borrows, and the bias of new items, as an item of the catalogue
+    that training never saw has them.
 
     Args:
         bundle: whose student has an output tied to text.
@@ -81,7 +81,7 @@ def add_items(
         catalogue = [*zip(bundle.ids, bundle.titles, strict=True), *zip(ids, titles, strict=True)]
         (target / ITEMS).write_text(json.dumps(catalogue, ensure_ascii=False), encoding="utf-8")
         table = load_file(target / TABLE)
-        new = pack(projection(found), "input", bundle.manifest.precision)
+        new = pack(projection(found, bundle.input), "input", bundle.manifest.precision)
         new["bias"] = np.full(len(ids), projection.bias, np.float32)
         extended = {name: _extended(old, new.get(name), len(ids)) for name, old in table.items()}
         save_file(extended, target / TABLE)

@@ -20,7 +20,7 @@ from dllm2rec.evaluation.agreement import overlap
 from dllm2rec.evaluation.metrics import ndcg
 from dllm2rec.evaluation.ranks import best_items, ranks_from_lists
 from dllm2rec.experiments.evaluating import dataset_of
-from dllm2rec.experiments.running import knowledge_of, rebuild, require_free_of_texts
+from dllm2rec.experiments.running import counted, knowledge_of, rebuild, require_free_of_texts
 from dllm2rec.experiments.runs import Run
 from dllm2rec.knowledge.store import Knowledge
 from dllm2rec.serving.approximate import write_index
@@ -162,7 +162,8 @@ def _write(
     (target / EXAMPLES).write_text(json.dumps(examples, ensure_ascii=False), encoding="utf-8")
     _write_table(target, student, dataset, precision=precision, index=index)
     write_encoder(student, target / ENCODER, precision=precision)
-    text = _write_text(target / TEXT, run, student, knowledge)
+    seen = torch.from_numpy(dataset.train_counts(counted(run.config.settings)) > 0)
+    text = _write_text(target / TEXT, run, student, knowledge, seen=seen)
     manifest = replace(_manifest(run, dataset, student), text=text, precision=precision)
     (target / CARD).write_text(_card(manifest), encoding="utf-8")
     write_manifest(target, manifest)
@@ -175,8 +176,13 @@ def write_manifest(bundle: Path, manifest: BundleManifest) -> None:
     (bundle / MARKER).write_text(manifest.to_json(), encoding="utf-8")
 
 
-def _write_text(file: Path, run: Run, student: Student, knowledge: Knowledge | None) -> TextSource | None:
-    """Write how a text vector becomes an item vector, if the student's output is tied to text."""
+def _write_text(
+    file: Path, run: Run, student: Student, knowledge: Knowledge | None, *, seen: Tensor
+) -> TextSource | None:
+    """Write how a text vector becomes an item vector, if the student's output is tied to text.
+
+    ``seen`` `[V]` says which items training saw: they lend their offsets.
+    """
     projector = student.table.projector
     if (
         not isinstance(projector, Projector)
@@ -189,6 +195,11 @@ def _write_text(file: Path, run: Run, student: Student, knowledge: Knowledge | N
     mean, deviation = scale_of(vectors, run.config.settings.student.vector_scaling)
     probes = np.linspace(0, len(vectors) - 1, min(PROBES, len(vectors))).astype(np.int64)
     tensors = {"mean": mean, "deviation": deviation, "probes": vectors[probes].float(), **projector.state_dict()}
+    if run.config.settings.student.unseen_offset == "neighbours" and student.table.offset is not None:
+        lenders = seen.nonzero().squeeze(1)
+        with torch.no_grad():
+            projected = projector(student.table.item_vectors, None)[lenders] * student.table.text_weight
+        tensors |= {"known": lenders.to(torch.int32), "projected": projected.to(torch.float16)}
     save_file({name: np.ascontiguousarray(tensor.numpy()) for name, tensor in tensors.items()}, file)
     manifest = knowledge.manifest
     return TextSource(

@@ -15,7 +15,7 @@ Protocol = Literal["paper", "strong"]
 _STRONG_STUDENT = {
     "dim": 128,
     "output": "tied",
-    "unseen_offset": "zero",
+    "unseen_offset": "neighbours",
     "dropout": 0.2,
     "offset_std": 0.02,
     "projector_std": 0.06,

@@ -192,21 +192,24 @@ def rebuild(
     student = build(run, dataset, knowledge)
     load_student_weights(student, run.path)
     fit = fit or run.finished().fit
-    follow_demand(student, run, dataset, fit.demand)
+    finish(student, run, dataset, fit.demand)
     student.again = fit.again
     return student.eval()
 
 
-def follow_demand(student: Student, run: Run, dataset: Dataset, weights: DemandWeights | None) -> None:
-    """Let a student score as ``weights`` say of the demand in what its run learned from.
+def finish(student: Student, run: Run, dataset: Dataset, demand: DemandWeights | None) -> None:
+    """Do to a student with trained weights what follows training: borrowed offsets, and the demand after the cut.
 
     Items that are not of ``dataset``, which come after its own in the student's catalogue, are new.
     """
-    if weights is None:
-        return
-    shift = weights.shift(measure_demand(dataset, counted(run.config.settings)))
-    more = np.full(student.num_items - len(shift), weights.new, np.float32)
-    student.table.shift = torch.from_numpy(np.concatenate([shift, more]))
+    settings = run.config.settings
+    more = student.num_items - dataset.num_items
+    if settings.student.unseen_offset == "neighbours":
+        seen = _popularity(dataset, settings) > 0
+        student.table.borrow_offsets(torch.nn.functional.pad(seen, (0, more)))
+    if demand is not None:
+        shift = demand.shift(measure_demand(dataset, counted(settings)))
+        student.table.shift = torch.from_numpy(np.pad(shift, (0, more), constant_values=demand.new))
 
 
 def knowledge_of(run: Run, knowledge: Knowledge | None = None) -> Knowledge | None:
@@ -296,14 +299,14 @@ def fit_student(
         run=run.path,
         seed=run.config.seed,
     )
-    weights, reached = None, result.best_validation
+    finish(student, run, dataset, None)
+    validation, weights = dataset.examples("validation"), None
     if settings.demand == "validation":
-        validation = dataset.examples("validation")
         student.again = 0.0
-        weights = choose_demand(student, validation, measure_demand(dataset, counted(settings)))
-        follow_demand(student, run, dataset, weights)
+        weights = choose_demand(student.eval(), validation, measure_demand(dataset, counted(settings)))
+        finish(student, run, dataset, weights)
         student.again = weights.again
-        reached = summary(rank_targets(student, validation).rank, ks=(20,))
+    reached = summary(rank_targets(student.eval(), validation).rank, ks=(20,))
     told = FitSummary(
         best_epoch=result.best_epoch,
         epochs_run=result.epochs_run,

@@ -21,8 +21,8 @@ from dllm2rec.experiments.dataset_settings import Strict
 from dllm2rec.experiments.evaluating import dataset_of, evaluate, score_with
 from dllm2rec.experiments.running import (
     build,
+    finish,
     fit_student,
-    follow_demand,
     item_vectors,
     knowledge_of,
     knowledge_source,
@@ -157,7 +157,7 @@ def grown(run: Run, dataset: Dataset, knowledge: Knowledge | None) -> Student:
     before = _Material(dataset=dataset_of(run), knowledge=knowledge_of(run))
     after = _Material(dataset=dataset, knowledge=knowledge)
     student = _grow(build(run, dataset, knowledge), run, before, after)
-    follow_demand(student, run, before.dataset, run.finished().fit.demand)
+    finish(student, run, before.dataset, run.finished().fit.demand)
     student.again = run.finished().fit.again
     return student
 

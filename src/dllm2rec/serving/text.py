@@ -1,4 +1,4 @@
-"""How a text vector becomes an item vector, in numpy: ``e = w_e g((z - mean) / deviation)``."""
+"""How a text vector becomes an item vector, in numpy: ``e = w_e g((z - mean) / deviation)``, and a borrowed offset."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +9,7 @@ from safetensors.numpy import load_file
 from dllm2rec.core.errors import UserError
 from dllm2rec.serving.bundle import TEXT, Bundle, Floats
 
+NEIGHBOURS, WARMTH = 10, 0.1  # as training borrows, see `students.item_table.borrowed`
 NEAR = 1e-2  # of the largest value of the probes; another precision of one encoder stays well below
 
 
@@ -18,7 +19,8 @@ class TextProjection:
 
     Attributes:
         path: of the bundle.
-        tensors: `mean`, `deviation` `[Dt]`, weights and biases of one or two layers, `probes` `[P, Dt]`.
+        tensors: `mean`, `deviation` `[Dt]`, weights and biases of one or two layers, `probes` `[P, Dt]`; where new
+            items borrow offsets, `known` `[m]`, the rows that lend them, and `projected` `[m, D]`, their projected text.
         weight: ``w_e``.
         probes: rows of the items whose vectors are the probes.
         bias: what is added to the score of an item that training never saw.
@@ -59,14 +61,40 @@ class TextProjection:
                 "encoder that made those with --model, or give the vectors of the new items with --vectors"
             )
 
-    def __call__(self, vectors: Floats) -> Floats:
-        """Turn text vectors `[N, Dt]` into item vectors `[N, D]`."""
+    def __call__(self, vectors: Floats, table: Floats) -> Floats:
+        """Turn text vectors `[N, Dt]` of new items into item vectors `[N, D]`; ``table`` `[V, D]` has those there are."""
         tensors = self.tensors
         layer: Floats = (vectors - tensors["mean"]) / tensors["deviation"]
         layer = _linear(layer, tensors["first.weight"], tensors["first.bias"])
         if "second.weight" in tensors:
             layer = _linear(np.maximum(layer, 0), tensors["second.weight"], tensors["second.bias"])
-        return layer * np.float32(self.weight)
+        projected: Floats = layer * np.float32(self.weight)
+        if "projected" not in tensors:
+            return projected
+        known = tensors["projected"].astype(np.float32)
+        return projected + _borrowed(projected, known=known, offsets=table[tensors["known"]] - known)
+
+
+def _borrowed(new: Floats, *, known: Floats, offsets: Floats) -> Floats:
+    """Return the mean offset of the nearest known items, the nearer ones counting more; see `students.item_table`."""
+    mean = known.mean(axis=0)
+    unit = _unit(known - mean)
+    count = min(NEIGHBOURS, len(known))
+    result = np.empty_like(new)
+    for start in range(0, len(new), 1024):
+        cosine = _unit(new[start : start + 1024] - mean) @ unit.T
+        items = np.argpartition(-cosine, count - 1, axis=1)[:, :count]
+        warmth = np.take_along_axis(cosine, items, axis=1) / WARMTH
+        share = np.exp(warmth - warmth.max(axis=1, keepdims=True))
+        share /= share.sum(axis=1, keepdims=True)
+        result[start : start + 1024] = (share[:, :, None] * offsets[items]).sum(axis=1)
+    return result
+
+
+def _unit(vectors: Floats) -> Floats:
+    norm = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: Floats = vectors / np.maximum(norm, np.float32(1e-12))
+    return unit
 
 
 def _linear(given: Floats, weight: Floats, bias: Floats) -> Floats:

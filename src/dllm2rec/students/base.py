@@ -21,8 +21,9 @@ class SharedSettings(BaseModel):
         dropout: share of values that training drops.
         output, output_bias, vector_scaling, offset, text_weight, projector_hidden, offset_std, projector_std: see
             `ItemTable`.
-        unseen_offset: the offset of an item that training never sees keeps its `random` first value, or is `zero`: then
-            its vector is its text alone, as that of an item which is added later.
+        unseen_offset: the offset of an item that training never sees keeps its `random` first value, is `zero`, so that
+            its vector is its text alone, or is, after training, that of its `neighbours` by text. An item that is added
+            later gets the same, and what it would be without training where this is `random`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -37,7 +38,7 @@ class SharedSettings(BaseModel):
     projector_hidden: PositiveInt | None = None
     offset_std: Annotated[float, Field(ge=0)] = 0.1
     projector_std: PositiveFloat = 0.1
-    unseen_offset: Literal["random", "zero"] = "random"
+    unseen_offset: Literal["random", "zero", "neighbours"] = "random"
 
     def table(self, *, num_items: int, item_vectors: Tensor | None) -> ItemTable:
         """Build the item table that these settings describe; its weights are still to be initialised."""

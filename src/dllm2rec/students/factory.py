@@ -34,7 +34,7 @@ def build_student(
         history: L.
         item_vectors: text vectors `[V, Dt]` for embedding distillation, or None for a plain student.
         generator: a CPU generator.
-        seen: bool `[V]`, which items training sees; needed where `unseen_offset` is `zero`.
+        seen: bool `[V]`, which items training sees; needed where `unseen_offset` is not `random`.
 
     Raises:
         ValueError: the item vectors have a wrong shape or are not finite.
@@ -42,7 +42,7 @@ def build_student(
     with torch.random.fork_rng(devices=[]):
         student = _construct(settings, num_items=num_items, history=history, item_vectors=item_vectors)
     student.initialise(generator)
-    if settings.unseen_offset == "zero" and seen is not None:
+    if settings.unseen_offset != "random" and seen is not None:
         student.table.clear_offsets(~seen)
     return student
 

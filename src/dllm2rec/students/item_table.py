@@ -11,6 +11,7 @@ from dllm2rec.students.projection import Projector, TextProjector
 
 Output = Literal["separate", "tied"]
 VectorScaling = Literal["standardise", "none"]
+NEIGHBOURS, NEAR = 10, 0.1
 
 
 class ItemTable(nn.Module):
@@ -121,6 +122,18 @@ class ItemTable(nn.Module):
         if self.offset is not None:
             self.offset[items] = 0.0
 
+    @torch.no_grad()
+    def borrow_offsets(self, seen: Tensor) -> None:
+        """Give items without an offset of their own that of their neighbours by text, see `borrowed`.
+
+        Args:
+            seen: bool `[V]`, which items have learned one. Without text, or without offsets, nothing happens.
+        """
+        if self.projector is None or self.offset is None or not bool(seen.any()) or bool(seen.all()):
+            return
+        projected = self.projector(self.item_vectors, None) * self.text_weight
+        self.offset[~seen] = borrowed(projected[~seen], known=projected[seen], offsets=self.offset[seen])
+
     def train(self, mode: bool = True) -> "ItemTable":
         """Switch between training and evaluation; either way the folded table is made anew when it is next needed."""
         self._folded = None
@@ -155,6 +168,30 @@ class ItemTable(nn.Module):
         if self.offset is None:
             return projected
         return projected + (self.offset if rows is None else F.embedding(rows, self.offset))
+
+
+@torch.no_grad()
+def borrowed(new: Tensor, *, known: Tensor, offsets: Tensor) -> Tensor:
+    """Return what new items borrow: the mean offset of the `NEIGHBOURS` known items whose text is nearest.
+
+    Text is what the projector makes of it; near is by cosine, the known items' mean taken off, and the nearer counts
+    more: a softmax over the cosines at `NEAR`.
+
+    Args:
+        new: `[n, D]`, projected text of the new items.
+        known: `[m, D]`, of the known ones.
+        offsets: `[m, D]`, learned by those.
+
+    Returns:
+        `[n, D]`.
+    """
+    mean = known.mean(dim=0)
+    unit = F.normalize(known - mean, dim=1)
+    result = torch.empty_like(new)
+    for rows in torch.split(torch.arange(len(new)), 1024):
+        near, items = (F.normalize(new[rows] - mean, dim=1) @ unit.T).topk(min(NEIGHBOURS, len(known)), dim=1)
+        result[rows] = (torch.softmax(near / NEAR, dim=1).unsqueeze(2) * offsets[items]).sum(dim=1)
+    return result
 
 
 def _check(num_items: int, item_vectors: Tensor | None, offset: bool) -> None:

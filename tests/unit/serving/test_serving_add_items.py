@@ -4,18 +4,21 @@ import json
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from safetensors.numpy import load_file
 from serving_helpers import ITEMS, trained
 
 from dllm2rec.core.errors import UserError
-from dllm2rec.data import Dataset
+from dllm2rec.data import Dataset, LeaveOneOutSplit, Log, prepare
 from dllm2rec.data.demand import measure_demand
 from dllm2rec.evaluation.demand import DemandWeights
 from dllm2rec.experiments.adding import add_items
 from dllm2rec.experiments.exporting import export
-from dllm2rec.knowledge import Knowledge
+from dllm2rec.experiments.running import rebuild
+from dllm2rec.knowledge import Knowledge, KnowledgeWriter
 from dllm2rec.serving.bundle import TABLE, Bundle
+from dllm2rec.serving.packing import Precision
 from dllm2rec.serving.recommender import Recommender
 
 
@@ -136,3 +139,30 @@ def test_a_new_item_gets_the_demand_of_new_items(dataset: Dataset, knowledge: Kn
     add_items(bundle, **write(tmp_path, "5003,a\n", knowledge.item_vectors[:1]))
     more = Bundle.load(tmp_path / "more")
     np.testing.assert_array_equal(more.bias, [*bundle.bias, np.float32(1.5)])
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_a_new_item_borrows_as_an_unseen_one_of_the_catalogue(
+    precision: Precision, knowledge: Knowledge, tmp_path: Path
+) -> None:
+    draw, unseen = np.random.default_rng(0), 29  # chosen as the very last thing only, which training does not see
+    rows = [(f"u{user}", int(draw.integers(29)), 100 * step) for user in range(40) for step in range(5)]
+    rows += [("u0", unseen, 1000), ("u1", unseen, 1000)]
+    interactions = pl.DataFrame(rows, schema={"user": pl.String, "item": pl.Int32, "time": pl.Int64}, orient="row")
+    items = pl.DataFrame({"index": range(ITEMS), "item_id": range(1000, 1000 + ITEMS), "title": map(str, range(ITEMS))})
+    log = Log(interactions, items.cast({"index": pl.Int32}))
+    dataset = prepare(log, LeaveOneOutSplit(history=4), tmp_path / "dataset", name="unseen")
+    assert np.flatnonzero(dataset.train_counts() == 0).tolist() == [unseen]
+    manifest = knowledge.manifest.model_copy(update={"dataset_hash": dataset.content_hash})
+    KnowledgeWriter(tmp_path / "k", manifest).write_item_vectors(knowledge.item_vectors)
+    own = Knowledge.load(tmp_path / "k")
+    run = trained(dataset, tmp_path / "run", own, output="tied", unseen_offset="neighbours", kind="transformer")
+    export(run, out=tmp_path / "bundle", dataset=dataset, knowledge=own, precision=precision, max_loss=1.0)
+    assert own.item_vectors is not None
+    add_items(Bundle.load(tmp_path / "bundle"), **write(tmp_path, "5003,a\n", own.item_vectors[[unseen]]))
+    scores = Recommender.load(tmp_path / "more").scores([[1001, 1004], [1003]])
+    tolerance = 2e-3 if precision == "float32" else 0.1
+    np.testing.assert_allclose(scores[:, -1], scores[:, unseen], rtol=tolerance, atol=tolerance)
+    alone = trained(dataset, tmp_path / "alone", own, output="tied", unseen_offset="zero", kind="transformer")
+    borrowing, plain = (rebuild(one, dataset).table.fold()[unseen] for one in (run, alone))
+    assert not np.allclose(borrowing, plain, atol=1e-3)

@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 
 from dllm2rec.core.seeding import torch_generator
-from dllm2rec.students.item_table import ItemTable
+from dllm2rec.students.item_table import ItemTable, borrowed
 from dllm2rec.students.projection import project_rows
 
 V, D, TEXT = 6, 3, 4
@@ -166,3 +166,33 @@ def test_a_shift_adds_to_the_scores_alone_and_is_no_part_of_the_state(output: st
     torch.testing.assert_close(built.output_rows(torch.tensor([4, 1]))[1], bias[[4, 1]])
     torch.testing.assert_close(built.input(torch.tensor([2])), looked_up)
     assert built.state_dict().keys() == names
+
+
+def test_borrowed_offsets_by_a_slow_loop() -> None:
+    new, known = (
+        torch.randn(3, 4, generator=torch_generator(1, "n")),
+        torch.randn(15, 4, generator=torch_generator(2, "k")),
+    )
+    offsets = torch.randn(15, 4, generator=torch_generator(3, "o"))
+    found = borrowed(new, known=known, offsets=offsets)
+    mean = known.mean(0)
+    for row in range(3):
+        cosines = [float(torch.cosine_similarity(new[row] - mean, one - mean, dim=0)) for one in known]
+        nearest = sorted(range(15), key=lambda place: -cosines[place])[:10]
+        weights = torch.tensor([cosines[place] / 0.1 for place in nearest]).softmax(0)
+        expected = sum(weight * offsets[place] for weight, place in zip(weights, nearest, strict=True))
+        torch.testing.assert_close(found[row], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_only_items_that_training_never_saw_borrow() -> None:
+    built = table(item_vectors=vectors(), output="tied")
+    before, seen = built.offset.detach().clone(), torch.tensor([True, True, False, True, False, True])
+    built.borrow_offsets(seen)
+    torch.testing.assert_close(built.offset[seen], before[seen])
+    assert not torch.allclose(built.offset[~seen], before[~seen])
+    low, high = before[seen].min(0).values, before[seen].max(0).values
+    assert ((built.offset[~seen] >= low - 1e-6) & (built.offset[~seen] <= high + 1e-6)).all()
+    plain = table()
+    untouched = plain.offset.detach().clone()
+    plain.borrow_offsets(seen)  # without text nobody is near
+    torch.testing.assert_close(plain.offset, untouched)
