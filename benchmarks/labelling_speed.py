@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dllm2rec.data import Dataset
-from dllm2rec.teachers.bigrec import BigRecSettings, Labeller, select
+from dllm2rec.data import Dataset, Examples
+from dllm2rec.teachers.bigrec import BigRecSettings, Labeller
+from dllm2rec.teachers.choosing import random
 from dllm2rec.teachers.contrastive import HeadSettings, first_heads
 from dllm2rec.teachers.llm import LanguageModel, load_llm
 from dllm2rec.teachers.prompts import Prompts
@@ -25,6 +26,14 @@ from dllm2rec.teachers.reference_teacher import best_items
 
 DEPTH = 100
 SEED = 0
+
+
+def drawn(dataset: Dataset, count: int) -> Examples:
+    """Return test examples, as a teacher with a limit chooses them."""
+    test = dataset.examples("test")
+    if count > len(test):
+        raise SystemExit(f"{dataset.path}: has {len(test)} test examples, not {count}")
+    return test.take(random(test, seed=SEED)[:count])
 
 
 def writes(llm: LanguageModel, dataset: Dataset, vectors: np.ndarray, *, examples: int, title_tokens: int) -> float:
@@ -38,7 +47,7 @@ def writes(llm: LanguageModel, dataset: Dataset, vectors: np.ndarray, *, example
         prompt_tokens=settings.prompt_tokens,
     )
     labeller = Labeller(llm, dataset, prompts, vectors, settings)
-    chosen = select(dataset.examples("test"), examples, seed=SEED, split="test")
+    chosen = drawn(dataset, examples)
     start = time.perf_counter()
     labeller.label(chosen)
     return examples / (time.perf_counter() - start)
@@ -48,7 +57,7 @@ def reads(llm: LanguageModel, dataset: Dataset, vectors: np.ndarray, *, users: i
     """Return the labels a second of a retrieval teacher."""
     lines = Lines(llm.tokenizer, dataset.titles, title_tokens=title_tokens)
     sequences = dataset.sequences()
-    chosen = select(dataset.examples("test"), users, seed=SEED, split="test").user
+    chosen = drawn(dataset, users).user
     rows = np.concatenate(
         [np.arange(sequences.offsets[user], sequences.offsets[user + 1] - 1) for user in np.unique(chosen)]
     )

@@ -8,6 +8,10 @@ import pytest
 from cli_helpers import SMALL_TEACHER, call, log_rows, refused, write_log
 from safetensors.numpy import load_file, save_file
 
+from dllm2rec.data import Dataset
+from dllm2rec.knowledge import Knowledge
+from dllm2rec.teachers.choosing import order
+
 
 def test_the_same_again_is_there_at_once_and_more_labels_are_added(dataset: Path, llm: Path, knowledge: Path) -> None:
     limits = ["--limit", "validation=10", "--limit", "test=12"]
@@ -73,6 +77,58 @@ def test_ease_refuses_a_catalogue_beyond_its_bound(dataset: Path, tmp_path: Path
     assert not (tmp_path / "k").exists()
 
 
+def labelled(path: Path) -> set[int]:
+    return set(Knowledge.load(path).labels.example_id.tolist())
+
+
+@pytest.mark.parametrize("rule", ["random", "uncertain", "disagreement", "diverse"])
+def test_a_budget_is_spent_by_a_rule_and_a_greater_one_adds(rule: str, dataset: Path, tmp_path: Path) -> None:
+    teach = ["teach", dataset, "--teacher", "knn", "--limit", 5, "--choose", rule, "--out", tmp_path / "k", "--json"]
+    assert call(*teach, "--budget", 8).json["labels"] == {"train": 8, "validation": 5, "test": 5}
+    few = labelled(tmp_path / "k")
+    assert call(*teach, "--budget", "10%").json["labels"]["train"] > 8
+    assert few < labelled(tmp_path / "k")
+
+
+def test_a_language_model_labels_what_is_chosen_with_vectors_that_are_named(
+    dataset: Path, llm: Path, taught: Path, tmp_path: Path
+) -> None:
+    teach = ["teach", dataset, "--llm", llm, *SMALL_TEACHER, "--split", "train", "--choose", "disagreement"]
+    named = call(*teach, "--vectors", taught, "--budget", 6, "--out", tmp_path / "k", "--json")
+    assert named.json["labels"] == {"train": 6, "validation": 0, "test": 0}
+    few = labelled(tmp_path / "k")
+    assert call(*teach, "--vectors", taught, "--limit", "train=12", "--out", tmp_path / "k").code == 0
+    assert few < labelled(tmp_path / "k")
+    opened = Dataset.load(dataset)
+    pool = opened.examples("train")
+    vectors = Knowledge.load(taught).item_vectors
+    rows = order("disagreement", opened, pool, seed=0, item_vectors=vectors)[:12]
+    assert labelled(tmp_path / "k") == set(pool.example_id[rows].tolist())
+
+
+def test_who_reads_whole_users_takes_a_budget_and_no_choice(dataset: Path, llm: Path, tmp_path: Path) -> None:
+    asked = ["teach", dataset, "--teacher", "retrieval", "--llm", llm, "--limit", 10, "--out", tmp_path / "k", "--json"]
+    asked += ["--set", "tuning.sequences=4", "--set", "heads.size=8", "--set", "depth=5"]
+    for rule in ("uncertain", "oldest"):
+        refused(call(*asked, "--budget", 50, "--choose", rule), "choose", rule, "reads whole users", "saves nothing")
+    refused(call(*asked, "--budget", 999999), "--budget 999999", "give a count from 1 to")
+    refused(call(*asked, "--budget", 50, "--limit", "train=4"), "--budget 50 and train=4", "give one of them")
+    assert not (tmp_path / "k").exists()
+    found = call(*asked, "--budget", 50, "--choose", "random")
+    assert found.json["labels"] == {"train": 50, "validation": 10, "test": 10}
+
+
+def test_a_choice_of_nothing(dataset: Path, tmp_path: Path) -> None:
+    out = ["--out", tmp_path / "k"]
+    for teacher, *needed in (("encoder",), ("texts",), ("merged", "--from", "one", "--from", "other")):
+        asked = ("teach", dataset, "--teacher", teacher, *needed, *out)
+        refused(call(*asked, "--budget", 5), f"{teacher} labels no examples")
+        refused(call(*asked, "--choose", "diverse"), "unknown setting 'choose'")
+    for option in ("--import", "--only-new"):
+        refused(call("teach", dataset, option, tmp_path, "--budget", 5, *out), "--budget", "leave them out", option)
+    assert not (tmp_path / "k").exists()
+
+
 def test_labels_that_are_there_already_for_another_teacher_stay(dataset: Path, llm: Path, knowledge: Path) -> None:
     before = sorted(path.name for path in knowledge.iterdir())
     outcome = call("teach", dataset, "--llm", llm, "--seed", 7, *SMALL_TEACHER, "--out", knowledge)
@@ -87,6 +143,15 @@ def test_labels_that_are_there_already_for_another_teacher_stay(dataset: Path, l
         (["--limit", "trian=3"], ["--limit trian=3"]),
         (["--limit", "train=999999"], ["train", "999999"]),
         (["--split", "tset"], ["--split tset", "did you mean 'test'"]),
+        (["--budget", "999999"], ["--budget 999999", "training examples", "give a count from 1 to"]),
+        (["--budget", "0"], ["--budget 0", "give a count from 1 to"]),
+        (["--budget", "-5"], ["--budget -5", "give a count from 1 to"]),
+        (["--budget", "many"], ["--budget many", "give a count from 1 to"]),
+        (["--budget", "101%"], ["--budget 101%", "up to 100%"]),
+        (["--budget", "5", "--limit", "train=4"], ["--budget 5 and train=4", "give one of them"]),
+        (["--budget", "5", "--set", "limits.train=4"], ["--budget 5 and limits.train=4", "give one of them"]),
+        (["--choose", "uncertian"], ["choose", "'uncertian'", "did you mean 'uncertain'"]),
+        (["--choose", "diverse", "--vectors", "nowhere"], ["nowhere", "not a knowledge directory"]),
         (["--set", "tuning.exmaples=3"], ["tuning.exmaples", "did you mean 'examples'"]),
         (["--set", "tuning.dropout=1"], ["tuning.dropout", "at least 0 and less than 1"]),
     ],

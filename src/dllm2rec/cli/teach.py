@@ -11,6 +11,7 @@ from dllm2rec.core.errors import UserError, suggest
 
 if TYPE_CHECKING:
     from dllm2rec.data import Dataset, Split
+    from dllm2rec.experiments.teacher_settings import TeacherSettings
     from dllm2rec.knowledge.store import Knowledge
 
 SPLITS: "tuple[Split, ...]" = ("train", "validation", "test")
@@ -41,7 +42,8 @@ def teach(
         ),
     ] = None,
     vectors: Annotated[
-        Path | None, typer.Option(metavar="KNOWLEDGE", help="For text, blend: item vectors that are there already.")
+        Path | None,
+        typer.Option(metavar="KNOWLEDGE", help="Item vectors that are there already, for text, blend and --choose."),
     ] = None,
     sources: Annotated[
         list[Path] | None,
@@ -53,6 +55,21 @@ def teach(
     limit: Annotated[
         list[str] | None,
         typer.Option(metavar="N|SPLIT=N", help="Label at most N examples of each split, or exactly N of one."),
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|P%", help="Label N training examples, or a share of them; a greater budget later adds to them."
+        ),
+    ] = None,
+    choose: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RULE",
+            help="Which training examples come first: random, uncertain (for item-kNN), disagreement (of item-kNN and "
+            "text neighbours; without --vectors of items that stand together), diverse, oldest. If not given: oldest "
+            "for a reference, else random; retrieval knows only that, user by user.",
+        ),
     ] = None,
     import_from: Annotated[
         Path | None, typer.Option("--import", metavar="DIR", help="Read the original code's files instead.")
@@ -75,15 +92,6 @@ def teach(
     """
     from dllm2rec.data import Dataset
     from dllm2rec.experiments.diagnosis import describe_mixture
-    from dllm2rec.experiments.settings import override, validate
-    from dllm2rec.experiments.teacher_settings import (
-        BigRecTeacher,
-        EncoderTeacher,
-        MergedTeacher,
-        ReferenceTeacher,
-        RetrievalTeacher,
-        TextTeacher,
-    )
     from dllm2rec.experiments.teaching import teach as run
     from dllm2rec.experiments.teaching import teach_only_new
     from dllm2rec.knowledge.legacy import import_legacy
@@ -91,31 +99,24 @@ def teach(
     from dllm2rec.teachers.merging import mixture_of
 
     opened = Dataset.load(dataset)
+    if (import_from or only_new) and (budget or choose):
+        raise UserError(
+            "--budget and --choose say what a teacher labels; leave them out beside --import and --only-new"
+        )
     if import_from is not None:
         knowledge = import_legacy(opened, import_from, out=out)
     elif only_new is not None:
         with words_to_stderr():
             knowledge = teach_only_new(opened, Knowledge.load(only_new), out=out)
     else:
-        kinds: dict[
-            str,
-            type[BigRecTeacher | RetrievalTeacher | EncoderTeacher | TextTeacher | ReferenceTeacher | MergedTeacher],
-        ]
-        kinds = {
-            "bigrec": BigRecTeacher,
-            "retrieval": RetrievalTeacher,
-            "encoder": EncoderTeacher,
-            "texts": TextTeacher,
-            "merged": MergedTeacher,
-        }
-        values: dict[str, Any] = {"kind": teacher, **_given(llm=llm, model=model, seed=seed, vectors=vectors)}
-        if teacher not in kinds:
-            values |= {"kind": "reference", "reference": {"kind": teacher}}
+        values = _given(llm=llm, model=model, seed=seed, vectors=vectors, choose=choose)
         if sources is not None:
             values["sources"] = [{"kind": "knowledge", "path": path} for path in sources]
         if teacher not in ("encoder", "texts", "merged"):
             values["limits"] = _limits(split or list(SPLITS), limit or [], opened.manifest.counts)
-        chosen = validate(kinds.get(teacher, ReferenceTeacher), override(values, settings or []))
+        chosen = _chosen(teacher, values, settings or [])
+        if budget is not None:
+            chosen = _with_budget(opened, chosen, budget, [*(limit or []), *(settings or [])])
         with words_to_stderr():
             knowledge = run(opened, chosen, out=out)
     manifest = knowledge.manifest
@@ -137,6 +138,46 @@ def teach(
         f"knowledge in {out}; what it is worth: dllm2rec doctor {out} --dataset {dataset}",
         as_json=json,
     )
+
+
+def _chosen(teacher: str, values: dict[str, Any], settings: list[str]) -> "TeacherSettings":
+    from dllm2rec.experiments.settings import override, validate
+    from dllm2rec.experiments.teacher_settings import (
+        BigRecTeacher,
+        EncoderTeacher,
+        MergedTeacher,
+        ReferenceTeacher,
+        RetrievalTeacher,
+        TextTeacher,
+    )
+
+    kinds: dict[str, type[BigRecTeacher | RetrievalTeacher | EncoderTeacher | TextTeacher | MergedTeacher]]
+    kinds = {
+        "bigrec": BigRecTeacher,
+        "retrieval": RetrievalTeacher,
+        "encoder": EncoderTeacher,
+        "texts": TextTeacher,
+        "merged": MergedTeacher,
+    }
+    if teacher in kinds:
+        return validate(kinds[teacher], override({"kind": teacher, **values}, settings))
+    reference = {"kind": "reference", "reference": {"kind": teacher}}
+    return validate(ReferenceTeacher, override({**reference, **values}, settings))
+
+
+def _with_budget(dataset: "Dataset", teacher: "TeacherSettings", budget: str, others: list[str]) -> "TeacherSettings":
+    """Set the limit that ``--budget`` says, unless ``others`` set it, too."""
+    from dllm2rec.experiments.budget import with_budget
+    from dllm2rec.experiments.teacher_settings import EncoderTeacher, MergedTeacher, TextTeacher
+
+    twice = next((text for text in others if text.partition("=")[0].strip() in ("train", "limits.train")), None)
+    if twice is not None:
+        raise UserError(
+            f"--budget {budget} and {twice}: both say how many training examples to label; give one of them"
+        )
+    if isinstance(teacher, EncoderTeacher | TextTeacher | MergedTeacher):
+        raise UserError(f"--budget {budget}: teacher {teacher.kind} labels no examples of its own; leave it out")
+    return with_budget(dataset, teacher, budget)
 
 
 def _given(**values: Any) -> dict[str, Any]:

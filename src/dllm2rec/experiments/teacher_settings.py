@@ -1,13 +1,24 @@
 """Which teacher, and how much of the dataset it labels."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+)
 
+from dllm2rec.core.errors import suggest
 from dllm2rec.data import Split, TrainOn
 from dllm2rec.experiments.dataset_settings import Strict
 from dllm2rec.teachers.bigrec import BigRecSettings
+from dllm2rec.teachers.choosing import Rule
 from dllm2rec.teachers.merging import MergedVectors
 from dllm2rec.teachers.packaged import DEFAULT
 from dllm2rec.teachers.references import ItemKNNSettings, ReferenceSettings
@@ -27,24 +38,61 @@ class Limits(Strict):
         return {"train": self.train, "validation": self.validation, "test": self.test}
 
 
-class BigRecTeacher(BigRecSettings):
-    """A language model that is tuned and writes titles.
+class LabellingTeacher(Strict):
+    """What teachers that label examples have in common.
+
+    Attributes:
+        limits: how many examples of each split are labelled.
+        choose: which training examples come first, see `teachers.choosing`. Examples of the other splits come in the
+            order that is the default.
+        vectors: knowledge directory whose item vectors the choice may read; without, it reads histories.
+    """
+
+    limits: Limits = Limits()
+    choose: Rule = "random"
+    vectors: Path | None = None
+
+    newer: ClassVar[tuple[str, ...]] = ("choose", "vectors")
+    """Settings that knowledge on disk may be older than: it keeps its name, for their defaults are not written."""
+
+    @field_validator("choose", mode="before")
+    @classmethod
+    def _known_rule(cls, value: object) -> object:
+        if value not in get_args(Rule):
+            raise ValueError(f"unknown rule {value!r}{suggest(str(value), get_args(Rule))}")
+        return value
+
+    @model_serializer(mode="wrap")
+    def _without_newer_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields = type(self).model_fields
+        usual = {name for name in self.newer if getattr(self, name) == fields[name].default}
+        return {name: value for name, value in handler(self).items() if name not in usual}
+
+
+class BigRecTeacher(BigRecSettings, LabellingTeacher):
+    """A language model that is tuned and writes titles; see also `LabellingTeacher`.
 
     Attributes:
         llm: short name of a packaged model, a directory, a GGUF file, or a name on the Hugging Face hub.
         revision: branch, tag or commit of a hub name.
         seed: of the tuning and of which examples are labelled.
-        limits: how many examples of each split are labelled.
     """
 
     llm: str = DEFAULT
     revision: str | None = None
     seed: int = 0
-    limits: Limits = Limits()
 
     def method(self) -> BigRecSettings:
         """Return the settings of the method alone."""
         return BigRecSettings.model_validate({name: getattr(self, name) for name in BigRecSettings.model_fields})
+
+
+def _whole_users(value: object) -> object:
+    if value != "random":
+        raise ValueError(
+            f"{value}: a retrieval teacher reads whole users, so choosing single examples saves nothing; leave it out"
+        )
+    return value
 
 
 class RetrievalTeacher(RetrievalSettings):
@@ -55,12 +103,14 @@ class RetrievalTeacher(RetrievalSettings):
         revision: branch, tag or commit of a hub name.
         seed: of the tuning, the heads, and of whose examples are labelled.
         limits: how many examples of each split are labelled; training examples user by user.
+        choose: there is no choice; it is not part of what names knowledge.
     """
 
     llm: str = DEFAULT
     revision: str | None = None
     seed: int = 0
     limits: Limits = Limits()
+    choose: Annotated[Literal["random"], BeforeValidator(_whole_users)] = Field("random", exclude=True)
 
     def method(self) -> RetrievalSettings:
         """Return the settings of the method alone."""
@@ -100,28 +150,29 @@ class TextTeacher(TextSettings):
         return TextSettings.model_validate({name: getattr(self, name) for name in TextSettings.model_fields})
 
 
-class ReferenceTeacher(Strict):
-    """Counting as a teacher: cheap labels to compare with, or to try the rest with.
+class ReferenceTeacher(LabellingTeacher):
+    """Counting as a teacher: cheap labels to compare with, or to try the rest with; see also `LabellingTeacher`.
 
     Attributes:
         reference: which one.
-        vectors: knowledge directory whose item vectors a reference by text needs; None lets `model` make them.
+        vectors: a reference by text needs them, too; None lets `model` make them.
         model: sentence encoder for a reference by text: packaged model, directory, or a name on the hub.
         train_on: which sequences the reference is fitted to, and which training examples are labelled.
         folds: training examples are labelled by a reference that was fitted to the users of the other folds; 1 for one
             reference that has counted the answers, too.
         depth: items that a label lists, K.
-        limits: how many examples of each split are labelled, the first in time.
+        choose: here the first in time, if nothing else is said.
     """
 
     kind: Literal["reference"] = "reference"
     reference: ReferenceSettings = ItemKNNSettings()
-    vectors: Path | None = None
     model: str = "minilm"
     train_on: TrainOn = "before-cut"
     folds: PositiveInt = 5
     depth: PositiveInt = 100
-    limits: Limits = Limits()
+    choose: Rule = "oldest"
+
+    newer: ClassVar[tuple[str, ...]] = ("choose",)
 
 
 class KnowledgeSource(Strict):

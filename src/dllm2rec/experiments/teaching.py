@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import read_json, write_json
 from dllm2rec.data import Dataset, Examples
+from dllm2rec.experiments.budget import selection
 from dllm2rec.experiments.labelling import DONE, directory_name, finished, request
 from dllm2rec.experiments.settings import validate
 from dllm2rec.experiments.teacher_settings import (
     BigRecTeacher,
     EncoderTeacher,
     KnowledgeSource,
+    LabellingTeacher,
     MergedTeacher,
     ReferenceTeacher,
     RetrievalTeacher,
@@ -59,7 +61,9 @@ def teach(dataset: Dataset, settings: TeacherSettings, *, out: Path) -> Knowledg
 def teach_only_new(dataset: Dataset, known: Knowledge, *, out: Path) -> Knowledge:
     """Let the teacher of a dataset label what an extension of that dataset adds; what it said before is taken over.
 
-    A language model is not tuned again: it labels and reads titles as it did.
+    A language model is not tuned again: it labels and reads titles as it did. A limit counts among the examples of
+    ``dataset``, and what was chosen of them is labelled where it was not; vectors that the choice read are of the old
+    dataset, so it does without where they are not the teacher's own.
 
     Args:
         dataset: an extension (see `extend`) of the dataset that ``known`` was made of.
@@ -106,7 +110,7 @@ def _teach(dataset: Dataset, settings: TeacherSettings, out: Path) -> Knowledge:
                 dataset,
                 llm=settings.llm,
                 out=out,
-                limits=settings.limits.by_split(),
+                selection=selection(dataset, settings, item_vectors=_vectors(dataset, settings)),
                 settings=settings.method(),
                 seed=settings.seed,
                 revision=settings.revision,
@@ -134,12 +138,15 @@ def _teach(dataset: Dataset, settings: TeacherSettings, out: Path) -> Knowledge:
                 revision=settings.revision,
             )
         case ReferenceTeacher():
+            vectors = _vectors(dataset, settings)
+            if vectors is None and needs_vectors(settings.reference):
+                vectors = encode_titles(dataset, model=settings.model)
             return label_with_reference(
                 dataset,
                 settings.reference,
-                examples=_chosen(dataset, settings),
+                examples=_together(dataset, settings, vectors),
                 out=out,
-                item_vectors=_vectors(dataset, settings),
+                item_vectors=vectors,
                 train_on=settings.train_on,
                 folds=settings.folds,
                 depth=settings.depth,
@@ -161,7 +168,7 @@ def _teach_only_new(dataset: Dataset, settings: TeacherSettings, known: Knowledg
     match settings:
         case BigRecTeacher():
             take_over(known, dataset, out=out)
-            return _teach(dataset, settings, out)
+            return _teach(dataset, settings.model_copy(update={"vectors": None}), out)
         case EncoderTeacher():
             return teach_encoder(
                 dataset, out=out, model=settings.model, batch_size=settings.batch_size, known=known.item_vectors
@@ -183,7 +190,7 @@ def _teach_only_new(dataset: Dataset, settings: TeacherSettings, known: Knowledg
             return label_with_reference(
                 dataset,
                 settings.reference,
-                examples=_chosen(dataset, settings),
+                examples=_together(dataset, settings, vectors),
                 out=out,
                 item_vectors=vectors,
                 train_on=settings.train_on,
@@ -208,22 +215,23 @@ def _grown(dataset: Dataset, settings: ReferenceTeacher, known: NDArray[np.float
     return np.concatenate([known, encode_texts(titles, model=settings.model)])
 
 
-def _chosen(dataset: Dataset, settings: ReferenceTeacher) -> Examples:
-    """The first examples of each split, back to back."""
-    parts = []
-    for split, limit in settings.limits.by_split().items():
-        examples = dataset.training_examples(settings.train_on) if split == "train" else dataset.examples(split)
-        if limit is not None and limit > len(examples):
-            raise UserError(f"limits.{split}: {limit} is more than the {len(examples)} examples to label")
-        parts.append(examples.take(np.arange(len(examples) if limit is None else limit)))
-    return Examples.join(parts)
+def _together(dataset: Dataset, settings: ReferenceTeacher, vectors: NDArray[np.float32] | None) -> Examples:
+    """The chosen examples of all splits, back to back."""
+    return Examples.join(list(selection(dataset, settings, item_vectors=vectors).values()))
 
 
-def _vectors(dataset: Dataset, settings: ReferenceTeacher) -> NDArray[np.float32] | None:
-    if not needs_vectors(settings.reference):
-        return None
+def _vectors(dataset: Dataset, settings: LabellingTeacher) -> NDArray[np.float32] | None:
+    """The item vectors that the settings name; None where they name none.
+
+    Raises:
+        UserError: there are none at that place.
+    """
     if settings.vectors is None:
-        return encode_titles(dataset, model=settings.model)
+        return None
     knowledge = Knowledge.load(settings.vectors)
     require_same_dataset(knowledge, dataset)
+    if knowledge.item_vectors is None:
+        raise UserError(
+            f"{settings.vectors}: has no item vectors; name knowledge that `dllm2rec teach --teacher encoder` made"
+        )
     return knowledge.item_vectors

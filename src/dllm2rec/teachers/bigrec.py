@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -20,6 +19,7 @@ from dllm2rec.data import Dataset, Examples
 from dllm2rec.data.splits import Split
 from dllm2rec.knowledge.schema import MARKER, KnowledgeManifest, Labels, read_manifest
 from dllm2rec.knowledge.store import Knowledge, KnowledgeWriter
+from dllm2rec.teachers.choosing import random
 from dllm2rec.teachers.generation import TitleTrie, Written, write
 from dllm2rec.teachers.grounding import Grounding, text_states, typical_distance
 from dllm2rec.teachers.llm import LanguageModel, load_llm
@@ -64,32 +64,29 @@ def teach_bigrec(
     *,
     llm: str,
     out: Path,
-    limits: Mapping[Split, int | None],
+    selection: Mapping[Split, Examples],
     settings: BigRecSettings,
     seed: int,
     revision: str | None = None,
 ) -> Knowledge:
     """Make knowledge: tune a language model on training examples and let it label examples.
 
-    Started again after any interruption it goes on where it was and ends with the same labels. A greater limit later
-    keeps the labels that are there and adds to them.
+    Started again after any interruption it goes on where it was and ends with the same labels. A greater selection
+    later keeps the labels that are there and adds to them.
 
     Args:
         dataset: to be labelled.
         llm: see `load_llm`.
         out: knowledge directory.
-        limits: how many examples of each split to label, in this order; None means all.
+        selection: examples of each split to label, in this order.
         settings: see there.
-        seed: of the tuning and of which examples are labelled first.
+        seed: of the tuning.
         revision: of a hub name.
 
     Raises:
-        UserError: the language model can't be had, ``out`` holds something else, or a limit exceeds the split.
+        UserError: the language model can't be had, or ``out`` holds something else.
     """
     settings = settings.model_copy(update={"depth": min(settings.depth, dataset.num_items)})
-    selection = {
-        split: select(dataset.examples(split), limit, seed=seed, split=split) for split, limit in limits.items()
-    }
     model = load_llm(llm, revision=revision)
     wanted = _manifest(dataset, model, settings, seed)
     prompts = _prompts(model, dataset, settings)
@@ -140,24 +137,6 @@ def take_over(known: Knowledge, dataset: Dataset, *, out: Path) -> None:
         writer.append(known.labels)
         if (known.path / ADAPTER).exists():
             shutil.copytree(known.path / ADAPTER, target / ADAPTER)
-
-
-def select(examples: Examples, limit: int | None, *, seed: int, split: str, purpose: str = "labels") -> Examples:
-    """Return ``limit`` examples, drawn evenly and the same for a seed; a greater limit adds to a smaller one's.
-
-    Raises:
-        UserError: there are not so many, or the limit is negative.
-    """
-    if limit is not None and not 0 <= limit <= len(examples):
-        raise UserError(
-            f"--limit {split}={limit}: the {split} split has {len(examples)} examples; give 0 to {len(examples)}"
-        )
-    key = [
-        hashlib.blake2b(f"{seed} {purpose} {value}".encode(), digest_size=8).digest()
-        for value in examples.example_id.tolist()
-    ]
-    order = sorted(range(len(key)), key=key.__getitem__)
-    return examples.take(np.array(order[:limit], dtype=np.int64))
 
 
 class Labeller:
@@ -245,9 +224,9 @@ def _tuned(
     if settings.tuning.examples == 0:
         return model
     train, validation = dataset.examples("train"), dataset.examples("validation")
-    train = select(train, min(settings.tuning.examples, len(train)), seed=seed, split="train", purpose="tuning")
-    size = min(settings.tuning.validation_examples, len(validation))
-    validation = select(validation, size, seed=seed, split="validation", purpose="tuning")
+    train = train.take(random(train, seed=seed, purpose="tuning")[: settings.tuning.examples])
+    drawn = random(validation, seed=seed, purpose="tuning")
+    validation = validation.take(drawn[: settings.tuning.validation_examples])
     return tune(
         model,
         train=_texts(prompts, train),

@@ -1,6 +1,7 @@
 """A reference as a teacher, through the same contract as a language model: cheap labels to compare or to try with."""
 
 import hashlib
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from dllm2rec.core.progress import progress_bar
 from dllm2rec.core.seeding import numpy_generator
 from dllm2rec.data.dataset import Dataset
-from dllm2rec.data.examples import Examples
+from dllm2rec.data.examples import Examples, Sequences
 from dllm2rec.data.splits import TrainOn
 from dllm2rec.knowledge import Knowledge, KnowledgeManifest, KnowledgeWriter, Labels
 from dllm2rec.teachers.references import Floats, ReferenceSettings, Scorer, fit_reference, needs_vectors
@@ -73,29 +74,41 @@ def label_with_reference(
     if known is not None and not len(writer.labelled_ids()):
         writer.append(known)
     waiting = examples.take(~np.isin(examples.example_id, writer.labelled_ids()))
-    fold = _folds(dataset, waiting, len(sequences), train_on=train_on, folds=folds)
+    parts = out_of_fold(dataset, waiting, sequences, train_on=train_on, folds=folds)
     with progress_bar(f"labelling ({settings.kind})", len(examples), completed=len(examples) - len(waiting)) as advance:
-        for number in np.unique(fold[0]):
-            if number >= 0:  # after -1, whose reference is fitted to all
+        for rows, counted in parts:
+            if counted is not sequences:  # after those whose reference is fitted to all
                 del scorer  # it may be large: one at a time
-                scorer = fitted(sequences=sequences.of(fold[1] != number))
-            part = waiting.take(fold[0] == number)
-            for start in range(0, len(part), batch_size):
-                some = part.take(np.arange(start, min(start + batch_size, len(part))))
+                scorer = fitted(sequences=counted)
+            for start in range(0, len(rows), batch_size):
+                some = waiting.take(rows[start : start + batch_size])
                 writer.append(_label(scorer, some, manifest.depth))
                 advance(len(some))
     return Knowledge.load(out)
 
 
-def _folds(
-    dataset: Dataset, examples: Examples, users: int, *, train_on: TrainOn, folds: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the fold of each example, -1 where it lies in no training sequence, and that of each user."""
-    of_user = numpy_generator(0, "folds").integers(0, folds, users)
-    if folds == 1:
-        return np.full(len(examples), -1), of_user
-    training = dataset.training_examples("positions" if train_on == "examples" else train_on).example_id
-    return np.where(np.isin(examples.example_id, training), of_user[examples.user], -1), of_user
+def out_of_fold(
+    dataset: Dataset, examples: Examples, sequences: Sequences, *, train_on: TrainOn, folds: int
+) -> Iterator[tuple[NDArray[np.int64], Sequences]]:
+    """Yield rows of examples, with the sequences that a reference may have counted which judges them.
+
+    The users are dealt into ``folds``. What lies in a training sequence is for a reference that was fitted to the users
+    of the other folds; what lies in none, or everything where there is one fold, for one that was fitted to all.
+
+    Args:
+        dataset: that the examples are of.
+        examples: each is in one part.
+        sequences: of all users, by ``train_on``; they are yielded themselves where nothing is left out.
+        train_on: see `Dataset.training_sequences`.
+        folds: how many.
+    """
+    of_user = numpy_generator(0, "folds").integers(0, folds, len(sequences))
+    of_example = np.full(len(examples), -1)
+    if folds > 1:
+        training = dataset.training_examples("positions" if train_on == "examples" else train_on).example_id
+        of_example = np.where(np.isin(examples.example_id, training), of_user[examples.user], -1)
+    for number in np.unique(of_example):
+        yield np.flatnonzero(of_example == number), sequences if number < 0 else sequences.of(of_user != number)
 
 
 def best_items(scores: Floats, depth: int) -> NDArray[np.int32]:

@@ -29,7 +29,8 @@ from dllm2rec.core.seeding import numpy_generator
 from dllm2rec.data import Dataset, Examples, Split
 from dllm2rec.knowledge.schema import MARKER, KnowledgeManifest, Labels
 from dllm2rec.knowledge.store import Knowledge, KnowledgeWriter
-from dllm2rec.teachers.bigrec import TIMING, note, select
+from dllm2rec.teachers.bigrec import TIMING, note
+from dllm2rec.teachers.choosing import random, within
 from dllm2rec.teachers.contrastive import Heads, HeadSettings, first_heads, fit_heads, hard_negatives
 from dllm2rec.teachers.llm import LanguageModel, load_llm
 from dllm2rec.teachers.reading import Floats, Lines, item_states, read_sequences
@@ -309,6 +310,18 @@ class _Labeller:
         return padded.scatter(1, history, scores.amin(dim=1, keepdim=True).expand(-1, history.shape[1]))[:, :-1]
 
 
+def labelled_in_training(dataset: Dataset, settings: RetrievalSettings, *, seed: int) -> Examples:
+    """Return the training examples that a limit chooses from: those of users that the tuning does not read.
+
+    Args:
+        dataset: to be labelled.
+        settings: of the teacher.
+        seed: see `teach_retrieval`.
+    """
+    users = _user_order(dataset, seed)[settings.tuning.sequences :]
+    return _of_users(dataset.training_examples("before-cut"), users, None)
+
+
 def repeats_are_rare(examples: Examples) -> bool:
     """Say whether less than a hundredth of the targets are items of their history."""
     return bool((examples.history == examples.target[:, None]).any(axis=1).mean() < _RARE)
@@ -344,7 +357,9 @@ def _plan(dataset: Dataset, limits: Mapping[Split, int | None], users: NDArray[n
     train = _of_users(train, users, limits.get("train"))
     examples: dict[Split, Examples] = {"train": train}
     for split in ("validation", "test"):
-        examples[split] = select(dataset.examples(split), limits.get(split), seed=seed, split=split)
+        some, limit = dataset.examples(split), limits.get(split)
+        within(limit, some, split)
+        examples[split] = some.take(random(some, seed=seed)[:limit])
     if not len(train):
         raise UserError("limits.train: a retrieval teacher learns from the training examples that it labels; give some")
     return _Plan(examples=examples, rows={name: dataset.event_rows(some) - 1 for name, some in examples.items()})

@@ -24,7 +24,8 @@ from dllm2rec.data import Dataset, Examples
 from dllm2rec.knowledge.schema import KnowledgeManifest
 from dllm2rec.knowledge.store import Knowledge, KnowledgeWriter
 from dllm2rec.knowledge.texts import KINDS, TextKind, Texts, TextWriter
-from dllm2rec.teachers.bigrec import TIMING, note, select
+from dllm2rec.teachers.bigrec import TIMING, note
+from dllm2rec.teachers.choosing import random
 from dllm2rec.teachers.encoder import Encoder, load_encoder
 from dllm2rec.teachers.generation import write
 from dllm2rec.teachers.llm import LanguageModel, load_llm
@@ -108,9 +109,9 @@ def tasks(dataset: Dataset, counts: Counts, *, seed: int) -> dict[TextKind, Task
     by_count = np.argsort(-dataset.train_counts(), kind="stable").astype(np.int32)
     items = by_count[: _limit(counts.items, len(by_count), "items")]
     firsts = first_examples(train)
-    users = select(firsts, _limit(counts.users, len(firsts), "users"), seed=seed, split="train", purpose="users")
+    users = firsts.take(random(firsts, seed=seed, purpose="users")[: _limit(counts.users, len(firsts), "users")])
     default = -(-len(train) // 10) if counts.chains is None else counts.chains
-    chains = select(train, _limit(default, len(train), "chains"), seed=seed, split="train", purpose="chains")
+    chains = train.take(random(train, seed=seed, purpose="chains")[: _limit(default, len(train), "chains")])
     return {
         "item": Task(key=items.astype(np.int64), history=items[:, None]),
         "user": Task(key=users.user.astype(np.int64), history=users.history),

@@ -11,7 +11,8 @@ from dllm2rec.core.errors import UserError
 from dllm2rec.data import Dataset, PaperSplit, prepare, read_log
 from dllm2rec.knowledge.store import Knowledge
 from dllm2rec.teachers import bigrec
-from dllm2rec.teachers.bigrec import BigRecSettings, select, teach_bigrec
+from dllm2rec.teachers.bigrec import BigRecSettings, teach_bigrec
+from dllm2rec.teachers.choosing import random
 from dllm2rec.teachers.tuning import TuningSettings
 
 SETTINGS = BigRecSettings(
@@ -27,7 +28,11 @@ LIMITS = {"validation": 3, "train": 20}
 
 def teach(dataset: Dataset, llm: Path, out: Path, limits: dict | None = None, **changes: object) -> Knowledge:
     settings = SETTINGS.model_copy(update=changes)
-    return teach_bigrec(dataset, llm=str(llm), out=out, limits=limits or LIMITS, settings=settings, seed=3)
+    selection = {}
+    for split, limit in (limits or LIMITS).items():
+        examples = dataset.examples(split)
+        selection[split] = examples.take(random(examples, seed=3)[:limit])
+    return teach_bigrec(dataset, llm=str(llm), out=out, selection=selection, settings=settings, seed=3)
 
 
 def assert_same_labels(one: Knowledge, other: Knowledge) -> None:
@@ -88,10 +93,12 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from dllm2rec.data import Dataset
-from dllm2rec.teachers import bigrec
+from dllm2rec.teachers import bigrec, choosing
 settings = bigrec.BigRecSettings.model_validate_json(sys.argv[4])
-bigrec.teach_bigrec(Dataset.load(Path(sys.argv[1])), llm=sys.argv[2], out=Path(sys.argv[3]),
-                    limits={"validation": 3, "train": 20}, settings=settings, seed=3)
+dataset = Dataset.load(Path(sys.argv[1]))
+first = {split: dataset.examples(split).take(choosing.random(dataset.examples(split), seed=3)[:limit])
+         for split, limit in (("validation", 3), ("train", 20))}
+bigrec.teach_bigrec(dataset, llm=sys.argv[2], out=Path(sys.argv[3]), selection=first, settings=settings, seed=3)
 """
 
 
@@ -147,14 +154,6 @@ def test_other_settings_do_not_mix_with_the_labels_that_are_there(
     teach(tiny_dataset, tiny_llm, tmp_path / "out", {"train": 4})
     with pytest.raises(UserError, match=r"settings\.beams is 1, asked for 2"):
         teach(tiny_dataset, tiny_llm, tmp_path / "out", {"train": 4}, beams=2)
-
-
-def test_a_limit_beyond_the_split_is_refused(tiny_dataset: Dataset) -> None:
-    examples = tiny_dataset.examples("test")
-    with pytest.raises(UserError, match=f"has {len(examples)} examples"):
-        select(examples, len(examples) + 1, seed=0, split="test")
-    few, many = (select(examples, limit, seed=0, split="test") for limit in (2, 5))
-    assert many.example_id[:2].tolist() == few.example_id.tolist()
 
 
 def test_vectors_that_were_lost_are_made_again_and_the_scale_stays(

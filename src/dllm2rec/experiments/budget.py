@@ -1,0 +1,85 @@
+"""Which examples a teacher labels: its limits become examples, and a budget becomes a limit."""
+
+import re
+from functools import partial
+
+from dllm2rec.core.errors import UserError
+from dllm2rec.data import Dataset, Examples, Split, TrainOn
+from dllm2rec.experiments.teacher_settings import BigRecTeacher, LabellingTeacher, ReferenceTeacher, RetrievalTeacher
+from dllm2rec.teachers.choosing import Rule, order, within
+from dllm2rec.teachers.references import Floats
+from dllm2rec.teachers.retrieval import labelled_in_training
+
+Limited = BigRecTeacher | RetrievalTeacher | ReferenceTeacher
+
+
+def selection(
+    dataset: Dataset, settings: LabellingTeacher, *, item_vectors: Floats | None = None
+) -> dict[Split, Examples]:
+    """Choose the examples of each split that a teacher labels; a greater limit adds to a smaller one's.
+
+    Args:
+        dataset: to be labelled.
+        settings: of the teacher; `limits` and `choose` decide.
+        item_vectors: `[V, D]`, for the rules that read them.
+
+    Raises:
+        UserError: a limit exceeds the split, or the item vectors do not fit.
+    """
+    limits = settings.limits.by_split()
+    pools = {split: _pool(dataset, settings, split) for split in limits}
+    for split, limit in limits.items():
+        within(limit, pools[split], split)
+    usual: Rule = type(settings).model_fields["choose"].default
+    rules = {split: settings.choose if split == "train" and limit != 0 else usual for split, limit in limits.items()}
+    choose = partial(order, dataset=dataset, seed=_seed(settings), train_on=_train_on(settings))
+    return {
+        split: pool.take(choose(rules[split], examples=pool, item_vectors=item_vectors)[: limits[split]])
+        for split, pool in pools.items()
+    }
+
+
+def with_budget(dataset: Dataset, settings: Limited, budget: str) -> Limited:
+    """Return the settings with a limit on training examples.
+
+    Args:
+        dataset: to be labelled.
+        settings: of the teacher.
+        budget: a count such as "4000", or a share of the training examples such as "10%", which is at least one.
+
+    Raises:
+        UserError: it is neither, nothing, or more than there is.
+    """
+    if isinstance(settings, RetrievalTeacher):
+        available = len(labelled_in_training(dataset, settings, seed=settings.seed))
+    else:
+        available = len(_pool(dataset, settings, "train"))
+    count = _count(budget.strip(), available)
+    if not 0 < count <= available:
+        raise UserError(
+            f"--budget {budget}: there are {available} training examples to label; give a count from 1 to {available}, "
+            "or a share above 0% and up to 100%"
+        )
+    return settings.model_copy(update={"limits": settings.limits.model_copy(update={"train": count})})
+
+
+def _count(budget: str, available: int) -> int:
+    """Return how many ``budget`` means; what it can't mean is 0."""
+    if re.fullmatch("[0-9]{1,15}", budget):
+        return int(budget)
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?%", budget) and 0 < (percent := float(budget[:-1])) <= 100:
+        return max(1, round(percent / 100 * available))
+    return 0
+
+
+def _pool(dataset: Dataset, settings: LabellingTeacher, split: Split) -> Examples:
+    """All that a teacher could label of a split, in time order."""
+    return dataset.training_examples(_train_on(settings)) if split == "train" else dataset.examples(split)
+
+
+def _train_on(settings: LabellingTeacher) -> TrainOn:
+    return settings.train_on if isinstance(settings, ReferenceTeacher) else "examples"
+
+
+def _seed(settings: LabellingTeacher) -> int:
+    return settings.seed if isinstance(settings, BigRecTeacher) else 0
