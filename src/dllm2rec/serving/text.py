@@ -20,7 +20,7 @@ class TextProjection:
     Attributes:
         path: of the bundle.
         tensors: `mean`, `deviation` `[Dt]`, weights and biases of one or two layers, `probes` `[P, Dt]`; where new
-            items borrow offsets, `known` `[m]`, the rows that lend them, and `projected` `[m, D]`, what their text gives.
+            items borrow offsets, `known` `[m]`, the rows that lend them, and `projected` `[m, D]`, what it gives.
         weight: ``w_e``.
         probes: rows of the items whose vectors are the probes.
         bias: what is added to the score of an item that training never saw.
@@ -62,7 +62,7 @@ class TextProjection:
             )
 
     def __call__(self, vectors: Floats, table: Floats) -> Floats:
-        """Turn text vectors `[N, Dt]` of new items into item vectors `[N, D]`; ``table`` `[V, D]` has the others."""
+        """Turn text vectors `[N, Dt]` of new items into item vectors `[N, D]`; ``table`` `[V, D]` has the old ones."""
         tensors = self.tensors
         layer: Floats = (vectors - tensors["mean"]) / tensors["deviation"]
         layer = _linear(layer, tensors["first.weight"], tensors["first.bias"])
