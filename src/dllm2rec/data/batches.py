@@ -71,6 +71,6 @@ def _replaced(
     """Replace a share of targets `[B]` by one of the later items `[B, F]`."""
     weight = (later != padding) / torch.arange(2.0, later.shape[1] + 2)
     there = weight[:, 0] > 0
-    drawn = torch.multinomial(weight.clamp(min=1e-12), 1, generator=generator)
+    drawn = torch.multinomial(torch.where(there.unsqueeze(1), weight, 1.0), 1, generator=generator)
     chosen = there & (torch.rand(len(target), generator=generator) < share)
     return torch.where(chosen, later.gather(1, drawn).squeeze(1), target)

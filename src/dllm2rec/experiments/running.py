@@ -281,7 +281,7 @@ def fit_student(
     popularity = _popularity(dataset, settings)
     rows = np.full(len(training), -1, np.int64) if knowledge is None else align(knowledge, dataset, training)
     try:
-        loss = build_loss(_decided(settings.loss, training), popularity=popularity)
+        loss = build_loss(_decided(settings, dataset), popularity=popularity)
     except ValueError as error:
         raise UserError(str(error)) from None
     distillers = _distillers(
@@ -320,10 +320,12 @@ def fit_student(
     return RunResult(fit=told)
 
 
-def _decided(loss: LossSettings, training: Examples) -> LossSettings:
-    """Decide by the training examples whether a softmax leaves histories out, where that is open."""
+def _decided(settings: CellSettings, dataset: Dataset) -> LossSettings:
+    """Decide by all training examples whether a softmax leaves histories out, where that is open."""
+    loss = settings.loss
     if not isinstance(loss, SoftmaxSettings) or loss.leave_history is not None:
         return loss
+    training = dataset.training_examples(settings.train_on)
     again = (training.history == training.target[:, None]).any(axis=1).mean()
     return loss.model_copy(update={"leave_history": bool(again < RARE)})
 

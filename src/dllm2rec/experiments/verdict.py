@@ -105,7 +105,7 @@ def _reference_line(rows: Sequence[Row], over: Versus | None) -> list[str]:
     return [
         f"The best student, {student.label}, reaches {figure(learned)}; the best reference that needs no training, "
         f"{reference.label}, {figure(counted)}"
-        + ("." if over is None else f": {percent(over.gain)}, {_certain(over)}.")
+        + ("." if over is None else f": {percent(over.gain)}, {_certain(over)} (both are the best on these examples).")
     ]
 
 

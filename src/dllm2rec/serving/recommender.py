@@ -165,8 +165,10 @@ class Recommender:
         return scores
 
     def _chosen(self, known: Sequence[Sequence[int]]) -> list[NDArray[np.int64]] | None:
-        """Return the distinct items of each history, if they get something on top of their scores."""
-        return [np.unique(np.array(items, np.int64)) for items in known] if self.bundle.manifest.again else None
+        """Return the distinct items of each history, as far as it is read, if they get something on their scores."""
+        if not self.bundle.manifest.again:
+            return None
+        return [np.unique(np.array(items[-self.bundle.manifest.history :], np.int64)) for items in known]
 
     def _encode(self, known: Sequence[Sequence[int]]) -> Floats:
         """Turn histories of rows into sequence vectors `[B, D]`."""

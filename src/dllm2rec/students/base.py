@@ -128,7 +128,7 @@ class Student(nn.Module, ABC):
 
     def forward(self, history: Tensor, user: Tensor | None = None) -> Tensor:
         """Score the whole catalogue for histories `[B, L]` of users `[B]`, see `encode`; returns `[B, V]`."""
-        return add_again(self.scores(self.encode(history, user=user)), history, self.again)
+        return add_again(self.scores(self.encode(history, user=user)), self.newest(history), self.again)
 
     def scores(self, hidden: Tensor) -> Tensor:
         """Score every item, `[B, D]` to `[B, V]`."""

@@ -11,7 +11,7 @@ from dllm2rec.students.projection import Projector, TextProjector
 
 Output = Literal["separate", "tied"]
 VectorScaling = Literal["standardise", "none"]
-NEIGHBOURS, NEAR = 10, 0.1
+NEIGHBOURS, WARMTH = 10, 0.1
 
 
 class ItemTable(nn.Module):
@@ -175,7 +175,7 @@ def borrowed(new: Tensor, *, known: Tensor, offsets: Tensor) -> Tensor:
     """Return what new items borrow: the mean offset of the `NEIGHBOURS` known items whose text is nearest.
 
     Text is what the projector makes of it; near is by cosine, the known items' mean taken off, and the nearer counts
-    more: a softmax over the cosines at `NEAR`.
+    more: a softmax over the cosines at `WARMTH`.
 
     Args:
         new: `[n, D]`, projected text of the new items.
@@ -190,7 +190,7 @@ def borrowed(new: Tensor, *, known: Tensor, offsets: Tensor) -> Tensor:
     result = torch.empty_like(new)
     for rows in torch.split(torch.arange(len(new)), 1024):
         near, items = (F.normalize(new[rows] - mean, dim=1) @ unit.T).topk(min(NEIGHBOURS, len(known)), dim=1)
-        result[rows] = (torch.softmax(near / NEAR, dim=1).unsqueeze(2) * offsets[items]).sum(dim=1)
+        result[rows] = (torch.softmax(near / WARMTH, dim=1).unsqueeze(2) * offsets[items]).sum(dim=1)
     return result
 
 

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from scipy.optimize import minimize_scalar
 
 from dllm2rec.core.errors import UserError
-from dllm2rec.core.files import hash_json
+from dllm2rec.core.files import atomic_path, hash_json
 from dllm2rec.core.progress import progress_bar
 from dllm2rec.core.seeding import numpy_generator
 from dllm2rec.data import Dataset, Examples, Split
@@ -80,6 +80,10 @@ class _Plan:
     examples: Mapping[Split, Examples]
     rows: Mapping[Split, NDArray[np.int64]]
 
+    def done(self, labelled: NDArray[np.int64]) -> bool:
+        """Say whether all examples are among those that have a label."""
+        return all(bool(np.isin(some.example_id, labelled).all()) for some in self.examples.values())
+
     @property
     def read(self) -> NDArray[np.int64]:
         """The rows after which a state is wanted, sorted."""
@@ -120,10 +124,10 @@ def teach_retrieval(
     tuned = order[: settings.tuning.sequences]
     plan = _plan(dataset, limits, order[len(tuned) :], seed)
     model = load_llm(llm, revision=revision)
-    manifest = _manifest(dataset, model, settings, seed, len(plan.examples["train"]))
+    manifest = _manifest(dataset, model, settings, seed, plan)
     known = (out / MARKER).exists()
     writer = KnowledgeWriter(out, manifest) if known else None  # refuse other knowledge before any work
-    if writer is not None and len(writer.labelled_ids()) == sum(map(len, plan.examples.values())):
+    if writer is not None and plan.done(writer.labelled_ids()):
         return Knowledge.load(out)
     work = out.parent / f".{out.name}.reading-{hash_json(manifest.model_dump(mode='json'))}"
     read = _read(dataset, model, plan, tuned, settings, work=work, seed=seed)
@@ -132,7 +136,8 @@ def teach_retrieval(
     if not writer.has_item_vectors():
         writer.write_item_vectors(labeller.item_vectors)
     if (work / ADAPTER).exists() and not (out / ADAPTER).exists():
-        shutil.copytree(work / ADAPTER, out / ADAPTER)
+        with atomic_path(out / ADAPTER) as target:
+            shutil.copytree(work / ADAPTER, target)
     _label_all(writer, labeller, plan, settings.shard_size)
     note(out / TIMING, 0, read.seconds, [])
     shutil.rmtree(work, ignore_errors=True)
@@ -234,13 +239,12 @@ class _Labeller:
 
     def __init__(self, dataset: Dataset, read: _Read, plan: _Plan, settings: RetrievalSettings, seed: int) -> None:
         self._read, self._plan, self._settings = read, plan, settings
-        self._counts = dataset.train_counts("before-cut")
+        self._sequences, self._num_items = dataset.training_sequences("before-cut"), dataset.num_items
         self._states = torch.from_numpy(read.items)
-        self._near = hard_negatives(self._states, torch.from_numpy(np.flatnonzero(self._counts)), settings.heads.hard)
         self._seed = seed
-        self._leave_history = repeats_are_rare(plan.examples["train"])
+        self._leave_history = repeats_are_rare(dataset.training_examples("before-cut"))
         self.fold = numpy_generator(seed, "folds").integers(0, settings.folds, dataset.manifest.num_users)
-        self._all = self._fit(np.ones(len(plan.examples["train"]), bool), "fitting heads")
+        self._all = self._fit(np.ones(dataset.manifest.num_users, bool), "fitting heads")
         self.temperature = self._calibrated()
 
     @property
@@ -254,8 +258,7 @@ class _Labeller:
         """Fit heads without the users of a fold; -1 means the heads for all."""
         if fold < 0:
             return self._all
-        kept = self.fold[self._plan.examples["train"].user] != fold
-        return self._fit(kept, f"fitting heads, fold {fold + 1} of {self._settings.folds}")
+        return self._fit(self.fold != fold, f"fitting heads, fold {fold + 1} of {self._settings.folds}")
 
     def label(self, heads: Heads, split: Split, places: NDArray[np.int64]) -> Labels:
         """Label examples of a split, by place."""
@@ -271,16 +274,21 @@ class _Labeller:
             generated_text=[""] * len(examples),
         )
 
-    def _fit(self, kept: NDArray[np.bool_], told: str) -> Heads:
+    def _fit(self, users: NDArray[np.bool_], told: str) -> Heads:
+        """Fit heads to some users; what the others chose is not even counted."""
+        train = self._plan.examples["train"]
+        kept = users[train.user]
+        counts = np.bincount(self._sequences.of(users).items, minlength=self._num_items)
+        competing = torch.from_numpy(np.flatnonzero(counts))
         return fit_heads(
             states=self._states,
             queries=self._read.after(self._plan.rows["train"][kept]),
-            target=self._plan.examples["train"].target[kept],
-            counts=self._counts,
-            near=self._near,
+            target=train.target[kept],
+            counts=counts,
+            near=hard_negatives(self._states, competing, self._settings.heads.hard),
             settings=self._settings.heads,
             seed=self._seed,
-            history=self._plan.examples["train"].history[kept] if self._leave_history else None,
+            history=train.history[kept] if self._leave_history else None,
             told=told,
         )
 
@@ -289,7 +297,10 @@ class _Labeller:
         validation = self._plan.examples["validation"]
         if len(validation) < _ENOUGH:
             return 1.0
-        places = np.arange(0, len(validation), max(1, len(validation) // _CALIBRATED))
+        repeated = (validation.history == validation.target[:, None]).any(axis=1)
+        places = np.flatnonzero(~repeated) if self._leave_history else np.arange(len(validation))
+        most = max(_ENOUGH, min(_CALIBRATED, _SCORES_AT_ONCE // self._num_items))
+        places = places[np.unique(np.linspace(0, len(places) - 1, min(most, len(places))).astype(np.int64))]
         scores = self._scores(self._all, "validation", places)
         target = torch.from_numpy(validation.target[places].astype(np.int64))
 
@@ -391,8 +402,10 @@ def _user_order(dataset: Dataset, seed: int) -> NDArray[np.int64]:
 
 
 def _manifest(
-    dataset: Dataset, model: LanguageModel, settings: RetrievalSettings, seed: int, train: int
+    dataset: Dataset, model: LanguageModel, settings: RetrievalSettings, seed: int, plan: _Plan
 ) -> KnowledgeManifest:
+    """Describe the knowledge; how much the maps were fitted to and calibrated on is part of what it says."""
+    counts = {"learned_from": len(plan.examples["train"]), "calibrated_on": len(plan.examples["validation"])}
     return KnowledgeManifest(
         dataset_hash=dataset.content_hash,
         num_items=dataset.num_items,
@@ -400,7 +413,7 @@ def _manifest(
         model=model.name,
         revision=model.revision,
         seed=seed,
-        settings={**settings.model_dump(mode="json", exclude={"shard_size"}), "learned_from": train},
+        settings={**settings.model_dump(mode="json", exclude={"shard_size"}), **counts},
         depth=settings.depth,
         vector_size=settings.heads.size,
         distance_scale=None,

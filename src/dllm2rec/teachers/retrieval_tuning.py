@@ -95,6 +95,7 @@ def tune_reader(
         if (work / ADAPTER).exists():
             return _merged(llm, PeftModel.from_pretrained(llm.model, str(work / ADAPTER)))
         model = with_lora(llm, _lora(settings))
+        heads = heads.to(llm.device)
         inner = LanguageModel(
             model=model.get_base_model(), tokenizer=llm.tokenizer, name=llm.name, revision=llm.revision
         )
