@@ -64,13 +64,14 @@ def test_compare_puts_references_teacher_and_students_in_one_table(runs: dict[st
         "item-kNN",
         "EASE",
         "item-kNN + text",
+        "item-kNN, demand",
         "item-kNN + text, demand",
         "transformer plain",
         "transformer + soft-labels",
     ]
     assert labelled["examples"] == 12
-    assert [row["kind"] for row in labelled["rows"]] == ["reference"] * 6 + ["teacher", "student", "student"]
-    versus = whole["rows"][7]["versus"]
+    assert [row["kind"] for row in labelled["rows"]] == ["reference"] * 7 + ["teacher", "student", "student"]
+    versus = whole["rows"][8]["versus"]
     assert versus["baseline"] == "transformer plain"
     assert 0 < versus["p_value"] <= 1
     assert all(row["seconds_per_1000"] > 0 for row in labelled["rows"])

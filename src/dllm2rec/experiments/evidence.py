@@ -222,9 +222,9 @@ def _references(
     if vectors is not None:
         found |= {name: rank(settings, item_vectors=vectors) for name, settings in TEXT_REFERENCES.items()}
     if any(run.config.settings.demand != "none" for run in runs):
-        name = "item-kNN" if vectors is None else "item-kNN + text"
-        settings = (REFERENCES | TEXT_REFERENCES)[name]
-        found[f"{name}, demand"] = rank(settings, item_vectors=vectors, demand=True)
+        for name in ("item-kNN", *(() if vectors is None else TEXT_REFERENCES)):
+            settings = (REFERENCES | TEXT_REFERENCES)[name]
+            found[f"{name}, demand"] = rank(settings, item_vectors=vectors, demand=True)
     return found
 
 
