@@ -7,6 +7,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+RARE = 0.01
+"""Share of targets below which choosing an item again is taken for an exception."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Examples:
@@ -33,6 +36,17 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.example_id)
+
+    @property
+    def repeats(self) -> NDArray[np.bool_]:
+        """`[N]`, whether the target is an item of the history."""
+        found: NDArray[np.bool_] = (self.history == self.target[:, None]).any(axis=1)
+        return found
+
+    @property
+    def repeats_are_rare(self) -> bool:
+        """Whether less than `RARE` of the targets are items of their history."""
+        return len(self) > 0 and bool(self.repeats.mean() < RARE)
 
     def take(self, rows: NDArray[np.integer] | NDArray[np.bool_]) -> "Examples":
         """Return the examples at ``rows`` (indices or a mask), in that order."""

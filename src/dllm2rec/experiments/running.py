@@ -29,7 +29,7 @@ from dllm2rec.knowledge.align import align, require_same_dataset
 from dllm2rec.knowledge.store import Knowledge
 from dllm2rec.losses.base import Loss
 from dllm2rec.losses.factory import LossSettings, build_loss
-from dllm2rec.losses.softmax import RARE, SoftmaxLoss, SoftmaxSettings
+from dllm2rec.losses.softmax import SoftmaxLoss, SoftmaxSettings
 from dllm2rec.students.base import Student
 from dllm2rec.students.factory import build_student
 from dllm2rec.training import fit
@@ -325,9 +325,8 @@ def _decided(settings: CellSettings, dataset: Dataset) -> LossSettings:
     loss = settings.loss
     if not isinstance(loss, SoftmaxSettings) or loss.leave_history is not None:
         return loss
-    training = dataset.training_examples(settings.train_on)
-    again = (training.history == training.target[:, None]).any(axis=1).mean()
-    return loss.model_copy(update={"leave_history": bool(again < RARE)})
+    rare = dataset.training_examples(settings.train_on).repeats_are_rare
+    return loss.model_copy(update={"leave_history": rare})
 
 
 def build(run: Run, dataset: Dataset, knowledge: Knowledge | None) -> Student:

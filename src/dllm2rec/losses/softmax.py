@@ -12,8 +12,6 @@ from dllm2rec.losses.base import Scorer
 from dllm2rec.losses.checks import require_scores
 
 Candidates = Literal["all", "seen"]
-RARE = 0.01
-"""Share of training targets below which choosing an item again is taken for an exception."""
 
 
 class SoftmaxSettings(BaseModel):
@@ -23,8 +21,8 @@ class SoftmaxSettings(BaseModel):
         candidates: `all` items compete with the target, or only those `seen` in training. With a tied output over text
             vectors `seen` is what lets items without interactions be recommended: training never pushes them down.
         leave_history: leave the items of a history out of its softmax, but never the target, so that what was just
-            chosen need not be pushed away from what is like it. None: where less than `RARE` of the training targets
-            are items of their history.
+            chosen need not be pushed away from what is like it. None: where repeats are rare among the training
+            examples, see `Examples.repeats_are_rare`.
         scores_at_once: most scores in memory; examples are taken in as many parts as that needs, one example at least.
     """
 

@@ -8,7 +8,6 @@ both together (`retrieval_tuning.py`), and two linear maps fitted to all that wa
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -30,15 +29,14 @@ from dllm2rec.data import Dataset, Examples, Split
 from dllm2rec.knowledge.schema import MARKER, KnowledgeManifest, Labels
 from dllm2rec.knowledge.store import Knowledge, KnowledgeWriter
 from dllm2rec.teachers.bigrec import TIMING, note
-from dllm2rec.teachers.choosing import random, within
 from dllm2rec.teachers.contrastive import Heads, HeadSettings, first_heads, fit_heads, hard_negatives
 from dllm2rec.teachers.llm import LanguageModel, load_llm
 from dllm2rec.teachers.reading import Floats, Lines, item_states, read_sequences
 from dllm2rec.teachers.reference_teacher import best_items
+from dllm2rec.teachers.retrieval_plan import Plan, make_plan, of_users, user_order
 from dllm2rec.teachers.retrieval_tuning import ADAPTER, RetrievalTuningSettings, tune_reader
 
 _ENOUGH, _CALIBRATED = 100, 2000
-_RARE = 0.01
 _SCORES_AT_ONCE = 1 << 24
 
 
@@ -66,28 +64,6 @@ class RetrievalSettings(BaseModel):
     folds: PositiveInt = 5
     depth: PositiveInt = 100
     shard_size: PositiveInt = 4096
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Plan:
-    """What is labelled, and how it is found among what is read.
-
-    Attributes:
-        examples: to be labelled, by split.
-        rows: of each, by split, the row of the history's newest event.
-    """
-
-    examples: Mapping[Split, Examples]
-    rows: Mapping[Split, NDArray[np.int64]]
-
-    def done(self, labelled: NDArray[np.int64]) -> bool:
-        """Say whether all examples are among those that have a label."""
-        return all(bool(np.isin(some.example_id, labelled).all()) for some in self.examples.values())
-
-    @property
-    def read(self) -> NDArray[np.int64]:
-        """The rows after which a state is wanted, sorted."""
-        return np.unique(np.concatenate(list(self.rows.values())))
 
 
 def teach_retrieval(
@@ -120,9 +96,9 @@ def teach_retrieval(
         UserError: the language model can't be had, ``out`` holds something else, or a limit exceeds the split.
     """
     settings = settings.model_copy(update={"depth": min(settings.depth, dataset.num_items)})
-    order = _user_order(dataset, seed)
+    order = user_order(dataset, seed)
     tuned = order[: settings.tuning.sequences]
-    plan = _plan(dataset, limits, order[len(tuned) :], seed)
+    plan = make_plan(dataset, limits, order[len(tuned) :], seed)
     model = load_llm(llm, revision=revision)
     manifest = _manifest(dataset, model, settings, seed, plan)
     known = (out / MARKER).exists()
@@ -169,7 +145,7 @@ class _Read:
 def _read(
     dataset: Dataset,
     model: LanguageModel,
-    plan: _Plan,
+    plan: Plan,
     tuned: NDArray[np.int64],
     settings: RetrievalSettings,
     *,
@@ -211,7 +187,7 @@ def _tuned(
         near=hard_negatives(states, competing, settings.heads.hard),
         negatives=settings.heads.negatives,
         max_titles=settings.max_titles,
-        leave_history=repeats_are_rare(dataset.training_examples("before-cut")),
+        leave_history=dataset.training_examples("before-cut").repeats_are_rare,
         settings=settings.tuning,
         work=work,
         seed=seed,
@@ -237,12 +213,12 @@ def _items(model: LanguageModel, lines: Lines, file: Path) -> Floats:
 class _Labeller:
     """Heads for each fold and for all, and what they say of examples."""
 
-    def __init__(self, dataset: Dataset, read: _Read, plan: _Plan, settings: RetrievalSettings, seed: int) -> None:
+    def __init__(self, dataset: Dataset, read: _Read, plan: Plan, settings: RetrievalSettings, seed: int) -> None:
         self._read, self._plan, self._settings = read, plan, settings
         self._sequences, self._num_items = dataset.training_sequences("before-cut"), dataset.num_items
         self._states = torch.from_numpy(read.items)
         self._seed = seed
-        self._leave_history = repeats_are_rare(dataset.training_examples("before-cut"))
+        self._leave_history = dataset.training_examples("before-cut").repeats_are_rare
         self.fold = numpy_generator(seed, "folds").integers(0, settings.folds, dataset.manifest.num_users)
         self._all = self._fit(np.ones(dataset.manifest.num_users, bool), "fitting heads")
         self.temperature = self._calibrated()
@@ -297,8 +273,7 @@ class _Labeller:
         validation = self._plan.examples["validation"]
         if len(validation) < _ENOUGH:
             return 1.0
-        repeated = (validation.history == validation.target[:, None]).any(axis=1)
-        places = np.flatnonzero(~repeated) if self._leave_history else np.arange(len(validation))
+        places = np.flatnonzero(~validation.repeats) if self._leave_history else np.arange(len(validation))
         most = max(_ENOUGH, min(_CALIBRATED, _SCORES_AT_ONCE // self._num_items))
         places = places[np.unique(np.linspace(0, len(places) - 1, min(most, len(places))).astype(np.int64))]
         scores = self._scores(self._all, "validation", places)
@@ -329,16 +304,11 @@ def labelled_in_training(dataset: Dataset, settings: RetrievalSettings, *, seed:
         settings: of the teacher.
         seed: see `teach_retrieval`.
     """
-    users = _user_order(dataset, seed)[settings.tuning.sequences :]
-    return _of_users(dataset.training_examples("before-cut"), users, None)
+    users = user_order(dataset, seed)[settings.tuning.sequences :]
+    return of_users(dataset.training_examples("before-cut"), users, None)
 
 
-def repeats_are_rare(examples: Examples) -> bool:
-    """Say whether less than a hundredth of the targets are items of their history."""
-    return bool((examples.history == examples.target[:, None]).any(axis=1).mean() < _RARE)
-
-
-def _label_all(writer: KnowledgeWriter, labeller: _Labeller, plan: _Plan, shard_size: int) -> None:
+def _label_all(writer: KnowledgeWriter, labeller: _Labeller, plan: Plan, shard_size: int) -> None:
     """Label split by split, training examples fold by fold; what has a label is left alone."""
     labelled = writer.labelled_ids()
     total = sum(map(len, plan.examples.values()))
@@ -362,47 +332,8 @@ def _parts(places: NDArray[np.int64], size: int) -> Sequence[NDArray[np.int64]]:
     return [places[start : start + size] for start in range(0, len(places), size)]
 
 
-def _plan(dataset: Dataset, limits: Mapping[Split, int | None], users: NDArray[np.int64], seed: int) -> _Plan:
-    """Choose what is labelled: of training the examples of users in their order, of the others as BIGRec does."""
-    train = dataset.training_examples("before-cut")
-    train = _of_users(train, users, limits.get("train"))
-    examples: dict[Split, Examples] = {"train": train}
-    for split in ("validation", "test"):
-        some, limit = dataset.examples(split), limits.get(split)
-        within(limit, some, split)
-        examples[split] = some.take(random(some, seed=seed)[:limit])
-    if not len(train):
-        raise UserError("limits.train: a retrieval teacher learns from the training examples that it labels; give some")
-    return _Plan(examples=examples, rows={name: dataset.event_rows(some) - 1 for name, some in examples.items()})
-
-
-def _of_users(examples: Examples, users: NDArray[np.int64], limit: int | None) -> Examples:
-    """Take the examples of the first users, as many as the limit has room for."""
-    place = np.full(int(examples.user.max(initial=0)) + 1, -1)
-    inside = users[users < len(place)]
-    place[inside] = np.arange(len(inside))
-    when = place[examples.user]
-    available = np.flatnonzero(when >= 0)
-    if limit is not None and limit > len(available):
-        raise UserError(
-            f"limits.train: {limit} is more than the {len(available)} training examples of users that the tuning does "
-            "not read"
-        )
-    order = available[np.argsort(when[available], kind="stable")]
-    return examples.take(np.sort(order[:limit]))
-
-
-def _user_order(dataset: Dataset, seed: int) -> NDArray[np.int64]:
-    """Put the users that training can learn from in an order that a seed fixes, whatever the order of the log."""
-    length = np.diff(dataset.training_sequences("before-cut").offsets)
-    users = np.flatnonzero(length >= 2)
-    names = dataset.user_ids
-    key = [hashlib.blake2b(f"{seed} reader {names[user]}".encode(), digest_size=8).digest() for user in users.tolist()]
-    return users[sorted(range(len(users)), key=key.__getitem__)]
-
-
 def _manifest(
-    dataset: Dataset, model: LanguageModel, settings: RetrievalSettings, seed: int, plan: _Plan
+    dataset: Dataset, model: LanguageModel, settings: RetrievalSettings, seed: int, plan: Plan
 ) -> KnowledgeManifest:
     """Describe the knowledge; how much the maps were fitted to and calibrated on is part of what it says."""
     counts = {"learned_from": len(plan.examples["train"]), "calibrated_on": len(plan.examples["validation"])}
