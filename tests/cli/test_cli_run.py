@@ -90,7 +90,7 @@ def test_an_experiment_with_a_language_model(tmp_path: Path, llm: Path) -> None:
 def test_a_changed_setting_redoes_what_depends_on_it_alone(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dllm2rec.experiments.evaluating import REFERENCES
+    from dllm2rec.experiments.references import REFERENCES
     from dllm2rec.teachers.ease import EASESettings
 
     out = tmp_path / "out"

@@ -65,16 +65,14 @@ def choose_demand(score: ScoreFunction, validation: Examples, demand: Demand) ->
 
     First the weight of the history's items, then the other two together. Weights are tried in units of the temperature
     under which the true items of validation are likeliest, so that the same values suit the logits of a student and the
-    similarities of a reference. The examples are all of them, or, for a large catalogue, as many as `MOST_SCORES`
-    allows, evenly over their time.
+    similarities of a reference. A large catalogue is tried on a part of the examples, see `evenly`.
 
     Args:
         score: scores the whole catalogue for histories.
         validation: examples, in time order.
         demand: of the training part of the same dataset.
     """
-    count = min(len(validation), max(FEWEST_EXAMPLES, MOST_SCORES // validation.num_items))
-    some = validation.take(np.unique(np.linspace(0, len(validation) - 1, count).round().astype(np.int64)))
+    some = evenly(validation)
     unit = _unit(score, some)
     alone = _reached([adjusted(score, again=unit * again) for again in AGAIN], some)
     again = unit * AGAIN[int(np.argmax(alone))]
@@ -89,6 +87,12 @@ def choose_demand(score: ScoreFunction, validation: Examples, demand: Demand) ->
         ndcg=float(reached[best]),
         before=float(alone[0]),
     )
+
+
+def evenly(validation: Examples) -> Examples:
+    """Return all examples, or, for a large catalogue, as many as `MOST_SCORES` allows, evenly over their time."""
+    count = min(len(validation), max(FEWEST_EXAMPLES, MOST_SCORES // validation.num_items))
+    return validation.take(np.unique(np.linspace(0, len(validation) - 1, count).round().astype(np.int64)))
 
 
 def adjusted(score: ScoreFunction, *, shift: NDArray[np.float32] | None = None, again: float = 0.0) -> ScoreFunction:

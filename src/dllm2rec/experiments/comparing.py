@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from dllm2rec.core.seeding import numpy_generator
 from dllm2rec.data import Split
 from dllm2rec.evaluation.significance import bootstrap_interval, holm, paired_permutation_test
-from dllm2rec.experiments.evaluating import EASE_ITEMS
 from dllm2rec.experiments.evidence import Evidence, Group, Taught, gather, metric_values, reference_data
+from dllm2rec.experiments.references import EASE_ITEMS
 from dllm2rec.experiments.results import Comparison, Row, Table, Versus
 from dllm2rec.experiments.running import method_name
 from dllm2rec.experiments.runs import Run

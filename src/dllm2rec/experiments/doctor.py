@@ -14,10 +14,11 @@ from dllm2rec.distillation.weights import sequence_confidence
 from dllm2rec.evaluation.agreement import hit_rate_by_overlap, overlap, win_ratio
 from dllm2rec.evaluation.ranks import Ranks
 from dllm2rec.experiments.diagnosis import diagnose
-from dllm2rec.experiments.evaluating import REFERENCES, TOP, evaluate, reference_ranks
+from dllm2rec.experiments.evaluating import TOP, evaluate
 from dllm2rec.experiments.evidence import Taught, judge_teacher, metric_values
 from dllm2rec.experiments.examination import Coverage, Examination, Rival, Texts, Vectors, Weights
 from dllm2rec.experiments.labelling import seconds_per_1000, unfinished_texts
+from dllm2rec.experiments.references import REFERENCES, reference_ranks
 from dllm2rec.experiments.runs import Run
 from dllm2rec.knowledge.align import align
 from dllm2rec.knowledge.store import Knowledge

@@ -1,13 +1,7 @@
-"""Verb `evaluate`: ranks of a run, or of a reference that needs no training, over the whole catalogue."""
-
-import numpy as np
-import torch
-from numpy.typing import NDArray
+"""Verb `evaluate`: ranks of a run over the whole catalogue."""
 
 from dllm2rec.core.errors import UserError
-from dllm2rec.data import Dataset, Examples, Split, TrainOn
-from dllm2rec.data.demand import measure_demand
-from dllm2rec.evaluation.demand import adjusted, choose_demand
+from dllm2rec.data import Dataset, Split
 from dllm2rec.evaluation.latency import seconds_per_1000
 from dllm2rec.evaluation.metrics import coverage, summary
 from dllm2rec.evaluation.ranks import Ranks, ScoreFunction, rank_targets
@@ -15,26 +9,8 @@ from dllm2rec.experiments.running import rebuild
 from dllm2rec.experiments.runs import Evaluation, Run
 from dllm2rec.knowledge.store import Knowledge
 from dllm2rec.students.base import Student
-from dllm2rec.teachers.ease import EASESettings
-from dllm2rec.teachers.references import (
-    BlendSettings,
-    ItemKNNSettings,
-    PopularitySettings,
-    ReferenceSettings,
-    Scorer,
-    fit_reference,
-)
 
 TOP = 20
-EASE_ITEMS = 12_000
-"""Items seen in training up to which tables have EASE: its fit takes some fifteen seconds by then."""
-REFERENCES: dict[str, ReferenceSettings] = {
-    "popularity": PopularitySettings(),
-    "recent popularity": PopularitySettings(recent=0.1),
-    "item-kNN": ItemKNNSettings(),
-    "EASE": EASESettings(max_items=EASE_ITEMS),
-}
-TEXT_REFERENCES: dict[str, ReferenceSettings] = {"item-kNN + text": BlendSettings()}
 
 
 def evaluate(
@@ -103,42 +79,3 @@ def metrics(ranks: Ranks, dataset: Dataset) -> dict[str, float]:
 def score_with(student: Student) -> ScoreFunction:
     """Turn a student into a function from histories `[B, L]` to scores `[B, V]`."""
     return student.eval()
-
-
-def score_with_reference(scorer: Scorer) -> ScoreFunction:
-    """The same for a reference."""
-    return lambda history: torch.from_numpy(scorer.scores(history.numpy()))
-
-
-def affordable_references(dataset: Dataset, train_on: TrainOn) -> dict[str, ReferenceSettings]:
-    """Return what a table has besides text: all of them, but EASE only where its items are few enough."""
-    seen = np.count_nonzero(dataset.train_counts(train_on))
-    return {
-        name: settings
-        for name, settings in REFERENCES.items()
-        if not isinstance(settings, EASESettings) or seen <= settings.max_items
-    }
-
-
-def reference_ranks(
-    settings: ReferenceSettings,
-    dataset: Dataset,
-    examples: Examples,
-    *,
-    mask_history: bool = False,
-    train_on: TrainOn = "positions",
-    item_vectors: NDArray[np.float32] | None = None,
-    demand: bool = False,
-) -> tuple[Ranks, float]:
-    """Fit a reference to the sequences that ``train_on`` names and rank; also returns its seconds for 1,000 users.
-
-    With ``demand`` its scores follow the demand after the cut, with weights chosen on validation as for a student.
-    """
-    sequences = dataset.training_sequences(train_on)
-    score = score_with_reference(fit_reference(settings, dataset, item_vectors=item_vectors, sequences=sequences))
-    if demand:
-        measured = measure_demand(dataset, train_on)
-        weights = choose_demand(score, dataset.examples("validation"), measured)
-        score = adjusted(score, shift=weights.shift(measured), again=weights.again)
-    ranks = rank_targets(score, examples, mask_history=mask_history, top_k=TOP)
-    return ranks, seconds_per_1000(score, examples)

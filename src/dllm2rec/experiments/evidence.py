@@ -14,15 +14,12 @@ from dllm2rec.data import Dataset, Examples, Split, TrainOn
 from dllm2rec.evaluation.metrics import hit_rate, ndcg
 from dllm2rec.evaluation.ranks import Ranks, ranks_from_lists
 from dllm2rec.experiments.evaluating import (
-    REFERENCES,
-    TEXT_REFERENCES,
     TOP,
-    affordable_references,
     dataset_of,
     evaluate,
-    reference_ranks,
 )
 from dllm2rec.experiments.labelling import seconds_per_1000
+from dllm2rec.experiments.references import REFERENCES, TEXT_REFERENCES, affordable_references, reference_ranks
 from dllm2rec.experiments.runs import Run, identity
 from dllm2rec.knowledge.align import align
 from dllm2rec.knowledge.store import Knowledge

@@ -24,11 +24,12 @@ from dllm2rec.data import Dataset
 from dllm2rec.experiments.comparing import tabulate
 from dllm2rec.experiments.config import CellSettings, Config
 from dllm2rec.experiments.doctor import examine
-from dllm2rec.experiments.evaluating import REFERENCES, TEXT_REFERENCES, evaluate
+from dllm2rec.experiments.evaluating import evaluate
 from dllm2rec.experiments.evidence import gather
 from dllm2rec.experiments.examination import Examination
 from dllm2rec.experiments.labelling import directory_name, finished, request
 from dllm2rec.experiments.preparing import log_hashes, prepare
+from dllm2rec.experiments.references import REFERENCES, TEXT_REFERENCES
 from dllm2rec.experiments.report.page import write_report
 from dllm2rec.experiments.results import Comparison
 from dllm2rec.experiments.running import plan, train

@@ -12,6 +12,7 @@ from dllm2rec.core.files import read_json, write_json
 from dllm2rec.data import Dataset, Examples
 from dllm2rec.experiments.budget import selection
 from dllm2rec.experiments.labelling import DONE, directory_name, finished, request
+from dllm2rec.experiments.references import settled
 from dllm2rec.experiments.settings import validate
 from dllm2rec.experiments.teacher_settings import (
     BigRecTeacher,
@@ -32,7 +33,7 @@ from dllm2rec.teachers.bigrec import take_over, teach_bigrec
 from dllm2rec.teachers.encoder import encode_texts, encode_titles, teach_encoder
 from dllm2rec.teachers.merging import MERGED, merge
 from dllm2rec.teachers.reference_teacher import label_with_reference
-from dllm2rec.teachers.references import needs_vectors
+from dllm2rec.teachers.references import BlendSettings, needs_vectors
 from dllm2rec.teachers.retrieval import teach_retrieval
 from dllm2rec.teachers.texts import teach_texts
 
@@ -141,9 +142,10 @@ def _teach(dataset: Dataset, settings: TeacherSettings, out: Path) -> Knowledge:
             vectors = _vectors(dataset, settings)
             if vectors is None and needs_vectors(settings.reference):
                 vectors = encode_titles(dataset, model=settings.model)
+            reference = settled(settings.reference, dataset, item_vectors=vectors, train_on=settings.train_on)
             return label_with_reference(
                 dataset,
-                settings.reference,
+                reference,
                 examples=_together(dataset, settings, vectors),
                 out=out,
                 item_vectors=vectors,
@@ -187,9 +189,13 @@ def _teach_only_new(dataset: Dataset, settings: TeacherSettings, known: Knowledg
             vectors = None
             if known.item_vectors is not None:
                 vectors = _grown(dataset, settings, known.item_vectors)
+            reference = settings.reference
+            if isinstance(reference, BlendSettings):  # of one weight with what it said before
+                weight = known.manifest.settings["text_weight"]
+                reference = reference.model_copy(update={"text_weight": weight})
             return label_with_reference(
                 dataset,
-                settings.reference,
+                reference,
                 examples=_together(dataset, settings, vectors),
                 out=out,
                 item_vectors=vectors,

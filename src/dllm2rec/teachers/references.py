@@ -76,13 +76,13 @@ class BlendSettings(_Settings):
     Attributes:
         knn: settings of the first.
         text: settings of the second.
-        text_weight: what the second is multiplied by.
+        text_weight: what the second is multiplied by. None: chosen on validation before anything is fitted.
     """
 
     kind: Literal["blend"] = "blend"
     knn: ItemKNNSettings = ItemKNNSettings()
     text: TextSettings = TextSettings()
-    text_weight: float = Field(default=0.1, ge=0)
+    text_weight: float | None = Field(default=None, ge=0)
 
 
 ReferenceSettings = Annotated[
@@ -176,6 +176,7 @@ def fit_reference(
 
     Raises:
         UserError: item vectors are needed and absent, or of another catalogue's size; or EASE has too many items.
+        ValueError: the weight of text in a blend is open.
     """
     sequences = dataset.training_sequences() if sequences is None else sequences
     match settings:
@@ -186,6 +187,8 @@ def fit_reference(
         case TextSettings():
             return fit_text(settings, item_vectors, num_items=dataset.num_items)
         case BlendSettings():
+            if settings.text_weight is None:
+                raise ValueError("text_weight is open; choose it on validation first")
             return Blend(
                 knn=fit_item_knn(settings.knn, sequences, num_items=dataset.num_items),
                 text=fit_text(settings.text, item_vectors, num_items=dataset.num_items),

@@ -114,7 +114,12 @@ def test_blend_adds(tiny_dataset: Dataset) -> None:
     np.testing.assert_allclose(blend, knn + 0.3 * text, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("settings", [TextSettings(), BlendSettings()])
+def test_a_blend_with_an_open_weight_is_not_fitted(tiny_dataset: Dataset) -> None:
+    with pytest.raises(ValueError, match="text_weight is open"):
+        fit_reference(BlendSettings(), tiny_dataset, item_vectors=np.eye(tiny_dataset.num_items, dtype=np.float32))
+
+
+@pytest.mark.parametrize("settings", [TextSettings(), BlendSettings(text_weight=0.1)])
 def test_text_needs_vectors_of_the_catalogue(tiny_dataset: Dataset, settings: ReferenceSettings) -> None:
     with pytest.raises(UserError, match="need item vectors"):
         fit_reference(settings, tiny_dataset)
@@ -213,7 +218,8 @@ def test_labelling_in_folds_resumes(tmp_path: Path, tiny_dataset: Dataset) -> No
 def test_the_vectors_of_a_reference_by_text_are_part_of_its_knowledge(tmp_path: Path, tiny_dataset: Dataset) -> None:
     vectors = np.random.default_rng(0).normal(size=(tiny_dataset.num_items, 3)).astype(np.float32)
     test = tiny_dataset.examples("test")
-    for settings, expected in ((BlendSettings(), vectors), (ItemKNNSettings(), None), (EASESettings(), None)):
+    blend = BlendSettings(text_weight=0.1)
+    for settings, expected in ((blend, vectors), (ItemKNNSettings(), None), (EASESettings(), None)):
         out = tmp_path / settings.kind
         knowledge = label_with_reference(tiny_dataset, settings, examples=test, out=out, item_vectors=vectors)
         np.testing.assert_array_equal(knowledge.item_vectors, expected)

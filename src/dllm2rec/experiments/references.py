@@ -1,0 +1,113 @@
+"""References beside the runs of a table: which ones, with what weight of text, and how they rank."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dllm2rec.data import Dataset, Examples, TrainOn
+from dllm2rec.data.demand import measure_demand
+from dllm2rec.evaluation.demand import adjusted, choose_demand, evenly
+from dllm2rec.evaluation.latency import seconds_per_1000
+from dllm2rec.evaluation.metrics import ndcg
+from dllm2rec.evaluation.ranks import Ranks, ScoreFunction, rank_targets
+from dllm2rec.experiments.evaluating import TOP
+from dllm2rec.teachers.ease import EASESettings
+from dllm2rec.teachers.references import (
+    Blend,
+    BlendSettings,
+    ItemKNNSettings,
+    PopularitySettings,
+    ReferenceSettings,
+    Scorer,
+    fit_item_knn,
+    fit_reference,
+    fit_text,
+)
+
+EASE_ITEMS = 12_000
+"""Items seen in training up to which tables have EASE: its fit takes some fifteen seconds by then."""
+REFERENCES: dict[str, ReferenceSettings] = {
+    "popularity": PopularitySettings(),
+    "recent popularity": PopularitySettings(recent=0.1),
+    "item-kNN": ItemKNNSettings(),
+    "EASE": EASESettings(max_items=EASE_ITEMS),
+}
+TEXT_REFERENCES: dict[str, ReferenceSettings] = {"item-kNN + text": BlendSettings()}
+TEXT_WEIGHTS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+"""Of text in a blend, to choose from."""
+
+
+def affordable_references(dataset: Dataset, train_on: TrainOn) -> dict[str, ReferenceSettings]:
+    """Return what a table has besides text: all of them, but EASE only where its items are few enough."""
+    seen = np.count_nonzero(dataset.train_counts(train_on))
+    return {
+        name: settings
+        for name, settings in REFERENCES.items()
+        if not isinstance(settings, EASESettings) or seen <= settings.max_items
+    }
+
+
+def reference_ranks(
+    settings: ReferenceSettings,
+    dataset: Dataset,
+    examples: Examples,
+    *,
+    mask_history: bool = False,
+    train_on: TrainOn = "positions",
+    item_vectors: NDArray[np.float32] | None = None,
+    demand: bool = False,
+) -> tuple[Ranks, float]:
+    """Fit a reference to the sequences that ``train_on`` names and rank; also returns its seconds for 1,000 users.
+
+    What its settings leave open is settled first, see `settled`. With ``demand`` its scores follow the demand after the
+    cut, with weights chosen on validation as for a student.
+    """
+    settings = settled(settings, dataset, item_vectors=item_vectors, train_on=train_on)
+    sequences = dataset.training_sequences(train_on)
+    score = _score_with(fit_reference(settings, dataset, item_vectors=item_vectors, sequences=sequences))
+    if demand:
+        measured = measure_demand(dataset, train_on)
+        weights = choose_demand(score, dataset.examples("validation"), measured)
+        score = adjusted(score, shift=weights.shift(measured), again=weights.again)
+    ranks = rank_targets(score, examples, mask_history=mask_history, top_k=TOP)
+    return ranks, seconds_per_1000(score, examples)
+
+
+def settled(
+    settings: ReferenceSettings, dataset: Dataset, *, item_vectors: NDArray[np.float32] | None, train_on: TrainOn
+) -> ReferenceSettings:
+    """Settle what a reference leaves open: the weight of text in a blend, by NDCG@20 on validation.
+
+    Where people rarely choose again what they chose, the items of histories are left out of these rankings: text's
+    nearest item is nearly always one of the history, which tells nothing of how good it is as a neighbour. Of equals
+    the smallest weight is taken. A large catalogue is tried on a part of the examples, see `evenly`.
+
+    Args:
+        settings: of any reference; returned as they are where nothing is open.
+        dataset: gives validation examples and training sequences.
+        item_vectors: `[V, D]`, where the reference reads text.
+        train_on: which sequences the reference is fitted to.
+
+    Raises:
+        UserError: item vectors are needed and absent, or of another catalogue's size.
+    """
+    if not isinstance(settings, BlendSettings) or settings.text_weight is not None:
+        return settings
+    text = fit_text(settings.text, item_vectors, num_items=dataset.num_items)
+    knn = fit_item_knn(settings.knn, dataset.training_sequences(train_on), num_items=dataset.num_items)
+    some = evenly(dataset.examples("validation"))
+    rare = dataset.training_examples(train_on).repeats_are_rare
+
+    def reached(weight: float) -> float:
+        score = _score_with(Blend(knn=knn, text=text, text_weight=weight))
+        return float(ndcg(rank_targets(score, some, mask_history=rare).rank, TOP).mean())
+
+    return settings.model_copy(update={"text_weight": max(TEXT_WEIGHTS, key=reached)})
+
+
+def _score_with(scorer: Scorer) -> ScoreFunction:
+    def score(history: Tensor) -> Tensor:
+        return torch.from_numpy(scorer.scores(history.numpy()))
+
+    return score

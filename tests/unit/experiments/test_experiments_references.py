@@ -1,0 +1,59 @@
+"""What stands beside the runs of a table."""
+
+import numpy as np
+import pytest
+
+from dllm2rec.core.errors import UserError
+from dllm2rec.core.seeding import numpy_generator
+from dllm2rec.data import Dataset, Examples
+from dllm2rec.experiments.references import TEXT_WEIGHTS, reference_ranks, settled
+from dllm2rec.teachers.references import BlendSettings, ItemKNNSettings, fit_reference
+
+
+def _best_weight(dataset: Dataset, vectors: np.ndarray, *, masked: bool) -> float:
+    """Try the weights one example at a time."""
+    some = dataset.examples("validation")
+    reached = []
+    for weight in TEXT_WEIGHTS:
+        scorer = fit_reference(BlendSettings(text_weight=weight), dataset, item_vectors=vectors)
+        total = 0.0
+        for history, target in zip(some.history, some.target, strict=True):
+            scores = scorer.scores(history[None])[0]
+            own = scores[target]
+            others = [i for i in range(dataset.num_items) if i != target and not (masked and i in history)]
+            rank = 1 + (scores[others] > own).sum() + (scores[others] == own).sum() / 2
+            total += 1 / np.log2(rank + 1) if rank <= 20 else 0
+        reached.append(total)
+    return TEXT_WEIGHTS[int(np.argmax(reached))]
+
+
+@pytest.mark.parametrize("rare", [False, True])
+def test_the_weight_of_text_is_the_best_on_validation(
+    small: Dataset, rare: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Examples, "repeats_are_rare", property(lambda _: rare))
+    chosen = set()
+    for seed in range(4):
+        vectors = numpy_generator(seed, "text").normal(size=(small.num_items, 3)).astype(np.float32)
+        weight = settled(BlendSettings(), small, item_vectors=vectors, train_on="positions").text_weight
+        assert weight == _best_weight(small, vectors, masked=rare)
+        chosen.add(weight)
+    assert len(chosen) > 1
+
+
+def test_text_that_says_nothing_has_no_weight(small: Dataset) -> None:
+    vectors = np.ones((small.num_items, 3), np.float32)
+    assert settled(BlendSettings(), small, item_vectors=vectors, train_on="positions").text_weight == 0.0
+    blend, _ = reference_ranks(BlendSettings(), small, small.examples("test"), item_vectors=vectors)
+    knn, _ = reference_ranks(ItemKNNSettings(), small, small.examples("test"))
+    np.testing.assert_array_equal(blend.rank, knn.rank)
+
+
+def test_what_is_set_stays(small: Dataset) -> None:
+    for settings in (BlendSettings(text_weight=0.3), ItemKNNSettings()):
+        assert settled(settings, small, item_vectors=None, train_on="positions") == settings
+
+
+def test_a_weight_needs_vectors(small: Dataset) -> None:
+    with pytest.raises(UserError, match="need item vectors"):
+        settled(BlendSettings(), small, item_vectors=None, train_on="positions")
