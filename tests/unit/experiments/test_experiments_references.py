@@ -1,12 +1,19 @@
 """What stands beside the runs of a table."""
 
+from pathlib import Path
+
 import numpy as np
+import polars as pl
 import pytest
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.seeding import numpy_generator
-from dllm2rec.data import Dataset, Examples
+from dllm2rec.data import Dataset, Examples, extend
+from dllm2rec.experiments import references
 from dllm2rec.experiments.references import TEXT_WEIGHTS, reference_ranks, settled
+from dllm2rec.experiments.teacher_settings import ReferenceTeacher
+from dllm2rec.experiments.teaching import teach, teach_only_new
+from dllm2rec.knowledge import KnowledgeWriter
 from dllm2rec.teachers.references import BlendSettings, ItemKNNSettings, fit_reference
 
 
@@ -57,3 +64,21 @@ def test_what_is_set_stays(small: Dataset) -> None:
 def test_a_weight_needs_vectors(small: Dataset) -> None:
     with pytest.raises(UserError, match="need item vectors"):
         settled(BlendSettings(), small, item_vectors=None, train_on="positions")
+
+
+def test_labels_that_are_added_have_the_weight_of_the_others(
+    small: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors = numpy_generator(0, "text").normal(size=(small.num_items, 3)).astype(np.float32)
+    manifest = teach(small, ReferenceTeacher(), out=tmp_path / "knn").manifest.model_copy(update={"vector_size": 3})
+    KnowledgeWriter(tmp_path / "vectors", manifest).write_item_vectors(vectors)
+    teacher = ReferenceTeacher(reference=BlendSettings(), vectors=tmp_path / "vectors")
+    before = teach(small, teacher, out=tmp_path / "before")
+    assert before.manifest.settings["text_weight"] in TEXT_WEIGHTS
+    later = {"user_id": range(40), "item_id": range(40), "timestamp": range(10**6, 10**6 + 40)}
+    pl.DataFrame(later).write_csv(tmp_path / "log.csv")
+    longer = extend(small, tmp_path / "log.csv", None, out=tmp_path / "longer")
+    monkeypatch.setattr(references, "TEXT_WEIGHTS", (0.7,))
+    after = teach_only_new(longer, before, out=tmp_path / "after")
+    assert after.manifest.settings["text_weight"] == before.manifest.settings["text_weight"]
+    assert set(after.labels.example_id) > set(before.labels.example_id)
