@@ -32,8 +32,7 @@ format: install ## rewrite the files as `make check` wants them
 
 experiments: install ## the slow, resumable experiments behind docs/results.md
 	$(RUN) dllm2rec run configs/toys.toml
-	mkdir -p runs/toys-methods runs/toys-ablation
-	cp -ru runs/toys/dataset-* runs/toys/knowledge-* runs/toys-methods
 	$(RUN) dllm2rec run configs/methods.toml --jobs 2
-	cp -ru runs/toys/dataset-* runs/toys/knowledge-* runs/toys-ablation
+	mkdir -p runs/toys-ablation
+	cp -ru runs/toys-methods/dataset-* runs/toys-methods/knowledge-* runs/toys-ablation
 	$(RUN) dllm2rec run configs/ablation.toml --jobs 2

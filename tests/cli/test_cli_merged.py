@@ -104,6 +104,19 @@ def test_what_is_new_is_taught_by_each_source(dataset: Path, merged: Path, tmp_p
     refused(outcome, str(merged), "--only-new", "each of its sources", "merge again")
 
 
+def test_an_update_needs_merged_knowledge_of_the_longer_log(dataset: Path, merged: Path, tmp_path: Path) -> None:
+    taught = ["--knowledge", merged, "--method", "soft-labels", "--set", "method.embedding=false", *SMALL_TRAINING]
+    assert call("train", dataset, *taught, "--out", tmp_path / "run").code == 0
+    later = [(user, item, time + 10**8) for user, item, time in log_rows()]
+    _, log, _, _ = write_log(tmp_path, later)
+    command = ["update", tmp_path / "run", "--interactions", log, "--out", tmp_path / "run-2", "--force"]
+    refused(call(*command), str(merged), f"teach {tmp_path / 'run-2' / 'dataset'} anew", "--knowledge")
+    longer = tmp_path / "run-2" / "dataset"
+    assert call("teach", longer, "--teacher", "knn", "--out", tmp_path / "k").code == 0
+    outcome = call(*command, "--knowledge", tmp_path / "k")
+    assert outcome.code == 0, outcome.err
+
+
 CONFIG = """
 name = "small"
 [dataset]

@@ -124,6 +124,8 @@ def test_a_choice_of_nothing(dataset: Path, tmp_path: Path) -> None:
         asked = ("teach", dataset, "--teacher", teacher, *needed, *out)
         refused(call(*asked, "--budget", 5), f"{teacher} labels no examples")
         refused(call(*asked, "--choose", "diverse"), "unknown setting 'choose'")
+        refused(call(*asked, "--limit", 5), f"not for teacher {teacher}")
+        refused(call(*asked, "--split", "test"), f"not for teacher {teacher}")
     for option in ("--import", "--only-new"):
         refused(call("teach", dataset, option, tmp_path, "--budget", 5, *out), "--budget", "leave them out", option)
     assert not (tmp_path / "k").exists()

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from dllm2rec.knowledge.store import Knowledge
 
 SPLITS: "tuple[Split, ...]" = ("train", "validation", "test")
+NO_LIMITS = {
+    "encoder": "it gives item vectors and labels nothing",
+    "texts": "say how many with --set counts.items=N counts.users=N or counts.chains=N",
+    "merged": "it labels what its sources labelled; limit those",
+}
 
 
 def teach(
@@ -112,7 +117,10 @@ def teach(
         values = _given(llm=llm, model=model, seed=seed, vectors=vectors, choose=choose)
         if sources is not None:
             values["sources"] = [{"kind": "knowledge", "path": path} for path in sources]
-        if teacher not in ("encoder", "texts", "merged"):
+        if teacher in NO_LIMITS:
+            if split or limit:
+                raise UserError(f"--split and --limit are not for teacher {teacher}: {NO_LIMITS[teacher]}")
+        else:
             values["limits"] = _limits(split or list(SPLITS), limit or [], opened.manifest.counts)
         chosen = _chosen(teacher, values, settings or [])
         if budget is not None:

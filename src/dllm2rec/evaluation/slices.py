@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 from dllm2rec.data import Examples
 
+UNSEEN = "unseen in training"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Slice:
@@ -33,7 +35,7 @@ def popularity_slices(examples: Examples, train_counts: NDArray[np.int64], *, bu
         The groups that are not empty. Each example is in exactly one.
     """
     counts = train_counts[examples.target]
-    slices = [Slice(name="unseen in training", rows=counts == 0)]
+    slices = [Slice(name=UNSEEN, rows=counts == 0)]
     seen = counts[counts > 0]
     if len(seen):
         edges = np.unique(np.quantile(seen, np.linspace(0, 1, buckets + 1)[1:], method="lower"))

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
+from dllm2rec.evaluation.slices import UNSEEN
 from dllm2rec.experiments.results import METRICS, Row, Table
 from dllm2rec.experiments.verdict import figure, p_text, percent
 
-HEADER = ("", *METRICS, "vs plain", "p (Holm)", "s/1k users")
+HEADER = ("", *METRICS, "unseen", "vs plain", "p (Holm)", "s/1k users")
 
 
 def table_rows(table: Table) -> list[tuple[str, ...]]:
@@ -14,6 +15,7 @@ def table_rows(table: Table) -> list[tuple[str, ...]]:
         (
             row.label,
             *(_metric(row, name) for name in METRICS),
+            figure(row.slices[UNSEEN]) if UNSEEN in row.slices else "",
             percent(row.versus.gain) if row.versus else "",
             p_text(row.versus.p_value).removeprefix("p ").removeprefix("= ") if row.versus else "",
             duration(row.seconds_per_1000),

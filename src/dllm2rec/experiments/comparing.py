@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from dllm2rec.core.seeding import numpy_generator
 from dllm2rec.data import Split
 from dllm2rec.evaluation.significance import bootstrap_interval, holm, paired_permutation_test
+from dllm2rec.evaluation.slices import UNSEEN, Slice
 from dllm2rec.experiments.evidence import Evidence, Group, Taught, gather, metric_values, reference_data
 from dllm2rec.experiments.references import EASE_ITEMS
 from dllm2rec.experiments.results import Comparison, Row, Table, Versus
@@ -16,6 +17,7 @@ from dllm2rec.experiments.runs import Run
 from dllm2rec.experiments.verdict import METRIC, judge
 
 Mask = NDArray[np.bool_]
+HITS = "HR@20"
 
 
 def compare(runs: Sequence[Run], *, split: Split = "test", mask_history: bool = False, seed: int = 0) -> Comparison:
@@ -46,10 +48,11 @@ def tabulate(evidence: Evidence, *, seed: int = 0) -> Comparison:
 
 
 def _table(evidence: Evidence, kept: Mask, teachers: Sequence[Taught], *, tested: bool, seed: int) -> Table:
-    rows = [_reference_row(name, evidence, kept) for name in evidence.references]
-    rows += [_teacher_row(taught) for taught in teachers]
+    slices = evidence.slices
+    rows = [_reference_row(name, evidence, kept, slices) for name in evidence.references]
+    rows += [_teacher_row(taught, slices) for taught in teachers]
     versus = _tests(evidence, seed) if tested else {}
-    rows += [_student_row(group, kept, versus.get(group.label)) for group in evidence.groups]
+    rows += [_student_row(group, kept, slices, versus.get(group.label)) for group in evidence.groups]
     title = f"{evidence.dataset.manifest.name}, {int(kept.sum()):,} {evidence.split} examples"
     if not tested:
         title += f" that {teachers[0].name} labelled"
@@ -62,27 +65,32 @@ def _table(evidence: Evidence, kept: Mask, teachers: Sequence[Taught], *, tested
     )
 
 
-def _reference_row(name: str, evidence: Evidence, kept: Mask) -> Row:
+def _reference_row(name: str, evidence: Evidence, kept: Mask, slices: Sequence[Slice]) -> Row:
     ranks, seconds = evidence.references[name]
     values = metric_values(ranks)
     return Row(
         label=name,
         kind="reference",
         metrics={metric: float(value[kept].mean()) for metric, value in values.items()},
+        slices=_by_slice(values[HITS], kept, slices),
         seconds_per_1000=seconds,
     )
 
 
-def _teacher_row(taught: Taught) -> Row:
+def _teacher_row(taught: Taught, slices: Sequence[Slice]) -> Row:
+    values = metric_values(taught.ranks)
+    hits = np.zeros(len(taught.labelled))
+    hits[taught.labelled] = values[HITS]
     return Row(
         label=f"teacher {taught.name}",
         kind="teacher",
-        metrics={metric: float(value.mean()) for metric, value in metric_values(taught.ranks).items()},
+        metrics={metric: float(value.mean()) for metric, value in values.items()},
+        slices=_by_slice(hits, taught.labelled, slices),
         seconds_per_1000=taught.seconds_per_1000,
     )
 
 
-def _student_row(group: Group, kept: Mask, versus: Versus | None) -> Row:
+def _student_row(group: Group, kept: Mask, slices: Sequence[Slice], versus: Versus | None) -> Row:
     by_seed = {metric: values[:, kept].mean(axis=1) for metric, values in group.values.items()}
     several = len(group.runs) > 1
     return Row(
@@ -94,9 +102,16 @@ def _student_row(group: Group, kept: Mask, versus: Versus | None) -> Row:
         seeds=tuple(run.config.seed for run in group.runs),
         metrics={metric: float(values.mean()) for metric, values in by_seed.items()},
         spread={metric: float(values.std(ddof=1)) for metric, values in by_seed.items()} if several else {},
+        slices=_by_slice(group.values[HITS].mean(axis=0), kept, slices),
         versus=versus,
         seconds_per_1000=group.seconds_per_1000,
     )
+
+
+def _by_slice(hits: NDArray[np.float64], kept: Mask, slices: Sequence[Slice]) -> dict[str, float]:
+    """Average over the examples of each slice that are kept; a slice that keeps none is left out."""
+    rows = {one.name: one.rows & kept for one in slices}
+    return {name: float(hits[some].mean()) for name, some in rows.items() if some.any()}
 
 
 def _tests(evidence: Evidence, seed: int) -> dict[str, Versus]:
@@ -115,13 +130,13 @@ def _tests(evidence: Evidence, seed: int) -> dict[str, Versus]:
 
 def _over_reference(evidence: Evidence, seed: int) -> Versus | None:
     """Test the student with the best mean against the reference with the best mean, a test of its own."""
-    if not evidence.groups or not evidence.references:
+    best = evidence.best_reference
+    if not evidence.groups or best is None:
         return None
-    counted = {name: metric_values(ranks)[METRIC] for name, (ranks, _) in evidence.references.items()}
-    name = max(counted, key=lambda name: float(counted[name].mean()))
-    own = max((group.values[METRIC].mean(axis=0) for group in evidence.groups), key=lambda values: float(values.mean()))
-    p_value = paired_permutation_test(own, counted[name], generator=numpy_generator(seed, "permutation", name))
-    return _versus(name, own, counted[name], p_value, seed=seed)
+    name, values = best[0], best[1][METRIC]
+    own = max((group.values[METRIC].mean(axis=0) for group in evidence.groups), key=lambda some: float(some.mean()))
+    p_value = paired_permutation_test(own, values, generator=numpy_generator(seed, "permutation", name))
+    return _versus(name, own, values, p_value, seed=seed)
 
 
 def _baseline(group: Group, groups: Sequence[Group]) -> Group | None:
@@ -157,6 +172,11 @@ def _notes(evidence: Evidence, tests: int) -> tuple[str, ...]:
         f"Ranks: among all {manifest.num_items:,} items, ties take the mean rank, items of the history {masked}.",
         _data(evidence),
     ]
+    unseen = sum(int(one.rows.sum()) for one in evidence.slices if one.name == UNSEEN)
+    if unseen:
+        notes.append(
+            f"Unseen: HR@20 on the {unseen:,} of the {len(evidence.examples):,} targets that these do not hold."
+        )
     if tests:
         notes.append(
             "Tests: NDCG@20 by example (mean over seeds) against the plain student of the same name, else the first "

@@ -13,6 +13,7 @@ from dllm2rec.core.files import hash_json
 from dllm2rec.data import Dataset, Examples, Split, TrainOn
 from dllm2rec.evaluation.metrics import hit_rate, ndcg
 from dllm2rec.evaluation.ranks import Ranks, ranks_from_lists
+from dllm2rec.evaluation.slices import Slice, popularity_slices
 from dllm2rec.experiments.evaluating import (
     TOP,
     dataset_of,
@@ -108,6 +109,18 @@ class Evidence:
     references: Mapping[str, Timed]
     teachers: tuple[Taught, ...]
     missing: tuple[Path, ...]
+
+    @property
+    def slices(self) -> list[Slice]:
+        """The examples by how often their target stands in what the references are fitted to."""
+        train_on = reference_data([run for group in self.groups for run in group.runs])
+        return popularity_slices(self.examples, self.dataset.train_counts(train_on))
+
+    @property
+    def best_reference(self) -> tuple[str, dict[str, Values]] | None:
+        """The reference with the best mean NDCG@20, and its metrics `[N]`; None where there is none."""
+        counted = [(name, metric_values(ranks)) for name, (ranks, _) in self.references.items()]
+        return max(counted, key=lambda one: float(one[1]["NDCG@20"].mean()), default=None)
 
 
 def gather(

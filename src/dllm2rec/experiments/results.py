@@ -43,6 +43,7 @@ class Row(Strict):
         seeds: of the runs that are averaged.
         metrics: mean over seeds of HR@20 and NDCG@20, and others.
         spread: standard deviation over seeds (n - 1) of the same; empty for one seed.
+        slices: HR@20 by how often training saw the target, see `popularity_slices`; by name of the slice.
         versus: the test against the plain student.
         seconds_per_1000: inference time for 1,000 users.
     """
@@ -55,6 +56,7 @@ class Row(Strict):
     seeds: tuple[int, ...] = ()
     metrics: dict[str, float]
     spread: dict[str, float] = Field(default_factory=dict)
+    slices: dict[str, float] = Field(default_factory=dict)
     versus: Versus | None = None
     seconds_per_1000: float | None = None
 

@@ -13,19 +13,18 @@ from dllm2rec.data import Dataset, Examples, TrainOn
 from dllm2rec.data.demand import measure_demand
 from dllm2rec.distillation.base import Distiller
 from dllm2rec.distillation.factory import build_distillers, build_soft_labels
-from dllm2rec.distillation.hint import HintSettings
-from dllm2rec.distillation.htd import HTDSettings
-from dllm2rec.distillation.kar import KARSettings, fact_vectors, read_with_kar, require_texts
+from dllm2rec.distillation.kar import KARSettings, fact_vectors, read_with_kar
 from dllm2rec.distillation.llm_cf import LLMCFSettings, read_with_llm_cf
-from dllm2rec.distillation.methods import BaselineSettings, build_baseline, require_needs
-from dllm2rec.distillation.settings import DLLM2RecSettings, adapt_loss, adapt_student, reads_vectors
+from dllm2rec.distillation.methods import BaselineSettings, build_baseline
+from dllm2rec.distillation.settings import DLLM2RecSettings, adapt_loss, adapt_student
 from dllm2rec.distillation.soft_labels import SoftLabelSettings
 from dllm2rec.evaluation.demand import DemandWeights, choose_demand
 from dllm2rec.evaluation.metrics import summary
 from dllm2rec.evaluation.ranks import rank_targets
-from dllm2rec.experiments.config import CellSettings, MethodSettings, NoMethod, VectorsMethod
+from dllm2rec.experiments.config import CellSettings, NoMethod, VectorsMethod
+from dllm2rec.experiments.needs import reads_item_vectors, replacement, require_knowledge
 from dllm2rec.experiments.runs import FitSummary, Run, RunConfig, RunResult, Source, make_config
-from dllm2rec.knowledge.align import align, require_same_dataset
+from dllm2rec.knowledge.align import align
 from dllm2rec.knowledge.store import Knowledge
 from dllm2rec.losses.base import Loss
 from dllm2rec.losses.factory import LossSettings, build_loss
@@ -110,70 +109,6 @@ def adapted(settings: CellSettings) -> CellSettings:
             return settings
 
 
-def require_knowledge(settings: CellSettings, knowledge: Knowledge | None, dataset: Dataset) -> Knowledge | None:
-    """Return the knowledge that the method uses; None for a plain student.
-
-    Raises:
-        UserError: it is needed and missing, of another dataset, or lacks what the method asks for.
-    """
-    match settings.method:
-        case NoMethod():
-            return None
-        case method if knowledge is None:
-            raise UserError(f"method {method.kind} learns from a teacher; give --knowledge (see `dllm2rec teach`)")
-        case method:
-            require_same_dataset(knowledge, dataset)
-            _require_contents(method, knowledge)
-            return knowledge
-
-
-def _require_contents(
-    method: VectorsMethod | SoftLabelSettings | DLLM2RecSettings | KARSettings | LLMCFSettings | BaselineSettings,
-    knowledge: Knowledge,
-) -> None:
-    match method:
-        case KARSettings():
-            require_texts(knowledge, method.kind, "item", "user")
-        case LLMCFSettings():
-            require_texts(knowledge, method.kind, "chain")
-        case VectorsMethod() | SoftLabelSettings() | DLLM2RecSettings():
-            if (_reads_vectors(method) or _replacement(method)) and knowledge.item_vectors is None:
-                instead = "" if isinstance(method, VectorsMethod) else "set method.embedding=false or "
-                raise UserError(
-                    f"{knowledge.path}: has no item vectors, which method {method.kind} needs; "
-                    f"{instead}use a teacher that gives vectors"
-                )
-        case _:
-            require_needs(method, knowledge)
-
-
-def _replacement(method: MethodSettings) -> HintSettings | HTDSettings | None:
-    """Return what distils the item vectors in place of embedding distillation, if anything does."""
-    if not isinstance(method, DLLM2RecSettings):
-        return None
-    match method.embedding:
-        case "hint":
-            return HintSettings()
-        case "htd":
-            return HTDSettings()
-        case _:
-            return None
-
-
-def _reads_vectors(method: MethodSettings) -> bool:
-    match method:
-        case VectorsMethod():
-            return True
-        case DLLM2RecSettings():
-            return reads_vectors(method)
-        case SoftLabelSettings():
-            return method.embedding
-        case KARSettings():
-            return method.weight > 0
-        case _:
-            return False
-
-
 def rebuild(
     run: Run, dataset: Dataset, knowledge: Knowledge | None = None, *, fit: FitSummary | None = None
 ) -> Student:
@@ -229,7 +164,7 @@ def knowledge_of(run: Run, knowledge: Knowledge | None = None) -> Knowledge | No
 
 def item_vectors(settings: CellSettings, knowledge: Knowledge | None) -> Tensor | None:
     """Return the vectors `[V, Dt]` that the student's item table gets."""
-    if knowledge is None or knowledge.item_vectors is None or not _reads_vectors(settings.method):
+    if knowledge is None or knowledge.item_vectors is None or not reads_item_vectors(settings.method):
         return None
     if isinstance(settings.method, KARSettings):
         return torch.from_numpy(fact_vectors(knowledge, knowledge.manifest.num_items))
@@ -407,7 +342,7 @@ def _distillers(
             return [build_soft_labels(method, labels=knowledge.labels, rows=rows, training=training, loss=loss)]
         case DLLM2RecSettings() as method:
             ranking = build_distillers(method, labels=knowledge.labels, rows=rows, loss=loss)
-            other = _replacement(method)
+            other = replacement(method)
             return ranking if other is None else [*ranking, *baseline(other)]
         case method:
             return baseline(method)

@@ -35,12 +35,15 @@ from dllm2rec.knowledge.align import require_same_dataset
 from dllm2rec.knowledge.store import Knowledge
 from dllm2rec.students.base import Student
 from dllm2rec.students.growth import grow
+from dllm2rec.teachers.merging import MERGED
 
 MARKER = "update.json"
 OUTCOME = "outcome.json"
 DATASET = "dataset"
 KNOWLEDGE = "knowledge"
 METRIC = "NDCG@20"
+FITTED_TO_ALL = ("retrieval", MERGED)
+"""Teachers whose labels of old examples change with what is new."""
 
 
 class UpdateSettings(Strict):
@@ -202,6 +205,12 @@ def _teach(dataset: Dataset, old: Knowledge | None, given: Knowledge | None, out
         if not (out / KNOWLEDGE).exists():
             shutil.copytree(given.path, out / KNOWLEDGE)
         return Knowledge.load(out / KNOWLEDGE)
+    if old.manifest.teacher in FITTED_TO_ALL:
+        raise UserError(
+            f"{old.path}: a {old.manifest.teacher} teacher is fitted to all that it labels, so what is new can't be "
+            f"labelled alone; teach {dataset.path} anew (`dllm2rec teach {dataset.path} --teacher ...`), and update "
+            "again with --knowledge"
+        )
     from dllm2rec.experiments.teaching import teach_only_new  # noqa: PLC0415 - seconds, and another extra
 
     return teach_only_new(dataset, old, out=out / KNOWLEDGE)

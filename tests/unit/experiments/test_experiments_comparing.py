@@ -106,6 +106,28 @@ def test_means_and_spreads_over_seeds_by_hand(small: Dataset) -> None:
     assert row.versus is None
 
 
+def test_slices_by_how_often_training_saw_the_target(small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = small.train_counts()
+    counts[small.examples("test").target[:3]] = 0
+    monkeypatch.setattr(Dataset, "train_counts", lambda *_: counts)
+    seen = counts[small.examples("test").target]
+    count = len(seen)
+    half = np.where(np.arange(count) % 2, 1.0, 50.0)
+    given = evidence(small, group(small, "S", [half, np.ones(count)]), teachers=(teacher(small, count - 2),))
+    whole, part = tabulate(given).tables
+    reference, student = whole.rows
+    assert reference.slices["unseen in training"] == 1.0  # rank 3
+    hits = (1 + (half == 1.0)) / 2
+    assert student.slices["unseen in training"] == pytest.approx(hits[seen == 0].mean())
+    sizes = {one.name: int(one.rows.sum()) for one in given.slices}
+    assert sum(student.slices[name] * size for name, size in sizes.items()) == pytest.approx(hits.sum())
+    assert part.rows[1].label == "teacher oracle"
+    assert set(part.rows[1].slices.values()) == {1.0}
+    assert part.rows[2].slices["unseen in training"] == pytest.approx(hits[: count - 2][seen[: count - 2] == 0].mean())
+    assert f"Unseen: HR@20 on the {sizes['unseen in training']} of the {count} targets" in " ".join(whole.notes)
+    assert table_rows(whole)[1][3] == f"{student.slices['unseen in training']:.4f}".removeprefix("0")
+
+
 def test_a_taught_student_is_tested_against_the_plain_one_of_its_name(small: Dataset) -> None:
     count = len(small.examples("test"))
     generator = np.random.default_rng(0)

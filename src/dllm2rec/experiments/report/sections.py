@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from dllm2rec.evaluation.slices import Slice, history_slices, popularity_slices
+from dllm2rec.evaluation.slices import Slice, history_slices
 from dllm2rec.experiments.agreeing import agree
 from dllm2rec.experiments.diagnosis import headline
 from dllm2rec.experiments.doctor import confidence_weights
@@ -36,13 +36,12 @@ def training_curves(evidence: Evidence) -> str:
 
 def slices(evidence: Evidence) -> list[str]:
     """NDCG@20 by how often training saw the target, and by the length of the history."""
-    popularity = popularity_slices(evidence.examples, evidence.dataset.train_counts())
     length = history_slices(evidence.examples)
     return [
         _slice_chart(
             "by-popularity",
             evidence,
-            popularity,
+            evidence.slices,
             "By how often the item that came next occurs in training. One that never does can only be found by text.",
         ),
         _slice_chart("by-history", evidence, length, "By the number of items in the history."),
@@ -56,6 +55,9 @@ def _slice_chart(name: str, evidence: Evidence, parts: Sequence[Slice], caption:
     series = {
         group.label: [float(group.values[METRIC][:, part.rows].mean()) for part in parts] for group in evidence.groups
     }
+    if evidence.best_reference is not None:
+        reference, values = evidence.best_reference
+        series[f"{reference} (no training)"] = [float(values[METRIC][part.rows].mean()) for part in parts]
     return bar_chart(name, names, series, y=METRIC, caption=caption)
 
 
