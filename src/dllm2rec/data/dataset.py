@@ -122,7 +122,7 @@ class Dataset:
 
         Args:
             train_on: `before-cut` adds, of every user, what happened before the first validation target of the whole
-                dataset; the others add nothing.
+                dataset (before sampling); the others add nothing.
         """
         length = self._training_lengths(train_on)
         events = read_table_file(self.path, "interactions", "user", "item", "ordinal")
@@ -167,12 +167,22 @@ class Dataset:
     def _training_lengths(self, train_on: TrainOn) -> NDArray[np.int32]:
         """Count the events of each user that training may use; they are always the user's first."""
         length: NDArray[np.int32] = read_table_file(self.path, "users", "training_length").to_series().to_numpy()
-        if train_on != "before-cut":
-            return length
-        events = read_table_file(self.path, "interactions", "user", "time")
-        cut = self._examples.filter(pl.col("split") == "validation")["time"].min()
-        early = events["user"].to_numpy()[events["time"].to_numpy() < cut]
-        return np.maximum(length, np.bincount(early, minlength=len(length))).astype(np.int32)
+        return np.maximum(length, self._before_cut) if train_on == "before-cut" else length
+
+    @cached_property
+    def _before_cut(self) -> NDArray[np.int32]:
+        """Count the events of each user that lie before the first validation target and before his own held-out ones.
+
+        The second matters where users are not cut at one time: with leave-one-out a user of two events has a test
+        target that may be older than any validation target.
+        """
+        events = read_table_file(self.path, "interactions")
+        user, time, ordinal = (events[name].to_numpy() for name in ("user", "time", "ordinal"))
+        targets = target_positions(events, self.manifest.split)
+        early = np.bincount(user[time < time[targets["validation"]].min()], minlength=self.manifest.num_users)
+        held_out = np.concatenate([targets["validation"], targets["test"]])
+        np.minimum.at(early, user[held_out], ordinal[held_out])
+        return early.astype(np.int32)
 
     def _opened(self, rows: pl.DataFrame) -> Examples:
         return Examples(

@@ -252,3 +252,16 @@ def test_before_the_cut_users_without_a_training_example_count_too(tmp_path: Pat
     assert early.history.tolist() == [[4, 4, 0], [4, 4, 0]]
     assert dataset.train_counts("before-cut").tolist() == [2, 2, 1, 0]
     assert dataset.train_counts().tolist() == [1, 0, 1, 0]
+
+
+def test_before_the_cut_no_user_gives_what_is_held_out_of_him(tmp_path: Path) -> None:
+    """With leave-one-out a user of two events has a test target, which may be older than all validation targets."""
+    rows = [("a", 0, 1), ("a", 1, 2), *(("b", item, 10 + item) for item in range(4))]
+    interactions = pl.DataFrame(rows, schema={"user": pl.String, "item": pl.Int32, "time": pl.Int64}, orient="row")
+    items = pl.DataFrame({"index": range(4), "item_id": list("abcd"), "title": list("ABCD")})
+    log = Log(interactions, items.cast({"index": pl.Int32}))
+    dataset = prepare(log, LeaveOneOutSplit(), tmp_path / "data", name="short")
+    assert dataset.examples("test").target.tolist() == [1, 3]
+    assert dataset.training_examples("before-cut").target.tolist() == [1]
+    assert dataset.training_examples("before-cut").time.tolist() == [11]
+    assert dataset.train_counts("before-cut").tolist() == [2, 1, 0, 0]
