@@ -163,7 +163,7 @@ def main() -> None:
                 row[f"{arm} HR@20 of new items"] = float(hit_rate(rank[unseen], 20).mean())
             for one, other in (("add-items", "nothing"), ("update", "add-items"), ("retrain", "update")):
                 row[f"p {one} - {other}"] = paired_permutation_test(
-                    ndcg(ranks[one], 20), ndcg(ranks[other], 20), generator=numpy_generator(0, one)
+                    ndcg(ranks[one], 20), ndcg(ranks[other], 20), user=examples.user, generator=numpy_generator(0, one)
                 )
             write_json(out / f"slice-{number}.json", row)
         rows.append(read_json(out / f"slice-{number}.json"))

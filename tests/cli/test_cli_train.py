@@ -89,6 +89,18 @@ def test_compare_puts_references_teacher_and_students_in_one_table(runs: dict[st
     assert "No EASE" not in words
 
 
+def test_references_leave_histories_out_where_students_do(dataset: Path, tmp_path: Path) -> None:
+    """A student that learned without its history's items ranks without them, whatever the demand."""
+    options = [*SMALL_TRAINING, "--set", "demand=none", "--set", "loss.leave_history=true"]
+    assert call("train", dataset, *options, "--out", tmp_path / "run").code == 0
+    (table,) = call("compare", tmp_path / "run", "--json").json["tables"]
+    rows = {row["label"]: row["metrics"] for row in table["rows"]}
+    assert "item-kNN, history left out" in rows
+    assert "item-kNN, demand" not in rows
+    assert rows["item-kNN"] != rows["item-kNN, history left out"]
+    assert "not left out but by students that learned without them, and where a row says so" in " ".join(table["notes"])
+
+
 def test_a_table_of_too_many_items_has_no_ease_and_says_so(
     runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

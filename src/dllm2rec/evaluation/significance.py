@@ -1,4 +1,8 @@
-"""Is a difference more than chance? Tests on pairs of values of the same examples."""
+"""Is a difference more than chance? Tests on pairs of values of the same examples.
+
+Examples of one user are not independent of each other: whoever likes what a system recommends does so more than once.
+So tests and intervals take the user of each example, and flip or draw the examples of a user together.
+"""
 
 from collections.abc import Sequence
 
@@ -11,14 +15,20 @@ _BLOCK = 1 << 22
 
 
 def paired_permutation_test(
-    a: Values, b: Values, *, generator: np.random.Generator, permutations: int = 10_000
+    a: Values,
+    b: Values,
+    *,
+    generator: np.random.Generator,
+    user: NDArray[np.integer] | None = None,
+    permutations: int = 10_000,
 ) -> float:
-    """Two-sided p-value of the mean difference under random flips of the sign of each pair.
+    """Two-sided p-value of the mean difference under random flips of the sign of each user's pairs.
 
     Args:
         a: `[N]`, a metric of one system, one value an example (mean over seeds, where there are several).
         b: `[N]`, the same of the other.
         generator: draws the flips.
+        user: `[N]`, whose example each is; None where each is of another.
         permutations: how many; the smallest p-value is ``1 / (permutations + 1)``.
 
     Returns:
@@ -27,7 +37,7 @@ def paired_permutation_test(
     Raises:
         ValueError: the two differ in length, or are empty.
     """
-    difference = _difference(a, b)
+    difference = _by_user(_difference(a, b), user)[0]
     difference = difference[difference != 0]  # flipping a zero changes nothing
     if len(difference) == 0:
         return 1.0
@@ -71,22 +81,45 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def bootstrap_interval(
-    values: Values, *, generator: np.random.Generator, level: float = 0.95, samples: int = 2_000
+    values: Values,
+    *,
+    generator: np.random.Generator,
+    user: NDArray[np.integer] | None = None,
+    level: float = 0.95,
+    samples: int = 2_000,
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean of ``values`` `[N]`.
+    """Percentile bootstrap interval of the mean of ``values`` `[N]`, drawing users with all that is theirs.
+
+    Args:
+        values: one an example.
+        generator: draws.
+        user: `[N]`, whose example each is; None where each is of another.
+        level: of confidence.
+        samples: how many.
 
     Raises:
         ValueError: there are no values, or ``level`` is not within 0..1.
     """
     if len(values) == 0 or not 0 < level < 1:
         raise ValueError("a bootstrap needs values, and a level between 0 and 1")
+    sums, counts = _by_user(values, user)
     means: list[Values] = []
-    block = max(1, _BLOCK // len(values))
+    block = max(1, _BLOCK // len(sums))
     for start in range(0, samples, block):
         size = min(block, samples - start)
-        means.append(values[generator.integers(0, len(values), size=(size, len(values)))].mean(axis=1))
+        drawn = generator.integers(0, len(sums), size=(size, len(sums)))
+        means.append(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1))
     low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def _by_user(values: Values, user: NDArray[np.integer] | None) -> tuple[Values, Values]:
+    """Sum and count the values of each user."""
+    if user is None:
+        return values, np.ones(len(values))
+    _, index = np.unique(user, return_inverse=True)
+    sums: Values = np.bincount(index, weights=values).astype(np.float64)
+    return sums, np.bincount(index).astype(np.float64)
 
 
 def _difference(a: Values, b: Values) -> Values:

@@ -9,7 +9,7 @@ from dllm2rec.core.seeding import numpy_generator
 from dllm2rec.data import Split
 from dllm2rec.evaluation.significance import bootstrap_interval, holm, paired_permutation_test
 from dllm2rec.evaluation.slices import UNSEEN, Slice
-from dllm2rec.experiments.evidence import Evidence, Group, Taught, gather, metric_values, reference_data
+from dllm2rec.experiments.evidence import Evidence, Group, Taught, followed, gather, metric_values, reference_data
 from dllm2rec.experiments.references import EASE_ITEMS
 from dllm2rec.experiments.results import Comparison, Row, Table, Versus
 from dllm2rec.experiments.running import method_name
@@ -119,11 +119,13 @@ def _tests(evidence: Evidence, seed: int) -> dict[str, Versus]:
     pairs = [(group, baseline) for group in evidence.groups if (baseline := _baseline(group, evidence.groups))]
     values = [(group.values[METRIC].mean(axis=0), baseline.values[METRIC].mean(axis=0)) for group, baseline in pairs]
     raw = [
-        paired_permutation_test(own, plain, generator=numpy_generator(seed, "permutation", group.label))
+        paired_permutation_test(
+            own, plain, user=evidence.examples.user, generator=numpy_generator(seed, "permutation", group.label)
+        )
         for (own, plain), (group, _) in zip(values, pairs, strict=True)
     ]
     return {
-        group.label: _versus(baseline.label, own, plain, p_value, seed=seed)
+        group.label: _versus(evidence, baseline.label, own, plain, p_value, seed=seed)
         for (group, baseline), (own, plain), p_value in zip(pairs, values, holm(raw), strict=True)
     }
 
@@ -135,8 +137,10 @@ def _over_reference(evidence: Evidence, seed: int) -> Versus | None:
         return None
     name, values = best[0], best[1][METRIC]
     own = max((group.values[METRIC].mean(axis=0) for group in evidence.groups), key=lambda some: float(some.mean()))
-    p_value = paired_permutation_test(own, values, generator=numpy_generator(seed, "permutation", name))
-    return _versus(name, own, values, p_value, seed=seed)
+    p_value = paired_permutation_test(
+        own, values, user=evidence.examples.user, generator=numpy_generator(seed, "permutation", name)
+    )
+    return _versus(evidence, name, own, values, p_value, seed=seed)
 
 
 def _baseline(group: Group, groups: Sequence[Group]) -> Group | None:
@@ -149,13 +153,21 @@ def _baseline(group: Group, groups: Sequence[Group]) -> Group | None:
 
 
 def _versus(
-    baseline: str, own: NDArray[np.float64], plain: NDArray[np.float64], p_value: float, *, seed: int
+    evidence: Evidence,
+    baseline: str,
+    own: NDArray[np.float64],
+    plain: NDArray[np.float64],
+    p_value: float,
+    *,
+    seed: int,
 ) -> Versus:
     difference, before = float((own - plain).mean()), float(plain.mean())
     return Versus(
         baseline=baseline,
         difference=difference,
-        interval=bootstrap_interval(own - plain, generator=numpy_generator(seed, "bootstrap", baseline)),
+        interval=bootstrap_interval(
+            own - plain, user=evidence.examples.user, generator=numpy_generator(seed, "bootstrap", baseline)
+        ),
         gain=difference / before if before > 0 else None,
         p_value=p_value,
     )
@@ -163,13 +175,15 @@ def _versus(
 
 def _notes(evidence: Evidence, tests: int) -> tuple[str, ...]:
     manifest = evidence.dataset.manifest
+    itself = followed([run for group in evidence.groups for run in group.runs]) == "history"
     masked = "left out" if evidence.mask_history else "not left out"
     notes = [
         f"Split: {manifest.split.kind}, {evidence.split} part.",
         f"Methods: {'; '.join(sorted({_method(group) for group in evidence.groups}))}.",
         _seeds(evidence.groups),
         "Selection: epochs and settings by validation NDCG@20 only.",
-        f"Ranks: among all {manifest.num_items:,} items, ties take the mean rank, items of the history {masked}.",
+        f"Ranks: among all {manifest.num_items:,} items, ties take the mean rank, items of the history {masked}"
+        f"{' but by students that learned without them, and where a row says so' if itself else ''}.",
         _data(evidence),
     ]
     unseen = sum(int(one.rows.sum()) for one in evidence.slices if one.name == UNSEEN)
@@ -180,7 +194,7 @@ def _notes(evidence: Evidence, tests: int) -> tuple[str, ...]:
     if tests:
         notes.append(
             "Tests: NDCG@20 by example (mean over seeds) against the plain student of the same name, else the first "
-            f"student; two-sided sign-flip permutation, Holm over {tests}."
+            f"student; two-sided sign-flip permutation, the examples of a user together, Holm over {tests}."
         )
     if not evidence.teachers:
         notes.append(f"No teacher labelled {evidence.split} examples.")

@@ -20,7 +20,7 @@ from dllm2rec.experiments.evaluating import (
     evaluate,
 )
 from dllm2rec.experiments.labelling import seconds_per_1000
-from dllm2rec.experiments.references import REFERENCES, TEXT_REFERENCES, affordable_references, reference_ranks
+from dllm2rec.experiments.references import REFERENCES, TEXT_REFERENCES, Follows, affordable_references, reference_ranks
 from dllm2rec.experiments.runs import Run, identity
 from dllm2rec.knowledge.align import align
 from dllm2rec.knowledge.store import Knowledge
@@ -223,7 +223,8 @@ def _references(
 ) -> dict[str, Timed]:
     """Rank with the references: fitted to as much as any run learned from, and with what any run has.
 
-    That is text where a run reads text, and demand after the cut, for item-kNN, where a run follows it.
+    That is text where a run reads text; and for item-kNN demand after the cut where a run follows it, or else that the
+    items of a history are left out where a run does that.
     """
     train_on = reference_data(runs)
     rank = partial(reference_ranks, dataset=dataset, examples=examples, mask_history=mask_history, train_on=train_on)
@@ -231,11 +232,20 @@ def _references(
     vectors = next((one.item_vectors for one in knowledge if one.item_vectors is not None), None)
     if vectors is not None:
         found |= {name: rank(settings, item_vectors=vectors) for name, settings in TEXT_REFERENCES.items()}
-    if any(run.config.settings.demand != "none" for run in runs):
+    follows = followed(runs)
+    if follows != "nothing":
         for name in ("item-kNN", *(() if vectors is None else TEXT_REFERENCES)):
             settings = (REFERENCES | TEXT_REFERENCES)[name]
-            found[f"{name}, demand"] = rank(settings, item_vectors=vectors, demand=True)
+            how = "demand" if follows == "demand" else "history left out"
+            found[f"{name}, {how}"] = rank(settings, item_vectors=vectors, follows=follows)
     return found
+
+
+def followed(runs: Sequence[Run]) -> Follows:
+    """Say what some of these runs do after training, and references beside them."""
+    if any(run.config.settings.demand != "none" for run in runs):
+        return "demand"
+    return "history" if any(run.result and run.result.fit.again < 0 for run in runs) else "nothing"
 
 
 def reference_data(runs: Sequence[Run]) -> TrainOn:

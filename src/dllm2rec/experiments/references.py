@@ -1,5 +1,7 @@
 """References beside the runs of a table: which ones, with what weight of text, and how they rank."""
 
+from typing import Literal
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -12,6 +14,7 @@ from dllm2rec.evaluation.latency import seconds_per_1000
 from dllm2rec.evaluation.metrics import ndcg
 from dllm2rec.evaluation.ranks import Ranks, ScoreFunction, rank_targets
 from dllm2rec.experiments.evaluating import TOP
+from dllm2rec.experiments.running import LEFT_OUT
 from dllm2rec.teachers.ease import EASESettings
 from dllm2rec.teachers.references import (
     Blend,
@@ -36,6 +39,7 @@ REFERENCES: dict[str, ReferenceSettings] = {
 TEXT_REFERENCES: dict[str, ReferenceSettings] = {"item-kNN + text": BlendSettings()}
 TEXT_WEIGHTS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 """Of text in a blend, to choose from."""
+Follows = Literal["nothing", "history", "demand"]
 
 
 def affordable_references(dataset: Dataset, train_on: TrainOn) -> dict[str, ReferenceSettings]:
@@ -56,17 +60,19 @@ def reference_ranks(
     mask_history: bool = False,
     train_on: TrainOn = "positions",
     item_vectors: NDArray[np.float32] | None = None,
-    demand: bool = False,
+    follows: Follows = "nothing",
 ) -> tuple[Ranks, float]:
     """Fit a reference to the sequences that ``train_on`` names and rank; also returns its seconds for 1,000 users.
 
-    What its settings leave open is settled first, see `settled`. With ``demand`` its scores follow the demand after the
-    cut, with weights chosen on validation as for a student.
+    What its settings leave open is settled first, see `settled`. It can do what students do after training: leave the
+    items of a history out, or follow the demand after the cut, with weights chosen on validation.
     """
     settings = settled(settings, dataset, item_vectors=item_vectors, train_on=train_on)
     sequences = dataset.training_sequences(train_on)
     score = _score_with(fit_reference(settings, dataset, item_vectors=item_vectors, sequences=sequences))
-    if demand:
+    if follows == "history":
+        score = adjusted(score, again=LEFT_OUT)
+    elif follows == "demand":
         measured = measure_demand(dataset, train_on)
         weights = choose_demand(score, dataset.examples("validation"), measured)
         score = adjusted(score, shift=weights.shift(measured), again=weights.again)

@@ -276,7 +276,10 @@ def _judge(updated: Run, result: RunResult, after: _Material, old: Student, *, f
     ranks = [rank_targets(score_with(one), test).rank for one in (old, student)]
     was, now = (summary(rank, ks=(20,)) for rank in ranks)
     p_value = paired_permutation_test(
-        ndcg(ranks[1], 20), ndcg(ranks[0], 20), generator=numpy_generator(updated.config.seed, "update")
+        ndcg(ranks[1], 20),
+        ndcg(ranks[0], 20),
+        user=test.user,
+        generator=numpy_generator(updated.config.seed, "update"),
     )
     outcome: dict[str, Any] = {"old": was, "new": now, "p_value": p_value}
     write_json(updated.path / OUTCOME, {**outcome, "examples": len(test), "forced": force})

@@ -150,7 +150,9 @@ def test_a_taught_student_is_tested_against_the_plain_one_of_its_name(small: Dat
     own, before = np.where(taught <= 20, 1 / np.log2(taught + 1), 0), np.where(plain <= 20, 1 / np.log2(plain + 1), 0)
     assert found.difference == pytest.approx(own.mean() - before.mean())
     assert found.gain == pytest.approx(own.mean() / before.mean() - 1)
-    raw = paired_permutation_test(own, before, generator=numpy_generator(0, "permutation", "S + taught"))
+    raw = paired_permutation_test(
+        own, before, user=small.examples("test").user, generator=numpy_generator(0, "permutation", "S + taught")
+    )
     assert found.p_value == pytest.approx(min(1, 2 * raw))  # Holm over two: the smaller of the two is doubled
     assert found.interval[0] < found.difference < found.interval[1]
     same = versus["other + taught"]
@@ -167,7 +169,9 @@ def test_the_best_student_is_tested_against_the_best_reference(small: Dataset) -
     assert found.baseline == "popularity"
     own, counted = 1 / np.log2(good + 1), np.full(count, 0.5)  # rank 3 of the reference
     assert found.gain == pytest.approx(own.mean() / 0.5 - 1)
-    raw = paired_permutation_test(own, counted, generator=numpy_generator(0, "permutation", "popularity"))
+    raw = paired_permutation_test(
+        own, counted, user=small.examples("test").user, generator=numpy_generator(0, "permutation", "popularity")
+    )
     assert found.p_value == pytest.approx(raw)
     assert any("needs no training, popularity" in line and "p <" in line for line in comparison.verdict.lines)
 

@@ -56,6 +56,14 @@ def test_text_that_says_nothing_has_no_weight(small: Dataset) -> None:
     np.testing.assert_array_equal(blend.rank, knn.rank)
 
 
+def test_a_reference_that_leaves_histories_out_ranks_as_if_they_were_masked(small: Dataset) -> None:
+    test = small.examples("test")
+    left_out, _ = reference_ranks(ItemKNNSettings(), small, test, follows="history")
+    masked, _ = reference_ranks(ItemKNNSettings(), small, test, mask_history=True)
+    np.testing.assert_array_equal(left_out.rank[~test.repeats], masked.rank[~test.repeats])
+    assert (left_out.rank[test.repeats] > small.num_items - 5).all()  # histories hold four
+
+
 def test_what_is_set_stays(small: Dataset) -> None:
     for settings in (BlendSettings(text_weight=0.3), ItemKNNSettings()):
         assert settled(settings, small, item_vectors=None, train_on="positions") == settings
