@@ -19,12 +19,13 @@ def judge(tables: Sequence[Table]) -> Verdict:
     """
     rows = tables[0].rows
     tested = [(row, row.versus) for row in rows if row.versus is not None]
-    taught = [(row, versus) for row, versus in tested if row.distilled]
+    distilled = {row.label for row in rows if row.distilled}
+    taught = [(row, versus) for row, versus in tested if row.distilled and versus.baseline not in distilled]
     lines = [_versus_line(row, versus) for row, versus in tested]
     lines += _reference_line(rows, tables[0].over_reference)
     for table in tables[1:]:
         lines += _teacher_line(table)
-    outcome, headline = _headline(taught)
+    outcome, headline = _headline(taught, alone=bool(distilled))
     return Verdict(outcome=outcome, headline=headline, lines=tuple(lines))
 
 
@@ -53,9 +54,10 @@ def listing(names: Sequence[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-def _headline(taught: Sequence[tuple[Row, Versus]]) -> tuple[Outcome, str]:
+def _headline(taught: Sequence[tuple[Row, Versus]], *, alone: bool) -> tuple[Outcome, str]:
     if not taught:
-        return "none", "No student here was taught by a teacher."
+        plain = "No plain student stands beside the taught one, so nothing says whether the teacher helped; train one."
+        return "none", plain if alone else "No student here was taught by a teacher."
     helped = [row for row, versus in taught if is_significant(versus) and versus.difference > 0]
     harmed = [row for row, versus in taught if is_significant(versus) and versus.difference < 0]
     match bool(helped), bool(harmed):

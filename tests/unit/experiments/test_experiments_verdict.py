@@ -42,6 +42,15 @@ def table(*rows: Row, examples: int = 100) -> Table:
     ("rows", "outcome", "start"),
     [
         ([student("S", 0.01)], "none", "No student here was taught"),
+        ([student("S", 0.01).model_copy(update={"distilled": True})], "none", "No plain student stands beside"),
+        (
+            [
+                student("plain", 0.01).model_copy(update={"distilled": True}),
+                student("A", 0.03, difference=0.01, p_value=0.01),
+            ],
+            "none",
+            "No plain student stands beside",
+        ),
         (
             [student("A", 0.03, difference=0.01, p_value=0.01)],
             "helped",
