@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from cli_helpers import SMALL_PAPER, call, refused
+from cli_helpers import SMALL_PAPER, SMALL_TRAINING, call, refused
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +40,8 @@ def test_students_that_read_texts_train_evaluate_and_compare(dataset: Path, text
         weights = [load_file(next((tmp_path / name).rglob("best*.safetensors"))) for name in ("plain", f"{method}-0")]
         assert weights[0].keys() == weights[1].keys()
         assert all(bool((weights[0][name] == weights[1][name]).all()) for name in weights[0])
+    strong = ["--knowledge", texts, "--method", "llm-cf", *SMALL_TRAINING, "--set", "train_on=examples"]
+    assert call("train", dataset, *strong, "--out", tmp_path / "strong").code == 0
     outcome = call("compare", tmp_path / "plain", tmp_path / "kar", tmp_path / "llm-cf", "--json")
     assert outcome.code == 0, outcome.err
     refused(call("export", tmp_path / "kar", "--out", tmp_path / "bundle"), "export", "another method")
@@ -63,6 +65,13 @@ def test_what_can_not_be_read_says_what_to_teach(dataset: Path, taught: Path, te
     for method in ("kar", "llm-cf"):
         options = ["--knowledge", taught, "--method", method]
         refused(call("train", dataset, *SMALL_PAPER, *options, "--out", tmp_path / method), "--teacher texts", method)
+    for method in ("kar", "llm-cf"):
+        strong = ["--knowledge", texts, "--method", method]
+        said = (method, "before-cut", "--protocol paper", "--set train_on=examples")
+        refused(call("train", dataset, *strong, "--out", tmp_path / "strong"), *said)
+        positions = [*SMALL_PAPER, *strong, "--set", "train_on=positions"]
+        refused(call("train", dataset, *positions, "--out", tmp_path / "strong"), method, "positions")
+    assert not (tmp_path / "strong").exists()
     few = ["--knowledge", texts, "--method", "llm-cf", "--set", "method.neighbours=50"]
     refused(call("train", dataset, *SMALL_PAPER, *few, "--out", tmp_path / "few"), "neighbours")
     assert not (tmp_path / "few").exists()

@@ -43,14 +43,17 @@ class ChainReader(Reader):
     are part of the model, and serving needs the retrieval.
 
     Deviations: the original has chains written with the answer at hand, about positive and negative examples of a click
-    model; here from the history alone, so that no target is in a prompt. Its decoder learns with a loss of its own
-    beside the task; here with the task. A history whose own chain is stored does not read that one, which it could not
-    when it is new: chains as near as cosine 1 are left out.
+    model; here from the history alone. Its decoder learns with a loss of its own beside the task; here with the task.
+    A history whose own chain is stored does not read that one, which it could not when it is new: chains as near as
+    cosine 1 are left out. In training all chains about the user are left out, for the history of a later one of his
+    examples holds the target; validation and test targets are later than all that chains are about. Where fewer than
+    `neighbours` chains are left, the decoder reads those.
 
     Args:
         titles: `[V, Dt]`, vectors of the titles.
         keys: `[M, Dt]`, the mean title vector of the history that each chain is about.
         chains: `[M, Dt]`, vectors of the chains.
+        users: `[M]`, whose history each chain is about.
         dim: D.
         settings: see there.
 
@@ -58,9 +61,11 @@ class ChainReader(Reader):
         ValueError: fewer chains than `neighbours`.
     """
 
-    reads_users = False
+    reads_users = False  # once it is trained
 
-    def __init__(self, *, titles: Tensor, keys: Tensor, chains: Tensor, dim: int, settings: LLMCFSettings) -> None:
+    def __init__(
+        self, *, titles: Tensor, keys: Tensor, chains: Tensor, users: Tensor, dim: int, settings: LLMCFSettings
+    ) -> None:
         super().__init__()
         if len(chains) < settings.neighbours:
             raise ValueError(f"{len(chains)} chains are fewer than the {settings.neighbours} neighbours to be read")
@@ -73,6 +78,7 @@ class ChainReader(Reader):
             "chains": scale_vectors(chains, "standardise"),
             "mean": scale_of(keys, "standardise")[0],
             "deviation": scale_of(keys, "standardise")[1],
+            "users": users,
         }
         for name, buffer in buffers.items():
             self.register_buffer(name, buffer, persistent=False)
@@ -85,17 +91,17 @@ class ChainReader(Reader):
     def forward(
         self,
         history: Tensor,
-        user: Tensor | None,  # noqa: ARG002 - whoever it is
+        user: Tensor | None,
         *,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Return what is added, `[B, D]`."""
+        """Return what is added, `[B, D]`; for the error see `retrieve`."""
         query = self.describe(history)
-        near = self.retrieve(query).flip(1)  # the nearest last
+        near, there = (found.flip(1) for found in self.retrieve(query, user))  # the nearest last
         asked = self.of_history((query - self.mean) / self.deviation)  # type: ignore[operator]  # buffers
         read = self.of_history(self.keys[near]) + self.of_chain(self.chains[near])  # type: ignore[index]  # buffers
         states = torch.cat([read, asked.unsqueeze(1)], dim=1) + self.positions.weight
-        mask = torch.ones(states.shape[:2], dtype=torch.bool, device=states.device)
+        mask = torch.cat([there, there.new_ones(len(there), 1)], dim=1)
         last: Tensor = self.norm(self.block(states, mask, queries=1, generator=generator)).squeeze(1)
         return self.weight * last
 
@@ -104,11 +110,29 @@ class ChainReader(Reader):
         titles: Tensor = self.titles  # type: ignore[assignment]  # a buffer
         return mean_titles(titles, history)
 
-    def retrieve(self, query: Tensor) -> Tensor:
-        """Return the nearest chains of queries `[B, Dt]` that are not their own, `[B, neighbours]`, nearest first."""
+    def retrieve(self, query: Tensor, user: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Find the nearest chains of queries `[B, Dt]` that may be read.
+
+        Args:
+            query: from `describe`.
+            user: `[B]`, who asks; only training wants to know.
+
+        Returns:
+            The chains `[B, neighbours]`, nearest first, and bool of the same shape: false from where there are no more.
+
+        Raises:
+            ValueError: nobody says in training who the users are.
+        """
         units: Tensor = self.units  # type: ignore[assignment]  # a buffer
         cosine = torch.nn.functional.normalize(query, dim=1) @ units.T
-        return cosine.masked_fill(cosine > 1 - 1e-5, -2.0).topk(self.neighbours, dim=1).indices
+        left_out = cosine > 1 - 1e-5
+        if self.training:
+            if user is None:
+                raise ValueError("a student with LLM-CF must be told in training who the users are")
+            users: Tensor = self.users  # type: ignore[assignment]  # a buffer
+            left_out = left_out | (users == user.unsqueeze(1))
+        near = cosine.masked_fill(left_out, -2.0).topk(self.neighbours, dim=1)
+        return near.indices, near.values > -2.0
 
 
 def read_with_llm_cf(
@@ -134,6 +158,7 @@ def read_with_llm_cf(
         titles=titles,
         keys=keys,
         chains=torch.from_numpy(chains.vectors),
+        users=torch.from_numpy(training.user[rows].astype(np.int64)),
         dim=student.dim,
         settings=settings,
     )

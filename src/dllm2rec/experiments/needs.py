@@ -18,7 +18,7 @@ def require_knowledge(settings: CellSettings, knowledge: Knowledge | None, datas
     """Return the knowledge that the method uses; None for a plain student.
 
     Raises:
-        UserError: it is needed and missing, of another dataset, or lacks what the method asks for.
+        UserError: it is needed and missing, of another dataset, lacks what the method asks for, or may know targets.
     """
     match settings.method:
         case NoMethod():
@@ -27,8 +27,19 @@ def require_knowledge(settings: CellSettings, knowledge: Knowledge | None, datas
             raise UserError(f"method {method.kind} learns from a teacher; give --knowledge (see `dllm2rec teach`)")
         case method:
             require_same_dataset(knowledge, dataset)
+            _require_unseen_targets(settings)
             _require_contents(method, knowledge)
             return knowledge
+
+
+def _require_unseen_targets(settings: CellSettings) -> None:
+    """Texts are written from the histories of the split's examples: other positions of those may be targets in them."""
+    method = settings.method
+    if isinstance(method, KARSettings | LLMCFSettings) and settings.train_on != "examples":
+        raise UserError(
+            f'method {method.kind} reads texts that were written from what train_on = "{settings.train_on}" has for '
+            "targets; train it with --protocol paper, or with --set train_on=examples"
+        )
 
 
 def _require_contents(

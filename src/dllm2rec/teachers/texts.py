@@ -1,9 +1,10 @@
 """The teacher that explains: texts about items, users and training examples, for students that read them.
 
 Facts about items and preferences of users are what KAR reads (Xi et al., RecSys 2024), chains of thought what LLM-CF
-reads (Sun et al., CIKM 2024). A user's text is written from the history of the first training example of that user, a
-chain from the history of its example: so no prompt holds an item that an example of its user has for a target, unless
-the user had chosen it before.
+reads (Sun et al., CIKM 2024). A user's text is written from the history of the first training example of that user: no
+such prompt holds an item that an example of its user has for a target, unless the user had chosen it before. A chain is
+written from the history of its example, which holds the targets of the user's earlier examples: a student in training
+reads no chain about its own user.
 """
 
 from __future__ import annotations

@@ -115,32 +115,39 @@ def slow_norm(state: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.nda
     return (state - state.mean()) / math.sqrt(state.var() + 1e-5) * weight + bias
 
 
-def test_what_llm_cf_adds_agrees_with_a_slow_loop() -> None:
-    settings = LLMCFSettings(neighbours=3, weight=0.3)
+@pytest.mark.parametrize("training", [False, True])
+def test_what_llm_cf_adds_agrees_with_a_slow_loop(training: bool) -> None:
+    settings = LLMCFSettings(neighbours=3, weight=0.3, dropout=0)
     titles = KNOWLEDGE.item_vectors.astype(np.float64)
     chains = KNOWLEDGE.texts["chain"]
     rows = [int(np.flatnonzero(TRAIN.example_id == key)[0]) for key in chains.key]
     keys = np.array([titles[TRAIN.history[row]].mean(axis=0) for row in rows])
+    about = [0, 4, 4, 4, 4, 5]  # two chains are left for user 4
     reader = ChainReader(
         titles=torch.from_numpy(KNOWLEDGE.item_vectors),
         keys=torch.from_numpy(keys.astype(np.float32)),
         chains=torch.from_numpy(chains.vectors),
+        users=torch.tensor(about),
         dim=D,
         settings=settings,
     )
     initialise(reader, torch_generator(2, "reader"))
-    reader.eval()
+    reader.train(training)
     w = numpy_of(reader)
     scale = lambda values, like: (values - like.mean(axis=0)) / like.std(axis=0)  # noqa: E731
     histories = torch.cat([HISTORY, torch.from_numpy(TRAIN.history[rows[2]].astype(np.int64))[None]])
-    found = reader(histories, None).detach().numpy()
+    asking = [*USER.tolist(), 4]
+    found = reader(histories, torch.tensor(asking) if training else None).detach().numpy()
     for row, history in enumerate(histories.tolist()):
         items = [item for item in history if item != V]
         query = titles[items].mean(axis=0) if items else np.zeros(DT)
         cosine = [float(query @ key) / (np.linalg.norm(query) * np.linalg.norm(key) or 1.0) for key in keys]
-        order = sorted((one for one in range(len(keys)) if cosine[one] < 1 - 1e-5), key=lambda one: -cosine[one])
+        allowed = [
+            one for one in range(len(keys)) if cosine[one] < 1 - 1e-5 and not (training and about[one] == asking[row])
+        ]
+        order = sorted(allowed, key=lambda one: -cosine[one])[:3]
         states = []
-        for place, one in enumerate(reversed(order[:3])):
+        for place, one in enumerate(reversed(order), start=3 - len(order)):
             key, chain = scale(keys, keys)[one], scale(chains.vectors, chains.vectors)[one]
             state = w["of_history.weight"] @ key + w["of_history.bias"] + w["of_chain.weight"] @ chain
             states.append(state + w["of_chain.bias"] + w["positions.weight"][place])
@@ -187,6 +194,23 @@ def test_readers_learn_and_a_resumed_run_ends_with_the_same_weights(method: str,
     for name, value in whole.items():
         assert torch.equal(value, resumed[name]), name
     assert any(not torch.equal(whole[name], first[name]) for name in own)
+
+
+def test_llm_cf_in_training_reads_no_chain_about_the_user() -> None:
+    reader = student("llm-cf").reader
+    assert isinstance(reader, ChainReader)
+    history = torch.from_numpy(TRAIN.history.astype(np.int64))
+    user = torch.from_numpy(TRAIN.user.astype(np.int64))
+    about = torch.tensor([TRAIN.user[TRAIN.example_id == key].item() for key in KNOWLEDGE.texts["chain"].key])
+    query = reader.describe(history)
+    near, there = reader.train().retrieve(query, user)
+    assert there.all()  # five are left for whoever has one
+    assert not (about[near] == user.unsqueeze(1)).any()
+    with pytest.raises(ValueError, match="who the users are"):
+        reader(history, None)
+    near, _ = reader.eval().retrieve(query, None)  # what is asked then is later than all chains about the user
+    others = ~torch.isin(torch.from_numpy(TRAIN.example_id), torch.from_numpy(KNOWLEDGE.texts["chain"].key))
+    assert (about[near] == user.unsqueeze(1))[others].any()
 
 
 def test_kar_adds_what_is_known_of_the_user_and_needs_to_be_told_who_it_is() -> None:
