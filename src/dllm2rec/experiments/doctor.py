@@ -2,12 +2,13 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dllm2rec.data import Dataset, Split
+from dllm2rec.data import Dataset, Split, TrainOn
 from dllm2rec.data.splits import SPLITS
 from dllm2rec.distillation.distances import normalise_distances
 from dllm2rec.distillation.weights import sequence_confidence
@@ -26,6 +27,8 @@ from dllm2rec.teachers.merging import mixture_of
 
 LIST = 10
 RIVALS = ("popularity", "item-kNN")
+OWN_EXAMPLES = {"bigrec", "imported"}
+"""Teachers that label the split's own training examples."""
 
 
 def examine(knowledge: Knowledge, dataset: Dataset, *, student: Run | None = None) -> Examination:
@@ -39,7 +42,9 @@ def examine(knowledge: Knowledge, dataset: Dataset, *, student: Run | None = Non
     Raises:
         UserError: knowledge of another dataset, or the student was trained on another one.
     """
-    rows = {split: align(knowledge, dataset, dataset.examples(split)) for split in SPLITS}
+    examples = {split: dataset.examples(split) for split in SPLITS}
+    examples["train"] = dataset.training_examples(labels_among(knowledge))
+    rows = {split: align(knowledge, dataset, some) for split, some in examples.items()}
     coverage = {split: Coverage(labelled=int((found >= 0).sum()), examples=len(found)) for split, found in rows.items()}
     manifest = knowledge.manifest
     facts = {
@@ -60,6 +65,19 @@ def examine(knowledge: Knowledge, dataset: Dataset, *, student: Run | None = Non
     }
     examination = Examination.model_validate({**facts, "findings": ()})
     return examination.model_copy(update={"findings": diagnose(examination)})
+
+
+def labels_among(knowledge: Knowledge) -> TrainOn:
+    """Return which training examples a teacher labels, all of them or some, see `Dataset.training_examples`.
+
+    Who writes titles labels the split's own examples, a reference those that it was told to, all others positions
+    before the cut.
+    """
+    manifest, mixture = knowledge.manifest, mixture_of(knowledge)
+    teachers = {manifest.teacher} if mixture is None else {source.teacher for source in mixture.sources}
+    if teachers <= OWN_EXAMPLES:
+        return "examples"
+    return cast("TrainOn", manifest.settings.get("train_on", "before-cut"))
 
 
 def _rivals(knowledge: Knowledge, dataset: Dataset, student: Run | None) -> list[Rival]:

@@ -1,15 +1,19 @@
 """The doctor's numbers on labels that are known, and what it says about them."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from dllm2rec.data import Dataset
+from dllm2rec.data import Dataset, TrainOn
 from dllm2rec.experiments.diagnosis import headline
-from dllm2rec.experiments.doctor import examine
+from dllm2rec.experiments.doctor import examine, labels_among
+from dllm2rec.experiments.examination import Coverage
 from dllm2rec.experiments.labelling import TIMING, seconds_per_1000, unfinished_texts
+from dllm2rec.experiments.teacher_settings import Limits, ReferenceTeacher
+from dllm2rec.experiments.teaching import teach
 from dllm2rec.knowledge import Knowledge, KnowledgeManifest, Labels
 
 
@@ -90,6 +94,32 @@ def test_vectors_that_tell_nothing_apart_are_found(
     page = examine(knowledge(small, tmp_path, right=True, item_vectors=vectors), small)
     assert getattr(page.vectors, field) == value
     assert any(finding.level == "bad" and "Item vectors" in finding.text for finding in page.findings)
+
+
+@pytest.mark.parametrize("train_on", ["examples", "positions", "before-cut"])
+def test_training_labels_count_among_what_the_teacher_labels(train_on: TrainOn, small: Dataset, tmp_path: Path) -> None:
+    known = teach(small, ReferenceTeacher(train_on=train_on), out=tmp_path / "k")
+    every = len(small.training_examples(train_on))
+    page = examine(known, small)
+    assert page.coverage["train"] == Coverage(labelled=every, examples=every)
+    assert page.weights is not None
+    assert page.weights.sequences == every
+    few = teach(small, ReferenceTeacher(train_on=train_on, limits=Limits(train=7)), out=tmp_path / "few")
+    assert examine(few, small).coverage["train"] == Coverage(labelled=7, examples=every)
+
+
+def test_who_labels_the_split_s_own_examples(small: Dataset, tmp_path: Path) -> None:
+    def labels_of(*teachers: str) -> str:
+        known = knowledge(small, tmp_path, right=True)
+        source = {"hash": "", "model": "", "temperature": 1.0, "weight": 1.0}
+        mixture = {"sources": [{**source, "teacher": teacher} for teacher in teachers], "vectors": "first"}
+        settings = {**mixture, "validation_examples": 1, "calibration_error": 0.0} if len(teachers) > 1 else {}
+        changes = {"teacher": "merged" if len(teachers) > 1 else teachers[0], "settings": settings}
+        return labels_among(replace(known, manifest=known.manifest.model_copy(update=changes)))
+
+    assert [labels_of(one) for one in ("bigrec", "imported", "retrieval")] == ["examples", "examples", "before-cut"]
+    assert labels_of("bigrec", "imported") == "examples"
+    assert labels_of("bigrec", "knn") == "before-cut"
 
 
 def test_what_labelling_cost(small: Dataset, tmp_path: Path) -> None:
