@@ -32,6 +32,25 @@ def test_a_plain_limit_and_chosen_splits(dataset: Path, tmp_path: Path) -> None:
     assert outcome.json["labels"] == {"train": 20, "validation": 0, "test": 20}
 
 
+def test_a_plain_limit_is_at_most_what_the_teacher_could_label(dataset: Path, llm: Path, tmp_path: Path) -> None:
+    from dllm2rec.data import Dataset
+
+    opened = Dataset.load(dataset)
+    own, early = (len(opened.training_examples(train_on)) for train_on in ("examples", "before-cut"))
+    assert own < early
+    knn = ["teach", dataset, "--teacher", "knn", "--split", "train", "--json"]
+    assert call(*knn, "--limit", own + 1, "--out", tmp_path / "k").json["labels"]["train"] == own + 1
+    assert call(*knn, "--limit", early + 1, "--out", tmp_path / "all").json["labels"]["train"] == early
+    reader = ["teach", dataset, "--teacher", "retrieval", "--llm", llm, "--limit", early, "--out", tmp_path / "r"]
+    reader += ["--set", "tuning.sequences=4", "--set", "heads.size=8", "--set", "depth=5", "--json"]
+    found = call(*reader).json["labels"]
+    assert own < found["train"] < early
+    assert (found["validation"], found["test"]) == (
+        opened.manifest.counts["validation"],
+        opened.manifest.counts["test"],
+    )
+
+
 def test_a_language_model_that_reads(dataset: Path, llm: Path, tmp_path: Path) -> None:
     asked = (
         *("teach", dataset, "--teacher", "retrieval", "--llm", llm, "--limit", "validation=10", "--limit", "test=12"),

@@ -1,6 +1,5 @@
 """`dllm2rec teach`: a teacher labels a dataset."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -117,12 +116,10 @@ def teach(
         values = _given(llm=llm, model=model, seed=seed, vectors=vectors, choose=choose)
         if sources is not None:
             values["sources"] = [{"kind": "knowledge", "path": path} for path in sources]
-        if teacher in NO_LIMITS:
-            if split or limit:
-                raise UserError(f"--split and --limit are not for teacher {teacher}: {NO_LIMITS[teacher]}")
-        else:
-            values["limits"] = _limits(split or list(SPLITS), limit or [], opened.manifest.counts)
         chosen = _chosen(teacher, values, settings or [])
+        if split or limit:
+            limits = _limits(opened, chosen, split or list(SPLITS), limit or [])
+            chosen = _chosen(teacher, {**values, "limits": limits}, settings or [])
         if budget is not None:
             chosen = _with_budget(opened, chosen, budget, [*(limit or []), *(settings or [])])
         with words_to_stderr():
@@ -192,12 +189,18 @@ def _given(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _limits(splits: list[str], limits: list[str], counts: "Mapping[Split, int]") -> dict[str, int | None]:
+def _limits(
+    dataset: "Dataset", teacher: "TeacherSettings", splits: list[str], limits: list[str]
+) -> dict[str, int | None]:
     """Turn ``--split`` and ``--limit`` into a limit for each split; None is all of it."""
+    from dllm2rec.experiments.budget import available
+    from dllm2rec.experiments.teacher_settings import EncoderTeacher, MergedTeacher, TextTeacher
+
+    if isinstance(teacher, EncoderTeacher | TextTeacher | MergedTeacher):
+        raise UserError(f"--split and --limit are not for teacher {teacher.kind}: {NO_LIMITS[teacher.kind]}")
     unknown = [split for split in splits if split not in SPLITS]
     if unknown:
         raise UserError(f"--split {unknown[0]}: no such split{suggest(unknown[0], SPLITS)}")
-    available: dict[str, int] = dict(counts.items())
     chosen: dict[str, int | None] = {split: None if split in splits else 0 for split in SPLITS}
     for text in limits:
         name, equals, number = text.rpartition("=")
@@ -206,7 +209,8 @@ def _limits(splits: list[str], limits: list[str], counts: "Mapping[Split, int]")
         if equals:
             chosen[name] = int(number)
         else:
-            chosen |= {split: min(int(number), available[split]) for split in splits}
+            there = available(dataset, teacher)
+            chosen |= {split: min(int(number), there[split]) for split in SPLITS if split in splits}
     return chosen
 
 

@@ -39,6 +39,16 @@ def selection(
     }
 
 
+def available(dataset: Dataset, settings: Limited) -> dict[Split, int]:
+    """Return how many examples of each split a teacher could label."""
+    counts = dict(dataset.manifest.counts)
+    if isinstance(settings, RetrievalTeacher):
+        counts["train"] = len(labelled_in_training(dataset, settings, seed=settings.seed))
+    else:
+        counts["train"] = len(_pool(dataset, settings, "train"))
+    return counts
+
+
 def with_budget(dataset: Dataset, settings: Limited, budget: str) -> Limited:
     """Return the settings with a limit on training examples.
 
@@ -50,15 +60,12 @@ def with_budget(dataset: Dataset, settings: Limited, budget: str) -> Limited:
     Raises:
         UserError: it is neither, nothing, or more than there is.
     """
-    if isinstance(settings, RetrievalTeacher):
-        available = len(labelled_in_training(dataset, settings, seed=settings.seed))
-    else:
-        available = len(_pool(dataset, settings, "train"))
-    count = _count(budget.strip(), available)
-    if not 0 < count <= available:
+    every = available(dataset, settings)["train"]
+    count = _count(budget.strip(), every)
+    if not 0 < count <= every:
         raise UserError(
-            f"--budget {budget}: there are {available} training examples to label; give a count from 1 to {available}, "
-            "or a share above 0% and up to 100%"
+            f"--budget {budget}: there are {every} training examples to label; give a count from 1 to {every}, or a "
+            "share above 0% and up to 100%"
         )
     return settings.model_copy(update={"limits": settings.limits.model_copy(update={"train": count})})
 
