@@ -155,6 +155,8 @@ def test_a_report_about_one_plain_run(runs: dict[str, Path], tmp_path: Path) -> 
         (["--set", "training.epoch=3"], ["training.epoch", "did you mean 'epochs'"]),
         (["--set", "training.epochs=0"], ["training.epochs", "greater than 0"]),
         (["--set", "student.dropout=1.5"], ["student.dropout", "less than 1"]),
+        (["--student", "caser", "--set", "student.heights=[]"], ["student.heights", "at least 1"]),
+        (["--student", "caser", "--set", "student.heights=[2, 0]"], ["student.heights", "greater than 0"]),
         (["--set", "student.kind=sasrek"], ["student.kind", "did you mean 'sasrec'"]),
         (["--loss", "bce", "--set", "loss.negatives=none"], ["loss.negatives", "whole number"]),
         (["--method", "dllm2rec"], ["--knowledge"]),

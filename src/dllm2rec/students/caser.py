@@ -1,9 +1,9 @@
 """Caser: convolutions over the history as an image (Tang and Wang 2018)."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -15,13 +15,13 @@ class CaserSettings(SharedSettings):
     """Caser.
 
     Attributes:
-        heights: over how many neighbouring items each group of horizontal filters looks.
+        heights: over how many neighbouring items each group of horizontal filters looks; at most the whole history.
         horizontal_filters: filters of each height.
         vertical_filters: weighted sums over the positions.
     """
 
     kind: Literal["caser"] = "caser"
-    heights: tuple[PositiveInt, ...] = (2, 3, 4)
+    heights: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (2, 3, 4)
     horizontal_filters: PositiveInt = 16
     vertical_filters: PositiveInt = 1
 

@@ -48,9 +48,23 @@ def test_a_history_of_no_items_and_filters_of_no_height_are_refused() -> None:
     with pytest.raises(ValueError, match="history must be at least 1"):
         build_student(SASRecSettings(), num_items=9, history=0, item_vectors=None, generator=torch_generator(0, "x"))
     with pytest.raises(ValueError, match="at least one height"):
-        build_student(
-            CaserSettings(heights=()), num_items=9, history=4, item_vectors=None, generator=torch_generator(0, "x")
-        )
+        Caser(table=CaserSettings().table(num_items=9, item_vectors=None), history=4, heights=())
+    for heights in ((), (0,), (2, -1)):
+        with pytest.raises(ValidationError, match="heights"):
+            CaserSettings(heights=heights)
+
+
+def test_filters_higher_than_the_history_are_cut_to_it() -> None:
+    built = build_student(
+        CaserSettings(heights=(2, 50, 10**9)),
+        num_items=9,
+        history=4,
+        item_vectors=None,
+        generator=torch_generator(0, "x"),
+    )
+    assert isinstance(built, Caser)
+    assert [filters.kernel_size[0] for filters in built.horizontal] == [2, 4]
+    assert built(torch.tensor([[9, 9, 9, 3]])).shape == (1, 9)
 
 
 def test_a_layer_without_a_rule_for_its_first_weights_is_refused() -> None:
