@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 from cli_helpers import SMALL_TRAINING, call, refused
+from pydantic import TypeAdapter
+from typer.main import get_command
 
-from dllm2rec.experiments.config import load_config
+from dllm2rec.cli.main import app
+from dllm2rec.experiments.config import MethodSettings, load_config
 
 SMALL = {
     "hint": ["method.hidden=8"],
@@ -17,6 +20,13 @@ SMALL = {
     "dcd": ["method.depth=20", "method.samples=5"],
     "unkd": ["method.depth=25"],
 }
+
+
+def test_the_help_names_every_method() -> None:
+    verb = get_command(app).commands["train"]  # type: ignore[attr-defined]
+    option = next(option for option in verb.params if option.name == "method")
+    kinds = TypeAdapter(MethodSettings).json_schema()["discriminator"]["mapping"]
+    assert set(option.metavar.strip("[]").split("|")) == set(kinds)
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ def train(
     method: Annotated[
         str | None,
         typer.Option(
-            metavar="[none|vectors|soft-labels|dllm2rec|hint|htd|rd|cd|rrd|dcd|unkd]",
+            metavar="[none|vectors|soft-labels|dllm2rec|hint|htd|rd|cd|rrd|dcd|unkd|kar|llm-cf]",
             help="How it is taught. With --knowledge: dllm2rec in the paper's protocol; in the strong one soft-labels, "
             "or vectors if there are no rankings.",
         ),
