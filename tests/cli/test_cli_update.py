@@ -1,6 +1,7 @@
 """`dllm2rec update` and `teach --only-new`: a shop goes on, and so does its student."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,20 @@ def test_a_plain_run_needs_no_teacher(runs: dict[str, Path], more: list[str], tm
     outcome = call("update", runs["plain"], *more, "--out", tmp_path / "run-2", "--force")
     assert outcome.code == 0, outcome.err
     assert not (tmp_path / "run-2" / "knowledge").exists()
+
+
+def test_an_older_run_goes_on_with_what_it_was_trained_with(
+    runs: dict[str, Path], more: list[str], tmp_path: Path
+) -> None:
+    older = Path(shutil.copytree(runs["plain"], tmp_path / "run"))
+    config = json.loads((older / "config.json").read_text())
+    assert config["settings"]["training"].pop("later") > 0  # as the strong protocol says now
+    (older / "config.json").write_text(json.dumps(config))
+    outcome = call("update", older, *more, "--out", tmp_path / "run-2", "--force")
+    assert outcome.code == 0, outcome.err
+    settings = json.loads((tmp_path / "run-2" / "config.json").read_text())["settings"]
+    assert settings["training"]["later"] == 0
+    assert (settings["protocol"], settings["student"]) == ("strong", config["settings"]["student"])
 
 
 def test_a_worse_student_is_refused_and_force_takes_it(

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, Field, PositiveInt, model_validator
+from pydantic import AfterValidator, BaseModel, Field, PositiveInt, ValidationInfo, model_validator
 
 from dllm2rec.core.errors import suggest
 from dllm2rec.data import TrainOn
@@ -53,6 +53,10 @@ Name = Annotated[str, AfterValidator(_speakable)]
 
 FollowDemand = Literal["none", "validation"]
 
+RESOLVED = {"resolved": True}
+"""Context of validation for a cell that was resolved before: what it lacks is newer, and has the default of its class,
+which is what was done until then; the protocol says nothing more."""
+
 
 class CellSettings(Strict):
     """One training: what is trained, on what, on which loss, taught by what, and how long.
@@ -78,8 +82,8 @@ class CellSettings(Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _fill_from_protocol(cls, values: Any) -> Any:
-        return fill(values) if isinstance(values, Mapping) else values
+    def _fill_from_protocol(cls, values: Any, info: ValidationInfo) -> Any:
+        return fill(values) if isinstance(values, Mapping) and info.context != RESOLVED else values
 
 
 class StudentEntry(Strict):

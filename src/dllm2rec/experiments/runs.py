@@ -13,7 +13,7 @@ from dllm2rec.core.files import hash_json, read_json, require_fresh_directory, w
 from dllm2rec.data import Split
 from dllm2rec.evaluation.demand import DemandWeights
 from dllm2rec.evaluation.ranks import Ranks
-from dllm2rec.experiments.config import CellSettings, NoMethod
+from dllm2rec.experiments.config import RESOLVED, CellSettings, NoMethod
 from dllm2rec.experiments.dataset_settings import Strict
 from dllm2rec.experiments.rank_files import read_ranks, write_ranks
 
@@ -153,9 +153,9 @@ class Run:
         if not (path / MARKER).exists():
             return cls(path, config)
         there = cls.load(path)
-        if there.config.hash != config.hash:
-            different = "; ".join(_differences(identity(there.config), identity(config)))
-            raise UserError(f"{path}: holds another run ({different}); choose another --out or remove it")
+        different = _differences(identity(there.config), identity(config))
+        if there.config.hash != config.hash and different:  # an older run's hash lacks what has been added since
+            raise UserError(f"{path}: holds another run ({'; '.join(different)}); choose another --out or remove it")
         return there
 
     def begin(self) -> None:
@@ -259,7 +259,7 @@ def software() -> dict[str, str]:
 
 def _parse(model: type[Model], file: Path) -> Model:
     try:
-        return model.model_validate(read_json(file))
+        return model.model_validate(read_json(file), context=RESOLVED)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])

@@ -16,7 +16,7 @@ from dllm2rec.data import Columns, Dataset, Examples, extend
 from dllm2rec.evaluation.metrics import ndcg, summary
 from dllm2rec.evaluation.ranks import rank_targets
 from dllm2rec.evaluation.significance import paired_permutation_test
-from dllm2rec.experiments.config import CellSettings, stated
+from dllm2rec.experiments.config import CellSettings
 from dllm2rec.experiments.dataset_settings import Strict
 from dllm2rec.experiments.evaluating import dataset_of, evaluate, score_with
 from dllm2rec.experiments.running import (
@@ -220,9 +220,9 @@ def _plan(run: Run, after: _Material, out: Path, settings: UpdateSettings) -> Ru
     """Describe the new run: the old one's settings, but for how long and how fast."""
     cell, dataset, knowledge = run.config.settings, after.dataset, after.knowledge
     training = cell.training
-    values = stated(cell)
+    values = cell.model_dump()
     values["training"] = {
-        **stated(training),
+        **values["training"],
         "epochs": settings.epochs,
         "learning_rate": training.learning_rate * settings.rate,
         "patience": settings.patience,
