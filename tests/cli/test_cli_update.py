@@ -121,19 +121,32 @@ def test_a_worse_student_is_refused_and_force_takes_it(
     assert call("evaluate", tmp_path / "run-2").code == 0
 
 
-def test_knowledge_taught_elsewhere(
-    dataset: Path, taught: Path, runs: dict[str, Path], more: list[str], tmp_path: Path
-) -> None:
+@pytest.fixture(scope="module")
+def elsewhere(dataset: Path, taught: Path, more: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the extended dataset and knowledge of it are."""
+    folder = tmp_path_factory.mktemp("elsewhere")
     _, log, _, items = more
-    extended = extend(Dataset.load(dataset), Path(log), Path(items), out=tmp_path / "extended")
-    outcome = call("teach", extended.path, "--only-new", taught, "--out", tmp_path / "knowledge")
+    extended = extend(Dataset.load(dataset), Path(log), Path(items), out=folder / "extended")
+    outcome = call("teach", extended.path, "--only-new", taught, "--out", folder / "knowledge")
     assert outcome.code == 0, outcome.err
+    return folder
+
+
+def test_knowledge_taught_elsewhere(
+    elsewhere: Path, dataset: Path, taught: Path, runs: dict[str, Path], more: list[str]
+) -> None:
+    run, knowledge = elsewhere / "run-2", elsewhere / "knowledge"
     command = ["update", runs["distilled"], *more, "--force"]
-    outcome = call(*command, "--knowledge", tmp_path / "knowledge", "--out", tmp_path / "run-2")
+    outcome = call(*command, "--knowledge", knowledge, "--out", run)
     assert outcome.code == 0, outcome.err
-    refused(call(*command, "--knowledge", taught, "--out", tmp_path / "run-3"), "knowledge of another dataset")
+    refused(call(*command, "--knowledge", taught, "--out", elsewhere / "run-3"), "knowledge of another dataset")
+    other = elsewhere / "other"
+    assert call("teach", elsewhere / "extended", "--teacher", "knn", "--out", other).code == 0
+    refused(call(*command, "--knowledge", other, "--out", run), "holds another update (other knowledge)")
+    refused(call(*command, "--out", run), "holds another update (other knowledge)")
+    assert call(*command, "--knowledge", run / "knowledge", "--out", run).code == 0
     refused(
-        call("teach", dataset, "--only-new", tmp_path / "knowledge", "--out", tmp_path / "k"),
+        call("teach", dataset, "--only-new", knowledge, "--out", elsewhere / "k"),
         "knowledge of another dataset",
         "goes on from (none)",
     )
@@ -154,7 +167,28 @@ def test_what_is_refused(runs: dict[str, Path], more: list[str], tmp_path: Path)
 
 
 def test_another_update_in_the_same_place_is_refused(
-    updated: Path, runs: dict[str, Path], more: list[str], tmp_path: Path
+    updated: Path, runs: dict[str, Path], more: list[str], taught: Path, tmp_path: Path
 ) -> None:
     outcome = call("update", runs["distilled"], *more, "--out", updated, "--set", "replay=0.5")
     refused(outcome, "holds another update", "settings")
+    outcome = call("update", runs["distilled"], *more, "--out", updated, "--knowledge", taught)
+    refused(outcome, "holds another update (other knowledge)")
+
+
+def test_a_copy_of_knowledge_is_whole_or_absent(
+    elsewhere: Path, runs: dict[str, Path], more: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import dllm2rec.experiments.updating as module
+
+    real = module.shutil.copytree
+
+    def dies_at_the_end(*arguments: object, **options: object) -> None:
+        real(*arguments, **options)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    command = ["update", runs["distilled"], *more, "--knowledge", elsewhere / "knowledge", "--out", tmp_path / "run-2"]
+    with monkeypatch.context() as patched:
+        patched.setattr(module.shutil, "copytree", dies_at_the_end)
+        assert call(*command, "--force").code == 130
+    assert not (tmp_path / "run-2" / "knowledge").exists()
+    assert call(*command, "--force").code == 0

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field, NonNegativeFloat
 
 from dllm2rec.core.errors import UserError
-from dllm2rec.core.files import hash_file, read_json, require_fresh_directory, write_json
+from dllm2rec.core.files import atomic_path, hash_file, read_json, require_fresh_directory, write_json
 from dllm2rec.core.seeding import numpy_generator
 from dllm2rec.data import Columns, Dataset, Examples, extend
 from dllm2rec.evaluation.metrics import ndcg, summary
@@ -128,7 +128,7 @@ def update(
     run.finished()
     require_free_of_texts(run, "update")
     settings, columns = settings or UpdateSettings(), columns or Columns()
-    _begin(out, run, interactions, items, settings)
+    _begin(out, _request(run, interactions, items, knowledge, settings))
     before = _Material(dataset=dataset_of(run), knowledge=knowledge_of(run))
     dataset = extend(before.dataset, interactions, items, out=out / DATASET, columns=columns)
     after = _Material(dataset=dataset, knowledge=_teach(dataset, before.knowledge, knowledge, out))
@@ -174,27 +174,36 @@ def read_settings(values: Iterable[str]) -> UpdateSettings:
     return validate(UpdateSettings, override({}, values))
 
 
-def _begin(out: Path, run: Run, interactions: Path, items: Path | None, settings: UpdateSettings) -> None:
-    """Write down what is asked for; refuse a directory where something else was asked for."""
+def _request(
+    run: Run, interactions: Path, items: Path | None, knowledge: Knowledge | None, settings: UpdateSettings
+) -> dict[str, Any]:
+    """Describe what is asked for."""
     for file in (interactions, *([] if items is None else [items])):
         if not file.is_file():
             raise UserError(f"{file}: no such file")
-    require_fresh_directory(out, marker=MARKER)
-    asked: dict[str, Any] = {
+    return {
         "run": run.config.hash,
         "interactions": hash_file(interactions),
         "items": None if items is None else hash_file(items),
+        "knowledge": None if knowledge is None else knowledge.content_hash,
         "settings": settings.model_dump(mode="json"),
     }
-    if not (out / MARKER).exists():
-        write_json(out / MARKER, asked)
-        return
-    there = read_json(out / MARKER)
+
+
+def _begin(out: Path, asked: dict[str, Any]) -> None:
+    """Write down what is asked for; refuse a directory where something else was asked for."""
+    require_fresh_directory(out, marker=MARKER)
+    there = read_json(out / MARKER) if (out / MARKER).exists() else asked
+    if not (out / KNOWLEDGE).exists():  # what was refused for want of knowledge goes on with some
+        there = {**there, "knowledge": asked["knowledge"]}
+    elif asked["knowledge"] is not None:
+        there = {**there, "knowledge": Knowledge.load(out / KNOWLEDGE).content_hash}
     different = [name for name, value in asked.items() if there.get(name) != value]
     if different:
         raise UserError(
             f"{out}: holds another update (other {', '.join(different)}); choose another --out or remove it"
         )
+    write_json(out / MARKER, asked)
 
 
 def _teach(dataset: Dataset, old: Knowledge | None, given: Knowledge | None, out: Path) -> Knowledge | None:
@@ -203,7 +212,8 @@ def _teach(dataset: Dataset, old: Knowledge | None, given: Knowledge | None, out
     if given is not None:
         require_same_dataset(given, dataset)
         if not (out / KNOWLEDGE).exists():
-            shutil.copytree(given.path, out / KNOWLEDGE)
+            with atomic_path(out / KNOWLEDGE) as target:
+                shutil.copytree(given.path, target)
         return Knowledge.load(out / KNOWLEDGE)
     if old.manifest.teacher in FITTED_TO_ALL:
         raise UserError(
