@@ -186,3 +186,14 @@ def test_an_experiment_merges_what_lies_beside_it(tmp_path: Path) -> None:
     assert call("teach", dataset, "--teacher", "popularity", "--out", known).code == 0
     second = call("run", file, "--out", out, "--json")
     assert [stage["cached"] for stage in second.json["stages"]][1:3] == [True, False]
+
+
+def test_an_experiment_knows_the_vectors_of_a_source_by_their_content(dataset: Path, taught: Path) -> None:
+    from dllm2rec.data import Dataset
+    from dllm2rec.experiments.labelling import request
+    from dllm2rec.knowledge import Knowledge
+
+    source = {"kind": "reference", "vectors": str(taught)}
+    asked = request(Dataset.load(dataset), {"kind": "merged", "vectors": "first", "sources": [source]})
+    described = {"kind": "reference", "vectors": {"hash": Knowledge.load(taught).content_hash}}
+    assert asked["teacher"] == {"kind": "merged", "vectors": "first", "sources": [described]}

@@ -125,6 +125,25 @@ def test_a_language_model_labels_what_is_chosen_with_vectors_that_are_named(
     assert labelled(tmp_path / "k") == set(pool.example_id[rows].tolist())
 
 
+def test_vectors_are_known_by_their_content(dataset: Path, knowledge: Path, tmp_path: Path) -> None:
+    out = tmp_path / "k"
+    teach = ["teach", dataset, "--teacher", "text", "--limit", 20, "--out", out, "--json", "--vectors"]
+    first = call(*teach, knowledge)
+    assert first.code == 0, first.err
+    done = (out / "taught.json").stat().st_mtime_ns
+    moved = knowledge.rename(tmp_path / "moved")
+    assert call(*teach, moved).json["hash"] == first.json["hash"]
+    assert (out / "taught.json").stat().st_mtime_ns == done
+    older = json.loads((out / "taught.json").read_text())  # as it was written before content was
+    older["teacher"]["vectors"] = str(moved)
+    del older["settings"]
+    (out / "taught.json").write_text(json.dumps(older))
+    assert call(*teach, moved).json["hash"] == first.json["hash"]
+    vectors = load_file(moved / "item_vectors.safetensors")["item_vectors"]
+    save_file({"item_vectors": vectors[::-1].copy()}, moved / "item_vectors.safetensors")
+    refused(call(*teach, moved), f"{out}: holds other knowledge", "revision")
+
+
 def test_who_reads_whole_users_takes_a_budget_and_no_choice(dataset: Path, llm: Path, tmp_path: Path) -> None:
     asked = ["teach", dataset, "--teacher", "retrieval", "--llm", llm, "--limit", 10, "--out", tmp_path / "k", "--json"]
     asked += ["--set", "tuning.sequences=4", "--set", "heads.size=8", "--set", "depth=5"]

@@ -152,6 +152,21 @@ def test_knowledge_taught_elsewhere(
     )
 
 
+def test_what_is_new_is_labelled_without_the_vectors_that_the_choice_read(
+    elsewhere: Path, dataset: Path, taught: Path, tmp_path: Path
+) -> None:
+    vectors = shutil.copytree(taught, tmp_path / "vectors")
+    chosen = ["--teacher", "knn", "--choose", "diverse", "--budget", 20, "--vectors", vectors, "--set", "depth=9"]
+    assert call("teach", dataset, *chosen, "--out", tmp_path / "k").code == 0
+    shutil.rmtree(vectors)
+    only_new = ["teach", elsewhere / "extended", "--only-new"]
+    first = call(*only_new, tmp_path / "k", "--out", tmp_path / "k-2", "--json")
+    assert first.code == 0, first.err
+    again = call(*only_new, tmp_path / "k", "--out", tmp_path / "k-2", "--json")
+    assert again.json["hash"] == first.json["hash"]
+    assert json.loads((tmp_path / "k-2" / "taught.json").read_text())["settings"]["vectors"] == str(vectors)
+
+
 def test_what_is_refused(runs: dict[str, Path], more: list[str], tmp_path: Path) -> None:
     run, out = runs["plain"], ["--out", tmp_path / "run-2"]
     refused(call("update", run, "--interactions", tmp_path / "none.csv", *out), "none.csv: no such file")

@@ -6,7 +6,8 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from dllm2rec.core.files import hash_json, read_json
+from dllm2rec.core.errors import UserError
+from dllm2rec.core.files import hash_json, read_json, write_json
 from dllm2rec.data import Dataset
 from dllm2rec.knowledge.schema import DamagedError
 from dllm2rec.knowledge.store import Knowledge
@@ -19,15 +20,12 @@ TIMING = "labelling.json"
 def request(dataset: Dataset, teacher: Mapping[str, Any]) -> dict[str, JsonValue]:
     """Describe what a teacher is asked for: its settings, with all defaults, and the dataset.
 
-    Knowledge that is merged is described by its content, wherever it lies.
+    Knowledge that it reads (`vectors`, and what is merged) is described by its content, wherever it lies.
 
     Raises:
-        UserError: there is no sound knowledge where some is to be merged.
+        UserError: there is no sound knowledge where some is to be read.
     """
-    teacher = dict(teacher)
-    if teacher["kind"] == MERGED:
-        teacher["sources"] = [_content(source) for source in teacher["sources"]]
-    return {"dataset": dataset.content_hash, "teacher": teacher}
+    return {"dataset": dataset.content_hash, "teacher": _by_content(teacher)}
 
 
 def directory_name(asked: Mapping[str, JsonValue]) -> str:
@@ -37,12 +35,32 @@ def directory_name(asked: Mapping[str, JsonValue]) -> str:
 
 def finished(out: Path, asked: Mapping[str, JsonValue]) -> Knowledge | None:
     """Return the knowledge at ``out`` if exactly this was asked for before, was finished, and is still sound."""
-    if not (out / DONE).is_file() or read_json(out / DONE) != asked:
+    if not (out / DONE).is_file():
+        return None
+    there = read_json(out / DONE)
+    if {name: there.get(name) for name in asked} != asked:
         return None
     try:
         return Knowledge.load(out)
     except DamagedError:
         return None
+
+
+def finish(out: Path, asked: Mapping[str, JsonValue], teacher: Mapping[str, JsonValue]) -> None:
+    """Write down that what was asked for is finished, and the settings of the teacher, whose paths ``asked`` lacks."""
+    write_json(out / DONE, {**asked, "settings": dict(teacher)})
+
+
+def taught_by(knowledge: Knowledge) -> tuple[dict[str, Any], dict[str, JsonValue]]:
+    """Return the settings of the teacher, and how it is described in a request.
+
+    Raises:
+        UserError: nothing there says who taught.
+    """
+    if not (knowledge.path / DONE).is_file():
+        raise UserError(f"{knowledge.path}: does not say who taught it (no {DONE}); make it with `dllm2rec teach`")
+    there = read_json(knowledge.path / DONE)
+    return there.get("settings", there["teacher"]), there["teacher"]  # older files have the settings there
 
 
 def seconds_per_1000(knowledge: Knowledge) -> float | None:
@@ -57,10 +75,18 @@ def unfinished_texts(knowledge: Knowledge) -> int:
     return len(_read(knowledge).get("unfinished", []))
 
 
-def _content(source: Mapping[str, Any]) -> dict[str, JsonValue]:
-    if source["kind"] != "knowledge":
-        return dict(source)
-    return {"kind": "knowledge", "hash": Knowledge.load(Path(source["path"])).content_hash}
+def _by_content(teacher: Mapping[str, Any]) -> dict[str, JsonValue]:
+    if teacher["kind"] == "knowledge":
+        return {"kind": "knowledge", "hash": _content_hash(teacher["path"])}
+    if teacher["kind"] == MERGED:
+        return {**teacher, "sources": [_by_content(source) for source in teacher["sources"]]}
+    if teacher.get("vectors") is not None:
+        return {**teacher, "vectors": {"hash": _content_hash(teacher["vectors"])}}
+    return dict(teacher)
+
+
+def _content_hash(path: str) -> str:
+    return Knowledge.load(Path(path)).content_hash
 
 
 def _read(knowledge: Knowledge) -> dict[str, Any]:

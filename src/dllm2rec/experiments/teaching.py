@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dllm2rec.core.errors import UserError
-from dllm2rec.core.files import read_json, write_json
 from dllm2rec.data import Dataset, Examples
 from dllm2rec.experiments.budget import selection
-from dllm2rec.experiments.labelling import DONE, directory_name, finished, request
+from dllm2rec.experiments.labelling import directory_name, finish, finished, request, taught_by
 from dllm2rec.experiments.references import settled
 from dllm2rec.experiments.settings import validate
 from dllm2rec.experiments.teacher_settings import (
@@ -51,11 +50,12 @@ def teach(dataset: Dataset, settings: TeacherSettings, *, out: Path) -> Knowledg
     Raises:
         UserError: the model can't be had, a limit exceeds a split, or something else is at ``out``.
     """
-    asked = request(dataset, settings.model_dump(mode="json"))
+    values = settings.model_dump(mode="json")
+    asked = request(dataset, values)
     knowledge = finished(out, asked)
     if knowledge is None:
         knowledge = _teach(dataset, settings, out)
-        write_json(out / DONE, asked)
+        finish(out, asked, values)
     return knowledge
 
 
@@ -84,14 +84,12 @@ def teach_only_new(dataset: Dataset, known: Knowledge, *, out: Path) -> Knowledg
             f"{known.path}: knowledge of another dataset (content hash {known.manifest.dataset_hash}) than those that "
             f"{dataset.path} goes on from ({', '.join(dataset.manifest.extends) or 'none'})"
         )
-    if not (known.path / DONE).is_file():
-        raise UserError(f"{known.path}: does not say who taught it (no {DONE}); make it with `dllm2rec teach`")
-    settings = resolve_teacher(read_json(known.path / DONE)["teacher"])
-    asked = request(dataset, settings.model_dump(mode="json"))
+    values, described = taught_by(known)
+    asked = {"dataset": dataset.content_hash, "teacher": described}
     knowledge = finished(out, asked)
     if knowledge is None:
-        knowledge = _teach_only_new(dataset, settings, known, out)
-        write_json(out / DONE, asked)
+        knowledge = _teach_only_new(dataset, resolve_teacher(values), known, out)
+        finish(out, asked, values)
     return knowledge
 
 
