@@ -15,7 +15,7 @@ from dllm2rec.serving.recommender import Recommendation, Recommender
 @pytest.fixture(scope="module")
 def bundle(runs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("bundle") / "bundle"
-    outcome = call("export", runs["distilled"], "--out", out, "--json")
+    outcome = call("export", runs["distilled"], "--index", "--out", out, "--json")
     assert outcome.code == 0, outcome.err
     assert outcome.json["different"] == 0
     assert outcome.json["checked"] > 10
@@ -111,7 +111,8 @@ def test_a_batch_goes_on_where_it_was(bundle: Path, log: Path, tmp_path: Path, m
     assert call(*command, "--k", 2).code == 130
     assert not out.exists()
     assert len(list((tmp_path / "recs.parquet.parts").glob("part-*"))) == 2
-    refused(call(*command, "--k", 3), "parts of another request")
+    for other in (["--k", 3], ["--k", 2, "--approximate"]):
+        refused(call(*command, *other), "parts of another request")
     assert call(*command, "--k", 2).code == 0
     assert len(asked) == 5  # two before, the one that died, and the two that were missing
     whole = tmp_path / "whole.parquet"

@@ -86,6 +86,7 @@ def recommend_all(
         parts,
         {
             "bundle": recommender.version,
+            "approximate": recommender.approximate,
             "interactions": hash_file(interactions),
             "k": k,
             "exclude_seen": exclude_seen,

@@ -43,6 +43,7 @@ class Recommender:
     Attributes:
         bundle: what it serves.
         version: of the bundle, twelve digits of its hash.
+        approximate: whether it searches the bundle's index.
 
     Args:
         bundle: read and checked.
@@ -56,6 +57,7 @@ class Recommender:
     def __init__(self, bundle: Bundle, *, threads: int = 1, approximate: bool = False) -> None:
         self.bundle = bundle
         self.version = hash_file(bundle.path / MARKER)[:12]
+        self.approximate = approximate
         self._index = {item: row for row, item in enumerate(bundle.ids)}
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
