@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 from cli_helpers import call, refused
@@ -111,7 +112,7 @@ def test_a_batch_goes_on_where_it_was(bundle: Path, log: Path, tmp_path: Path, m
     assert call(*command, "--k", 2).code == 130
     assert not out.exists()
     assert len(list((tmp_path / "recs.parquet.parts").glob("part-*"))) == 2
-    for other in (["--k", 3], ["--k", 2, "--approximate"]):
+    for other in (["--k", 3], ["--k", 2, "--approximate"], ["--k", 2, "--time-column", "time"]):
         refused(call(*command, *other), "parts of another request")
     assert call(*command, "--k", 2).code == 0
     assert len(asked) == 5  # two before, the one that died, and the two that were missing
@@ -119,6 +120,23 @@ def test_a_batch_goes_on_where_it_was(bundle: Path, log: Path, tmp_path: Path, m
     assert call("recommend", bundle, "--interactions", log, "--out", whole, "--k", 2).code == 0
     assert pl.read_parquet(out).equals(pl.read_parquet(whole))
     refused(call(*command, "--k", 2), "exists already")
+
+
+def test_the_columns_of_a_log_are_named(bundle: Path, log: Path, tmp_path: Path) -> None:
+    other, out = tmp_path / "other.csv", tmp_path / "recs.parquet"
+    rows = [line.split(",") for line in log.read_text().splitlines()[1:]]
+    other.write_text("who,what,when\n" + "".join(f"{who},{what},{when}000000000000\n" for who, what, when in rows))
+    named = ["recommend", bundle, "--interactions", other]
+    refused(call(*named, "--out", out), "name it with --user-column")
+    named += ["--user-column", "who", "--item-column", "what", "--time-column", "when"]
+    refused(call(*named, "--out", out), "say --time-unit us")
+    named += ["--time-unit", "us"]
+    outcome = call(*named, "--out", out)
+    assert outcome.code == 0, outcome.err
+    assert call("recommend", bundle, "--interactions", log, "--out", tmp_path / "same.parquet").code == 0
+    assert pl.read_parquet(out).equals(pl.read_parquet(tmp_path / "same.parquet"))
+    one = call(*named, "--user", "b", "--json").json
+    assert one == call("recommend", bundle, "--interactions", log, "--user", "b", "--json").json
 
 
 def test_only_some_items(bundle: Path, tmp_path: Path) -> None:
@@ -150,3 +168,15 @@ def test_new_items_by_the_verb(bundle: Path, tmp_path: Path) -> None:
         "other vectors than",
         "--vectors",
     )
+
+
+def test_the_columns_of_new_items_are_named(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "new.csv").write_text("code,label\nnew,A new thing\n")
+    np.save(tmp_path / "new.npy", np.ones((1, 32), np.float32))
+    command = ["add-items", bundle, "--items", tmp_path / "new.csv", "--vectors", tmp_path / "new.npy"]
+    command += ["--out", tmp_path / "b", "--json"]
+    refused(call(*command), "name it with --item-id-column")
+    refused(call(*command, "--item-id-column", "code"), "name it with --title-column")
+    outcome = call(*command, "--item-id-column", "code", "--title-column", "label")
+    assert outcome.code == 0, outcome.err
+    assert items(tmp_path / "b")[-1] == ("new", "A new thing")

@@ -102,6 +102,27 @@ def test_an_older_run_goes_on_with_what_it_was_trained_with(
     assert (settings["protocol"], settings["student"]) == ("strong", config["settings"]["student"])
 
 
+def test_the_columns_of_newer_events_are_named(runs: dict[str, Path], more: list[str], tmp_path: Path) -> None:
+    log, items = tmp_path / "log.csv", tmp_path / "items.csv"
+    rows = "".join(f"{user},{item},{time}000000\n" for user, item, time in later_rows())
+    log.write_text(f"who,what,when\n{rows}")
+    items.write_text("code,label\n" + Path(more[3]).read_text().partition("\n")[2])
+    command = ["update", runs["plain"], "--interactions", log, "--items", items, "--out", tmp_path / "run-2", "--force"]
+    for option, name in (
+        ("--item-id-column", "code"),
+        ("--title-column", "label"),
+        ("--user-column", "who"),
+        ("--item-column", "what"),
+        ("--time-column", "when"),
+        ("--time-unit", "ms"),
+    ):
+        refused(call(*command), f" {option}")
+        command += [option, name]
+    outcome = call(*command)
+    assert outcome.code == 0, outcome.err
+    assert Dataset.load(tmp_path / "run-2" / "dataset").manifest.num_items == ITEMS + 2
+
+
 def test_a_worse_student_is_refused_and_force_takes_it(
     runs: dict[str, Path], more: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from dllm2rec.cli.options import Json, Out, show, words_to_stderr
+from dllm2rec.cli.options import Column, Json, Out, show, words_to_stderr
 
 
 def add_items(
@@ -19,17 +19,21 @@ def add_items(
     vectors: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Text vectors of the new items (.npy), instead of an encoder.")
     ] = None,
+    item_id_column: Column = None,
+    title_column: Column = None,
     json: Json = False,
 ) -> None:
     """Add items to a bundle: each gets its vector from its title and is recommended at once.
 
     Example: dllm2rec add-items work/bundle --items new.csv --out work/bundle-2
     """
+    from dllm2rec.data import Columns
     from dllm2rec.experiments.adding import add_items as run
     from dllm2rec.serving.bundle import Bundle
 
+    columns = Columns(item_id=item_id_column, title=title_column)
     with words_to_stderr():
-        done = run(Bundle.load(bundle), items, out=out, model=model, vectors=vectors)
+        done = run(Bundle.load(bundle), items, out=out, model=model, vectors=vectors, columns=columns)
     show(
         {"bundle": str(out), "new": done.new, "items": done.items},
         f"bundle in {out}: {done.new:,} new of {done.items:,} items",

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console, RenderableType
@@ -21,6 +21,8 @@ Set = Annotated[
 Jobs = Annotated[int, typer.Option(min=1, metavar="N", help="Cells that are trained at once.")]
 DatasetPath = Annotated[Path, typer.Argument(metavar="DATASET", help="Directory made by `dllm2rec prepare`.")]
 KnowledgePath = Annotated[Path, typer.Argument(metavar="KNOWLEDGE", help="Directory made by `dllm2rec teach`.")]
+Column = Annotated[str | None, typer.Option(metavar="NAME", help="Its column, where the name is not a well-known one.")]
+TimeUnit = Annotated[Literal["s", "ms", "us", "ns"], typer.Option(help="Unit of times that are numbers.")]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the result goes.")]
 
 

@@ -5,9 +5,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from dllm2rec.cli.options import Json, Out, Set, show, words_to_stderr
-
-Column = Annotated[str | None, typer.Option(metavar="NAME", help="Its column, where the name is not a well-known one.")]
+from dllm2rec.cli.options import Column, Json, Out, Set, TimeUnit, show, words_to_stderr
 
 
 def prepare(
@@ -27,7 +25,7 @@ def prepare(
     time_column: Column = None,
     item_id_column: Column = None,
     title_column: Column = None,
-    time_unit: Annotated[Literal["s", "ms", "us", "ns"], typer.Option(help="Unit of times that are numbers.")] = "s",
+    time_unit: TimeUnit = "s",
     settings: Set = None,
     json: Json = False,
 ) -> None:

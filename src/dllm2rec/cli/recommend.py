@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from dllm2rec.cli.options import Json, show, words_to_stderr
+from dllm2rec.cli.options import Column, Json, TimeUnit, show, words_to_stderr
 from dllm2rec.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -35,6 +35,10 @@ def recommend(
     approximate: Annotated[
         bool, typer.Option("--approximate", help="Search the bundle's approximate index (see export --index).")
     ] = False,
+    user_column: Column = None,
+    item_column: Column = None,
+    time_column: Column = None,
+    time_unit: TimeUnit = "s",
     json: Json = False,
 ) -> None:
     """Recommend what comes next: after a history, to a user of a log, or to all of them.
@@ -46,12 +50,14 @@ def recommend(
     if (history is None) == (interactions is None) or (interactions is not None) != ((user is None) != (out is None)):
         raise UserError("give --history, or --interactions with --user, or --interactions with --out")
     recommender = Recommender.load(bundle, approximate=approximate)
-    candidates = None if only is None else _ids(only, recommender)
+    columns = {"user": user_column, "item": item_column, "time": time_column, "time_unit": time_unit}
+    options: dict[str, Any] = {"k": k, "exclude_seen": exclude_seen}
+    options["candidates"] = None if only is None else _ids(only, recommender)
     if interactions is not None and out is not None:
-        _all(recommender, interactions, out=out, k=k, exclude_seen=exclude_seen, candidates=candidates, json=json)
+        _all(recommender, interactions, columns, out=out, json=json, **options)
         return
-    items = _typed(recommender, history) if history is not None else _of_user(recommender, interactions, user)
-    found = recommender.recommend([items], k=k, exclude_seen=exclude_seen, candidates=candidates)[0]
+    items = _typed(recommender, history) if history is not None else _of_user(recommender, interactions, columns, user)
+    found = recommender.recommend([items], **options)[0]
     table = Table(title="the most popular items: nothing of this history is known" if found.fallback else None)
     for name in ("", "id", "title", "score"):
         table.add_column(name)
@@ -60,11 +66,20 @@ def recommend(
     show({"history": items, **vars(found)}, table, as_json=json)
 
 
-def _all(recommender: "Recommender", interactions: Path, *, out: Path, json: bool, **options: Any) -> None:
+def _all(
+    recommender: "Recommender",
+    interactions: Path,
+    columns: dict[str, Any],
+    *,
+    out: Path,
+    json: bool,
+    **options: Any,
+) -> None:
+    from dllm2rec.data import Columns
     from dllm2rec.experiments.batch import recommend_all
 
     with words_to_stderr():
-        done = recommend_all(recommender, interactions, out=out, **options)
+        done = recommend_all(recommender, interactions, out=out, columns=Columns(**columns), **options)
     show(
         {"out": str(out), "users": done.users, "fallbacks": done.fallbacks, "unknown_events": done.unknown},
         f"{out}: {done.users:,} users; {done.fallbacks:,} without a known item got the most popular ones; "
@@ -73,12 +88,15 @@ def _all(recommender: "Recommender", interactions: Path, *, out: Path, json: boo
     )
 
 
-def _of_user(recommender: "Recommender", interactions: Path | None, user: str | None) -> "list[ItemId]":
+def _of_user(
+    recommender: "Recommender", interactions: Path | None, columns: dict[str, Any], user: str | None
+) -> "list[ItemId]":
+    from dllm2rec.data import Columns
     from dllm2rec.experiments.batch import history_of
 
     assert interactions is not None  # noqa: S101 - the caller has looked
     assert user is not None  # noqa: S101
-    return history_of(user, interactions, recommender)
+    return history_of(user, interactions, recommender, Columns(**columns))
 
 
 def _ids(file: Path, recommender: "Recommender") -> "list[ItemId]":

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from dllm2rec.cli.options import Json, Out, Set, show, words_to_stderr
+from dllm2rec.cli.options import Column, Json, Out, Set, TimeUnit, show, words_to_stderr
 
 
 def update(
@@ -21,6 +21,12 @@ def update(
         typer.Option(metavar="KNOWLEDGE", help="Of the extended dataset, where it was taught elsewhere."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Keep the new student even if it is worse.")] = False,
+    user_column: Column = None,
+    item_column: Column = None,
+    time_column: Column = None,
+    item_id_column: Column = None,
+    title_column: Column = None,
+    time_unit: TimeUnit = "s",
     settings: Set = None,
     json: Json = False,
 ) -> None:
@@ -30,12 +36,21 @@ def update(
 
     Example: dllm2rec update work/run --interactions new.csv --out work/run-2
     """
+    from dllm2rec.data import Columns
     from dllm2rec.experiments.runs import Run
     from dllm2rec.experiments.updating import read_settings
     from dllm2rec.experiments.updating import update as go_on
     from dllm2rec.experiments.verdict import figure, p_text
     from dllm2rec.knowledge.store import Knowledge
 
+    columns = Columns(
+        user=user_column,
+        item=item_column,
+        time=time_column,
+        item_id=item_id_column,
+        title=title_column,
+        time_unit=time_unit,
+    )
     with words_to_stderr():
         done = go_on(
             Run.load(run),
@@ -45,6 +60,7 @@ def update(
             knowledge=None if knowledge is None else Knowledge.load(knowledge),
             settings=read_settings(settings or []),
             force=force,
+            columns=columns,
         )
     old, new = done.old["NDCG@20"], done.new["NDCG@20"]
     show(

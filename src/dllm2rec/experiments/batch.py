@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import polars as pl
@@ -59,6 +59,7 @@ def recommend_all(
     k: int = 20,
     exclude_seen: bool = False,
     candidates: Sequence[ItemId] | None = None,
+    columns: Columns = WELL_KNOWN,
 ) -> BatchDone:
     """Recommend to every user of a log.
 
@@ -72,6 +73,7 @@ def recommend_all(
         k: items for each user.
         exclude_seen: leave the items of the history out.
         candidates: recommend only from these.
+        columns: names of columns of the log that are not well known.
 
     Raises:
         UserError: the log is wrong, something is at ``out``, or the parts there are of another request.
@@ -80,7 +82,7 @@ def recommend_all(
         raise UserError(f"{out}: exists already; choose another --out or remove it")
     if k < 1:
         raise UserError(f"k must be at least 1, not {k}")
-    histories = read_histories(interactions)
+    histories = read_histories(interactions, columns)
     parts = out.with_name(out.name + ".parts")
     _begin(
         parts,
@@ -88,6 +90,7 @@ def recommend_all(
             "bundle": recommender.version,
             "approximate": recommender.approximate,
             "interactions": hash_file(interactions),
+            "columns": asdict(columns),
             "k": k,
             "exclude_seen": exclude_seen,
             "candidates": None if candidates is None else list(candidates),
@@ -114,13 +117,13 @@ def recommend_all(
     return BatchDone(path=out, users=users, fallbacks=fallbacks, unknown=unknown)
 
 
-def history_of(user: str, interactions: Path, recommender: Recommender) -> list[ItemId]:
+def history_of(user: str, interactions: Path, recommender: Recommender, columns: Columns = WELL_KNOWN) -> list[ItemId]:
     """Return the history of one user of a log.
 
     Raises:
         UserError: the log is wrong, or has no such user.
     """
-    histories = read_histories(interactions)
+    histories = read_histories(interactions, columns)
     rows = histories.filter(pl.col("user").cast(pl.String) == user)
     if rows.height == 0:
         raise UserError(f"{interactions}: no user {user!r} in it")
