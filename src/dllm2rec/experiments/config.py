@@ -21,6 +21,7 @@ from dllm2rec.losses.bce import BCESettings
 from dllm2rec.losses.factory import LossSettings
 from dllm2rec.students.factory import StudentSettings
 from dllm2rec.students.sasrec import SASRecSettings
+from dllm2rec.teachers.merging import MERGED
 from dllm2rec.training import FitSettings
 
 
@@ -271,7 +272,9 @@ class Config(Strict):
 
 
 def load_config(path: Path, settings: Iterable[str] = ()) -> Config:
-    """Read an experiment from TOML; paths in it are relative to its folder.
+    """Read an experiment from TOML; paths of logs and of knowledge in it are relative to its folder.
+
+    What names a model (`llm`, `model`) stays as it is: it may be a directory, but also a short name or one on the hub.
 
     Args:
         path: the file.
@@ -346,17 +349,24 @@ def _merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _anchor(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Make the paths of the log, and of knowledge that is merged, relative to the folder of the TOML file."""
+    """Make the paths of the log, and of knowledge that a teacher reads, relative to the folder of the TOML file."""
     anchored = dict(values)
     dataset, teacher = values.get("dataset"), values.get("teacher")
     if isinstance(dataset, Mapping):
         anchored["dataset"] = _anchor_names(dataset, ("interactions", "items"), folder)
-    if isinstance(teacher, Mapping) and isinstance(teacher.get("sources"), list):
-        sources = [
-            _anchor_names(one, ("path",), folder) if isinstance(one, Mapping) else one for one in teacher["sources"]
-        ]
-        anchored["teacher"] = {**teacher, "sources": sources}
+    if isinstance(teacher, Mapping):
+        anchored["teacher"] = _anchor_teacher(teacher, folder)
     return anchored
+
+
+def _anchor_teacher(teacher: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    if teacher.get("kind") != MERGED:  # whose `vectors` are no path
+        return _anchor_names(teacher, ("path", "vectors"), folder)
+    sources = teacher.get("sources")
+    if not isinstance(sources, list):
+        return dict(teacher)
+    anchored = [_anchor_teacher(source, folder) if isinstance(source, Mapping) else source for source in sources]
+    return {**teacher, "sources": anchored}
 
 
 def _anchor_names(table: Mapping[str, Any], names: Iterable[str], folder: Path) -> dict[str, Any]:

@@ -45,7 +45,8 @@ class LabellingTeacher(Strict):
         limits: how many examples of each split are labelled.
         choose: which training examples come first, see `teachers.choosing`. Examples of the other splits come in the
             order that is the default.
-        vectors: knowledge directory whose item vectors the choice may read; without, it reads histories.
+        vectors: knowledge directory whose item vectors the choice may read, in a file of settings relative to that
+            file; without, it reads histories.
     """
 
     limits: Limits = Limits()

@@ -49,6 +49,23 @@ def test_names_come_from_the_file_and_paths_are_relative_to_it(file: Path) -> No
     assert config.cell("GRU", "no text").student == GRU4RecSettings(dim=32)
 
 
+def test_paths_of_knowledge_that_a_teacher_reads_are_relative_to_the_file(file: Path) -> None:
+    """But not what names a model, nor what says which vectors merged knowledge has."""
+    config = load_config(file, ["teacher.vectors=known", "teacher.model=minilm"])
+    assert config.teacher == {"kind": "reference", "vectors": str(file.parent / "known"), "model": "minilm"}
+    table = """teacher={kind = "merged", vectors = "first", sources = [
+        {kind = "knowledge", path = "one"}, {kind = "bigrec", llm = "tiny", vectors = "two"}]}"""
+    config = load_config(file, [table])
+    assert config.teacher == {
+        "kind": "merged",
+        "vectors": "first",
+        "sources": [
+            {"kind": "knowledge", "path": str(file.parent / "one")},
+            {"kind": "bigrec", "llm": "tiny", "vectors": str(file.parent / "two")},
+        ],
+    }
+
+
 def test_names_become_directories_and_are_checked(tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_text(TOML)
     with pytest.raises(UserError, match="letters, digits"):
