@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import JsonValue
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.data import Dataset, Examples
@@ -85,7 +86,7 @@ def teach_only_new(dataset: Dataset, known: Knowledge, *, out: Path) -> Knowledg
             f"{dataset.path} goes on from ({', '.join(dataset.manifest.extends) or 'none'})"
         )
     values, described = taught_by(known)
-    asked = {"dataset": dataset.content_hash, "teacher": described}
+    asked: dict[str, JsonValue] = {"dataset": dataset.content_hash, "teacher": described}
     knowledge = finished(out, asked)
     if knowledge is None:
         knowledge = _teach_only_new(dataset, resolve_teacher(values), known, out)
