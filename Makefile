@@ -34,5 +34,5 @@ experiments: install ## the slow, resumable experiments behind docs/results.md
 	$(RUN) dllm2rec run configs/toys.toml
 	$(RUN) dllm2rec run configs/methods.toml --jobs 2
 	mkdir -p runs/toys-ablation
-	cp -ru runs/toys-methods/dataset-* runs/toys-methods/knowledge-* runs/toys-ablation
+	cp -ru runs/toys-methods/experiment.json runs/toys-methods/dataset-* runs/toys-methods/knowledge-* runs/toys-ablation
 	$(RUN) dllm2rec run configs/ablation.toml --jobs 2

@@ -88,6 +88,15 @@ def test_a_plain_run_needs_no_teacher(runs: dict[str, Path], more: list[str], tm
     assert not (tmp_path / "run-2" / "knowledge").exists()
 
 
+def test_a_plain_run_takes_no_knowledge(runs: dict[str, Path], taught: Path, more: list[str], tmp_path: Path) -> None:
+    refused(
+        call("update", runs["plain"], *more, "--knowledge", taught, "--out", tmp_path / "run-2"),
+        str(taught),
+        "leave --knowledge out",
+    )
+    assert not (tmp_path / "run-2").exists()
+
+
 def test_an_older_run_goes_on_with_what_it_was_trained_with(
     runs: dict[str, Path], more: list[str], tmp_path: Path
 ) -> None:

@@ -127,6 +127,8 @@ def update(
     """
     run.finished()
     require_free_of_texts(run, "update")
+    if knowledge is not None and run.config.knowledge is None:
+        raise UserError(f"{run.path}: no teacher took part in it, so {knowledge.path} can't; leave --knowledge out")
     settings, columns = settings or UpdateSettings(), columns or Columns()
     _begin(out, _request(run, interactions, items, knowledge, settings))
     before = _Material(dataset=dataset_of(run), knowledge=knowledge_of(run))
