@@ -5,7 +5,7 @@ from rich.console import RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from dllm2rec.experiments.cells import HEADER, best_rows, table_rows
+from dllm2rec.experiments.cells import best_rows, header, table_rows
 from dllm2rec.experiments.results import Comparison, Outcome, Table
 
 _STYLES: dict[Outcome, str] = {"helped": "bold green", "harmed": "bold red", "unclear": "bold yellow", "none": "bold"}
@@ -24,8 +24,10 @@ def comparison_text(comparison: Comparison) -> list[RenderableType]:
 
 def _table(table: Table) -> RichTable:
     rich = RichTable(title=table.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    for index, name in enumerate(HEADER):
-        rich.add_column(name, justify="right" if index else "left", overflow="fold", no_wrap=index > 0)
+    for index, name in enumerate(header(table)):
+        rich.add_column(
+            name.replace(" ", "\n"), justify="right" if index else "left", overflow="fold", no_wrap=index > 0
+        )
     best = best_rows(table)
     for index, row in enumerate(table_rows(table)):
         rich.add_row(*row, style="bold" if index in best else None)

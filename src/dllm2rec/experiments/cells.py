@@ -6,16 +6,21 @@ from dllm2rec.evaluation.slices import UNSEEN
 from dllm2rec.experiments.results import METRICS, Row, Table
 from dllm2rec.experiments.verdict import figure, p_text, percent
 
-HEADER = ("", *METRICS, "unseen", "vs plain", "p (Holm)", "s/1k users")
+
+def header(table: Table) -> tuple[str, ...]:
+    """Name the columns; targets that training never saw have one where any row hits any of them."""
+    unseen = ("unseen",) if _shows_unseen(table) else ()
+    return ("", *METRICS, *unseen, "vs plain", "p (Holm)", "s/1k users")
 
 
 def table_rows(table: Table) -> list[tuple[str, ...]]:
-    """Return one text for each column of `HEADER`, for each row of a table."""
+    """Return one text for each column of `header`, for each row of a table."""
+    shows_unseen = _shows_unseen(table)
     return [
         (
             row.label,
             *(_metric(row, name) for name in METRICS),
-            figure(row.slices[UNSEEN]) if UNSEEN in row.slices else "",
+            *([figure(row.slices[UNSEEN]) if UNSEEN in row.slices else ""] if shows_unseen else []),
             percent(row.versus.gain) if row.versus else "",
             p_text(row.versus.p_value).removeprefix("p ").removeprefix("= ") if row.versus else "",
             duration(row.seconds_per_1000),
@@ -39,9 +44,14 @@ def best_rows(table: Table) -> set[int]:
 
 def markdown(table: Table) -> str:
     """Write a table as Markdown, with its title and notes."""
-    lines = [f"**{table.title}**", "", _line(HEADER), _line(["---", *["---:"] * (len(HEADER) - 1)])]
+    names = header(table)
+    lines = [f"**{table.title}**", "", _line(names), _line(["---", *["---:"] * (len(names) - 1)])]
     lines += [_line(row) for row in table_rows(table)]
     return "\n".join([*lines, "", " ".join(table.notes)])
+
+
+def _shows_unseen(table: Table) -> bool:
+    return any(row.slices.get(UNSEEN, 0.0) > 0 for row in table.rows)
 
 
 def _line(texts: Sequence[str]) -> str:

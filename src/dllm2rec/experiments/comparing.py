@@ -189,7 +189,8 @@ def _notes(evidence: Evidence, tests: int) -> tuple[str, ...]:
     unseen = sum(int(one.rows.sum()) for one in evidence.slices if one.name == UNSEEN)
     if unseen:
         notes.append(
-            f"Unseen: HR@20 on the {unseen:,} of the {len(evidence.examples):,} targets that these do not hold."
+            f"Of {len(evidence.examples):,} targets {unseen:,} are in none of these; unseen is HR@20 on them, left out "
+            "where no row hits any."
         )
     if tests:
         notes.append(

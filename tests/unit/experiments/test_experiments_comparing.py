@@ -12,7 +12,7 @@ from dllm2rec.data import Dataset
 from dllm2rec.distillation.settings import DLLM2RecSettings
 from dllm2rec.evaluation.ranks import Ranks
 from dllm2rec.evaluation.significance import paired_permutation_test
-from dllm2rec.experiments.cells import markdown, table_rows
+from dllm2rec.experiments.cells import header, markdown, table_rows
 from dllm2rec.experiments.comparing import tabulate
 from dllm2rec.experiments.config import CellSettings, NoMethod
 from dllm2rec.experiments.evidence import Evidence, Group, Taught
@@ -124,7 +124,10 @@ def test_slices_by_how_often_training_saw_the_target(small: Dataset, monkeypatch
     assert part.rows[1].label == "teacher oracle"
     assert set(part.rows[1].slices.values()) == {1.0}
     assert part.rows[2].slices["unseen in training"] == pytest.approx(hits[: count - 2][seen[: count - 2] == 0].mean())
-    assert f"Unseen: HR@20 on the {sizes['unseen in training']} of the {count} targets" in " ".join(whole.notes)
+    assert f"Of {count} targets {sizes['unseen in training']} are in none of these" in " ".join(whole.notes)
+    assert header(whole)[3] == "unseen"
+    rows = [row.model_copy(update={"slices": {"unseen in training": 0.0}}) for row in whole.rows]
+    assert "unseen" not in header(whole.model_copy(update={"rows": tuple(rows)}))
     assert table_rows(whole)[1][3] == f"{student.slices['unseen in training']:.4f}".removeprefix("0")
 
 

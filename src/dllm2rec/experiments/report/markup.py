@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from dllm2rec.experiments.cells import HEADER, best_rows, table_rows
+from dllm2rec.experiments.cells import best_rows, header, table_rows
 from dllm2rec.experiments.examination import Finding
 from dllm2rec.experiments.results import Table, Verdict
 
@@ -33,7 +33,7 @@ def comparison_table(table: Table) -> str:
     best = best_rows(table)
     body = "".join(_row(cells, best=index in best) for index, cells in enumerate(table_rows(table)))
     notes = paragraph(" ".join(table.notes), style="notes")
-    return f"<h3>{escape(table.title)}</h3>\n{grid(HEADER, body)}\n{notes}"
+    return f"<h3>{escape(table.title)}</h3>\n{grid(header(table), body)}\n{notes}"
 
 
 def plain_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
