@@ -273,3 +273,22 @@ def test_ctrl_c_and_the_same_command_again_end_with_the_same_weights(
     assert call("train", dataset, *SMALL_TRAINING, "--out", tmp_path / "run").code == 0
     weights = [path / "checkpoint" / "best.safetensors" for path in (tmp_path / "run", runs["plain"])]
     assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_knowledge_that_has_changed_is_not_taken_for_the_teacher(dataset: Path, tmp_path: Path) -> None:
+    """Labels may grow in place; what an earlier run learned from is then gone."""
+    teach = ["teach", dataset, "--teacher", "knn", "--choose", "random", "--out", tmp_path / "k"]
+    taught = ["--knowledge", tmp_path / "k", "--set", "method.embedding=false", *SMALL_TRAINING]
+    assert call(*teach, "--limit", "train=40").code == 0
+    assert call("train", dataset, *taught, "--out", tmp_path / "few").code == 0
+    assert any(
+        row["kind"] == "teacher" for row in call("compare", tmp_path / "few", "--json").json["tables"][0]["rows"]
+    )
+    shutil.rmtree(tmp_path / "k")
+    assert call(*teach, "--limit", "train=80").code == 0
+    assert call("train", dataset, *taught, "--out", tmp_path / "more").code == 0
+    (table,) = call("compare", tmp_path / "few", "--json").json["tables"]
+    assert all(row["kind"] != "teacher" for row in table["rows"])
+    assert f"The knowledge that taught is gone from {tmp_path / 'k'}, or has changed." in table["notes"]
+    (table,) = call("compare", tmp_path / "few", tmp_path / "more", "--json").json["tables"]
+    assert [row["kind"] for row in table["rows"]].count("teacher") == 1

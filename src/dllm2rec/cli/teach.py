@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 SPLITS: "tuple[Split, ...]" = ("train", "validation", "test")
 NO_LIMITS = {
     "encoder": "it gives item vectors and labels nothing",
-    "texts": "say how many with --set counts.items=N counts.users=N or counts.chains=N",
+    "texts": "say how many with --set counts.items=N, counts.users=N or counts.chains=N",
     "merged": "it labels what its sources labelled; limit those",
 }
 

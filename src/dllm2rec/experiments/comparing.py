@@ -199,7 +199,7 @@ def _notes(evidence: Evidence, tests: int) -> tuple[str, ...]:
         )
     if not evidence.teachers:
         notes.append(f"No teacher labelled {evidence.split} examples.")
-    notes += [f"The teacher's knowledge is gone from {path}." for path in evidence.missing]
+    notes += [f"The knowledge that taught is gone from {path}, or has changed." for path in evidence.missing]
     return tuple(notes)
 
 

@@ -98,7 +98,7 @@ class Evidence:
         groups: students, in the order in which their runs were given.
         references: by name.
         teachers: that labelled examples of this split; usually one.
-        missing: teachers whose knowledge is no longer where it was.
+        missing: where knowledge lay that is gone, or is no longer what taught.
     """
 
     dataset: Dataset
@@ -110,13 +110,13 @@ class Evidence:
     teachers: tuple[Taught, ...]
     missing: tuple[Path, ...]
 
-    @property
+    @cached_property
     def slices(self) -> list[Slice]:
         """The examples by how often their target stands in what the references are fitted to."""
         train_on = reference_data([run for group in self.groups for run in group.runs])
         return popularity_slices(self.examples, self.dataset.train_counts(train_on))
 
-    @property
+    @cached_property
     def best_reference(self) -> tuple[str, dict[str, Values]] | None:
         """The reference with the best mean NDCG@20, and its metrics `[N]`; None where there is none."""
         counted = [(name, metric_values(ranks)) for name, (ranks, _) in self.references.items()]
@@ -212,10 +212,12 @@ def _ranked(dataset: Dataset, split: Split, mask_history: bool, run: Run) -> Tim
 
 
 def _knowledge(runs: Sequence[Run]) -> tuple[list[Knowledge], tuple[Path, ...]]:
-    """Load what taught the runs; also returns where knowledge lay that is gone."""
+    """Load what taught the runs; also returns where knowledge lay that is gone, or has changed since."""
     sources = {run.config.knowledge.hash: run.find(run.config.knowledge) for run in runs if run.config.knowledge}
-    found = [Knowledge.load(path) for path in sources.values() if path.is_dir()]
-    return found, tuple(path for path in sources.values() if not path.is_dir())
+    there = {path: Knowledge.load(path) for path in set(sources.values()) if path.is_dir()}
+    found = [there[path] for known, path in sources.items() if path in there and there[path].content_hash == known]
+    kept = {one.path for one in found}
+    return found, tuple(sorted({path for path in sources.values() if path not in kept}))
 
 
 def _references(
