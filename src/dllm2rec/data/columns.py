@@ -74,7 +74,7 @@ def find_column(table: pl.DataFrame, path: Path, field: Field, name: str | None)
     Raises:
         UserError: there is none; the message lists the columns that are there and the option that maps them.
     """
-    option = f"--{field.replace('_', '-')}-column"
+    option = f"--{field.replace('_', '-')}-column or, in a configuration, dataset.columns.{field}"
     if name is not None:
         if name in table.columns:
             return name

@@ -42,7 +42,7 @@ class Dataset:
         self.items = items
 
     @classmethod
-    def load(cls, path: Path, *, verify: bool = False) -> "Dataset":
+    def load(cls, path: Path | str, *, verify: bool = False) -> "Dataset":
         """Open a dataset directory.
 
         Args:
@@ -52,6 +52,7 @@ class Dataset:
         Raises:
             UserError: not a dataset, of another format version, or damaged.
         """
+        path = Path(path)
         dataset = cls(path=path, manifest=read_manifest(path), items=read_table_file(path, "items"))
         if verify:
             dataset._verify()

@@ -79,11 +79,17 @@ def build_soft_labels(
         )
     items = labels.ranked_items[:, : settings.top_k]
     distances = labels.distances[:, : settings.top_k].astype(np.float32)
-    used = rows[labelled]
+    used, target = rows[labelled], training.target[labelled]
+    trusted = distances[used]
+    if loss.leave_history:
+        repeated = np.zeros(trusted.shape, dtype=np.bool_)
+        for older in training.history[labelled].T:
+            repeated |= items[used] == older[:, None]
+        trusted[repeated & (items[used] != target[:, None])] = np.inf
     temperature = settings.temperature or likeliest_temperature(
         ranked_items=items[used],
-        distances=distances[used],
-        target=training.target[labelled],
+        distances=trusted,
+        target=target,
         num_items=training.num_items,
     )
     return SoftLabelDistiller(

@@ -90,7 +90,7 @@ class HybridExperts(TextProjector):
         result: Tensor = self.weight * self.user_join(self._mix(vectors, self.of_users, self.user_gate))
         return result
 
-    def initialise(self, generator: torch.Generator, *, std: float) -> None:  # noqa: ARG002 - Xavier, as any layer
+    def initialise(self, generator: torch.Generator, *, std: float, vector_std: float = 1.0) -> None:  # noqa: ARG002 - Xavier
         """Draw all weights."""
         initialise(self, generator)
 

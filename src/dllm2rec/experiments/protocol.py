@@ -19,6 +19,7 @@ _STRONG_STUDENT = {
     "dropout": 0.2,
     "offset_std": 0.02,
     "projector_std": 0.06,
+    "vector_scaling": "unit",
 }
 _STRONG_LOSS = {"kind": "softmax", "candidates": "seen", "leave_history": None}
 _STRONG_TRAINING = {

@@ -132,12 +132,13 @@ class Run:
     config: RunConfig
 
     @classmethod
-    def load(cls, path: Path) -> "Run":
+    def load(cls, path: Path | str) -> "Run":
         """Open a run directory.
 
         Raises:
             UserError: it is not one, or of another version.
         """
+        path = Path(path)
         if not (path / MARKER).is_file():
             raise UserError(f"{path}: not a run directory (no {MARKER} in it); make one with `dllm2rec train`")
         return cls(path, _parse(RunConfig, path / MARKER))

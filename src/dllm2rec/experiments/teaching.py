@@ -200,7 +200,7 @@ def _teach_only_new(dataset: Dataset, settings: TeacherSettings, known: Knowledg
                 item_vectors=vectors,
                 train_on=settings.train_on,
                 folds=settings.folds,
-                depth=settings.depth,
+                depth=known.manifest.depth,  # which a small catalogue cut
                 known=known.labels,
             )
         case MergedTeacher():

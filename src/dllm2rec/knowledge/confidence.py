@@ -22,24 +22,31 @@ def likeliest_temperature(
 
     Args:
         ranked_items: `[N, K]`, best first.
-        distances: `[N, K]`, of the listed items.
+        distances: `[N, K]`, of the listed items; an item at an infinite distance counts as one outside the list.
         target: `[N]`, the true next items.
         num_items: V.
 
     Returns:
-        T, in the unit of the distances.
+        T, in the unit of the distances; 1 where nothing is listed.
     """
-    relative = (distances - distances[:, :1]).astype(np.float64)
-    spread = float(relative[:, -1].mean()) or 1.0
-    relative /= spread
-    hits = ranked_items == target[:, None]
-    own = np.where(hits.any(axis=1), (relative * hits).sum(axis=1), relative[:, -1])
-    outside = num_items - relative.shape[1]
+    listed = np.isfinite(distances)
+    some = listed.any(axis=1)
+    if not some.any():
+        return 1.0
+    listed, items, target = listed[some], ranked_items[some], target[some]
+    kept = distances[some].astype(np.float64)
+    relative = kept - kept.min(axis=1, keepdims=True)
+    last = np.where(listed, relative, 0.0).max(axis=1)
+    spread = float(last.mean()) or 1.0
+    relative, last = relative / spread, last / spread
+    hits = (items == target[:, None]) & listed
+    own = np.where(hits.any(axis=1), np.where(hits, relative, 0.0).sum(axis=1), last)
+    outside = num_items - listed.sum(axis=1)
 
     def loss(log_temperature: float) -> float:
-        scaled = np.exp(-relative / np.exp(log_temperature))
-        total = scaled.sum(axis=1) + outside * scaled[:, -1]
-        return float(np.mean(np.log(total) + own / np.exp(log_temperature)))
+        warmth = np.exp(log_temperature)
+        total = np.exp(-relative / warmth).sum(axis=1) + outside * np.exp(-last / warmth)
+        return float(np.mean(np.log(total) + own / warmth))
 
     return spread * float(np.exp(minimize_scalar(loss, bounds=(-5.0, 3.0), method="bounded").x))
 

@@ -68,13 +68,14 @@ class Knowledge:
     texts: Mapping[TextKind, Texts] = field(default_factory=dict)
 
     @classmethod
-    def load(cls, path: Path) -> "Knowledge":
+    def load(cls, path: Path | str) -> "Knowledge":
         """Read a knowledge directory; every file is checked against what was recorded when it was written.
 
         Raises:
             UserError: not a knowledge directory, of another format version, or a file is missing, cut, or holds what
                 no label may hold; the message names the file.
         """
+        path = Path(path)
         manifest = read_manifest(path)
         numbers = shard_numbers(path)
         missing = sorted(set(range(len(numbers))) - set(numbers))

@@ -10,7 +10,7 @@ from dllm2rec.core.ids import padding_index
 from dllm2rec.students.projection import Projector, TextProjector
 
 Output = Literal["separate", "tied"]
-VectorScaling = Literal["standardise", "none"]
+VectorScaling = Literal["standardise", "unit", "none"]
 NEIGHBOURS, WARMTH = 10, 0.1
 
 
@@ -32,12 +32,15 @@ class ItemTable(nn.Module):
             tied.
         item_vectors: ``z``, `[V, Dt]`, or None.
         vector_scaling: `standardise` centres each column of ``z`` over the items and scales it to unit variance, so
-            that neither the norm of the vectors nor one loud dimension of a language model's state decides.
+            that neither the norm of the vectors nor one loud dimension of a language model's state decides. `unit`
+            then divides all by ``sqrt(Dt)``: an optimiser as Adam moves each weight of ``g`` by about its learning
+            rate, and this way ``g(z)`` as far as ``b``, and not ``sqrt(Dt)`` times as far.
         offset: False leaves ``b_i`` out (only with item vectors).
         text_weight: ``w_e``.
         projector_hidden: None makes ``g`` linear; a size puts one hidden layer with ReLU in between.
         offset_std: standard deviation of the first ``b_i``.
-        projector_std: standard deviation of the first ``g(z_i)`` where ``z`` has unit variance.
+        projector_std: standard deviation of the first ``g(z_i)`` where the columns of ``z`` vary as much as
+            ``vector_scaling`` means them to, or by 1 where that is `none`.
 
     Raises:
         ValueError: wrong shape, non-finite vectors, or nothing left to embed items with.
@@ -66,6 +69,7 @@ class ItemTable(nn.Module):
         self.offset_std, self.projector_std = offset_std, projector_std
         self.offset = nn.Parameter(torch.zeros(num_items, dim)) if offset else None
         vectors = None if item_vectors is None else scale_vectors(item_vectors, vector_scaling)
+        self.vector_std = 1.0 if vectors is None or vector_scaling != "unit" else vectors.shape[1] ** -0.5
         self.register_buffer("item_vectors", vectors, persistent=False)
         self.projector: TextProjector | None = None
         if vectors is not None:
@@ -109,7 +113,7 @@ class ItemTable(nn.Module):
         if self.offset is not None:
             self.offset.normal_(std=self.offset_std, generator=generator)
         if self.projector is not None:
-            self.projector.initialise(generator, std=self.projector_std)
+            self.projector.initialise(generator, std=self.projector_std, vector_std=self.vector_std)
         bound = self.dim**-0.5
         if self.output_weight is not None:
             self.output_weight.uniform_(-bound, bound, generator=generator)
@@ -222,4 +226,5 @@ def scale_of(vectors: Tensor, scaling: VectorScaling) -> tuple[Tensor, Tensor]:
     if scaling == "none":
         return torch.zeros(vectors.shape[1]), torch.ones(vectors.shape[1])
     deviation, mean = torch.std_mean(vectors.detach().to(torch.float32), dim=0, correction=0)
-    return mean, torch.where(deviation > 1e-6 * (1 + mean.abs()), deviation, 1.0)
+    deviation = torch.where(deviation > 1e-6 * (1 + mean.abs()), deviation, 1.0)
+    return mean, deviation * vectors.shape[1] ** 0.5 if scaling == "unit" else deviation

@@ -18,8 +18,8 @@ class TextProjector(nn.Module, ABC):
         """Project vectors `[V, Dt]`, or only the given rows `[N]` of them; returns `[V, D]` or `[N, D]`."""
 
     @abstractmethod
-    def initialise(self, generator: torch.Generator, *, std: float) -> None:
-        """Draw weights that give ``g(z)`` about this standard deviation where ``z`` has unit variance."""
+    def initialise(self, generator: torch.Generator, *, std: float, vector_std: float = 1.0) -> None:
+        """Draw weights that give ``g(z)`` about ``std`` where the columns of ``z`` have ``vector_std``."""
 
 
 class Projector(TextProjector):
@@ -45,11 +45,12 @@ class Projector(TextProjector):
         return projected if self.second is None else self.second(torch.relu(projected))
 
     @torch.no_grad()
-    def initialise(self, generator: torch.Generator, *, std: float) -> None:
-        """Draw weights that give ``g(z)`` about this standard deviation where ``z`` has unit variance."""
+    def initialise(self, generator: torch.Generator, *, std: float, vector_std: float = 1.0) -> None:
+        """Draw weights that give ``g(z)`` about ``std`` where the columns of ``z`` have ``vector_std``."""
         last = self.first if self.second is None else self.second
         for layer in (self.first, *([] if self.second is None else [self.second])):
-            layer.weight.normal_(std=(std if layer is last else 1.0) * layer.in_features**-0.5, generator=generator)
+            wanted = (std if layer is last else 1.0) / (vector_std if layer is self.first else 1.0)
+            layer.weight.normal_(std=wanted * layer.in_features**-0.5, generator=generator)
             layer.bias.zero_()
 
 

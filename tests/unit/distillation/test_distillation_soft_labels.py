@@ -93,15 +93,11 @@ def test_items_outside_the_softmax_get_no_gradient(student: Student) -> None:
     assert (student.table.offset.grad[5] != 0).any()
 
 
-def build(loss: Loss, rows: list[int]) -> SoftLabelDistiller:
+def build(loss: Loss, rows: list[int], **known: np.ndarray) -> SoftLabelDistiller:
     count = len(rows)
+    values = {"history": np.zeros((count, 3), np.int32), "target": np.zeros(count, np.int32)} | known
     training = Examples(
-        example_id=np.arange(count),
-        user=np.zeros(count, np.int32),
-        history=np.zeros((count, 3), np.int32),
-        target=np.zeros(count, np.int32),
-        time=np.arange(count),
-        num_items=V,
+        example_id=np.arange(count), user=np.zeros(count, np.int32), time=np.arange(count), num_items=V, **values
     )
     labels = Labels(
         example_id=np.arange(2),
@@ -120,6 +116,14 @@ def test_what_it_can_not_teach_is_refused() -> None:
         build(BCELoss(), [0, 1])
     with pytest.raises(UserError, match="needs rankings of training examples"):
         build(softmax, [-1, -1])
+
+
+def test_items_of_the_history_do_not_count_against_the_teacher_where_the_softmax_leaves_them_out() -> None:
+    """The first list begins with what the user just chose; behind that it is right, as the second list is."""
+    known = {"history": np.array([[5], [9]], np.int32), "target": np.array([3, 0], np.int32)}
+    sure = build(SoftmaxLoss(popularity=torch.ones(V), leave_history=True), [0, 1], **known)
+    unsure = build(SoftmaxLoss(popularity=torch.ones(V)), [0, 1], **known)
+    assert sure.shares[1, 2] < unsure.shares[1, 2] / 2
 
 
 def test_items_of_the_history_get_no_share_where_the_softmax_leaves_them_out(student: Student) -> None:

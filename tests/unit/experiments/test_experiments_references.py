@@ -90,3 +90,17 @@ def test_labels_that_are_added_have_the_weight_of_the_others(
     after = teach_only_new(longer, before, out=tmp_path / "after")
     assert after.manifest.settings["text_weight"] == before.manifest.settings["text_weight"]
     assert set(after.labels.example_id) > set(before.labels.example_id)
+
+
+def test_lists_that_are_added_are_as_deep_as_the_others(small: Dataset, tmp_path: Path) -> None:
+    """All of a small catalogue was listed; the larger one holds more than that and less than the depth asked for."""
+    before = teach(small, ReferenceTeacher(depth=10**4), out=tmp_path / "before")
+    assert before.manifest.depth == small.num_items
+    later = {"user_id": range(40), "item_id": [*range(39), 10**6], "timestamp": range(10**6, 10**6 + 40)}
+    pl.DataFrame(later).write_csv(tmp_path / "log.csv")
+    pl.DataFrame({"item_id": [10**6], "title": ["new"]}).write_csv(tmp_path / "items.csv")
+    longer = extend(small, tmp_path / "log.csv", tmp_path / "items.csv", out=tmp_path / "longer")
+    after = teach_only_new(longer, before, out=tmp_path / "after")
+    assert longer.num_items == small.num_items + 1
+    assert after.manifest.depth == before.manifest.depth
+    assert len(after.labels) >= len(before.labels)

@@ -32,6 +32,17 @@ def test_the_likeliest_temperature_of_teachers_that_say_nothing() -> None:
     assert 0 < same < math.inf
 
 
+def test_an_item_at_an_infinite_distance_is_one_outside_the_list() -> None:
+    items, target = np.array([[4, 0, 1], [5, 2, 3], [6, 7, 8]]), np.array([0, 9, 6])
+    nowhere = np.array([[np.inf, 1.0, 2.0], [np.inf, 1.0, 4.0], [np.inf] * 3])
+    found = likeliest_temperature(ranked_items=items, distances=nowhere, target=target, num_items=10)
+    shorter = likeliest_temperature(
+        ranked_items=items[:2, 1:], distances=nowhere[:2, 1:], target=target[:2], num_items=10
+    )
+    assert found == pytest.approx(shorter)
+    assert likeliest_temperature(ranked_items=items[2:], distances=nowhere[2:], target=target[2:], num_items=10) == 1
+
+
 def test_shares_by_hand() -> None:
     """Four items of which two are listed, at temperature 2; the others are as far as the second."""
     found = shares(

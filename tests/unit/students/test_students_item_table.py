@@ -58,6 +58,31 @@ def test_standardised_vectors_have_no_mean_and_unit_variance_and_constant_column
     assert torch.equal(table(item_vectors=raw, vector_scaling="none").item_vectors, raw)
 
 
+def test_unit_scaling_makes_a_step_of_the_projector_as_small_as_one_of_the_offsets() -> None:
+    size, rate = 400, 1e-3
+    raw = 3 * torch.randn(50, size, generator=torch_generator(0, "vectors")) + 1
+    moved = {}
+    for scaling in ("standardise", "unit"):
+        built = ItemTable(
+            num_items=50, dim=64, item_vectors=raw, output="tied", vector_scaling=scaling, projector_std=0.05
+        )
+        built.initialise(torch_generator(0, "table"))
+        before = built.fold().clone()
+        assert (before - built.offset).std().item() == pytest.approx(0.05, rel=0.1)
+        towards = torch.randn(50, 64, generator=torch_generator(1, "target"))
+        ((built.output_matrix()[0] - towards) ** 2).sum().backward()
+        torch.optim.Adam([built.projector.first.weight], lr=rate).step()
+        moved[scaling] = float((built.eval().fold() - before).square().mean().sqrt())
+    assert rate / 3 < moved["unit"] < 3 * rate
+    assert moved["standardise"] == pytest.approx(moved["unit"] * size**0.5, rel=1e-3)
+
+
+def test_unit_scaling_divides_what_is_standardised() -> None:
+    raw = vectors()
+    scaled, standardised = (table(item_vectors=raw, vector_scaling=one).item_vectors for one in ("unit", "standardise"))
+    torch.testing.assert_close(scaled * TEXT**0.5, standardised)
+
+
 def test_a_separate_output_has_its_own_weights_and_a_bias_and_a_tied_one_shares() -> None:
     separate, tied = table(item_vectors=vectors()), table(item_vectors=vectors(), output="tied")
     assert separate.output_matrix()[0] is separate.output_weight
