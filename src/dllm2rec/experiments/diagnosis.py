@@ -52,7 +52,10 @@ def describe_mixture(mixture: Mixture | None) -> Iterator[str]:
     if mixture is None:
         return
     for source in mixture.sources:
-        yield f"Merged: {source.name} with weight {figure(source.weight)}, at temperature {source.temperature:.4g}."
+        if source.temperature is None:
+            yield f"Merged: {source.name}, its item vectors alone."
+        else:
+            yield f"Merged: {source.name} with weight {figure(source.weight)}, at temperature {source.temperature:.4g}."
     yield (
         f"The best item's probability is off by {figure(mixture.calibration_error)} (expected calibration error) on "
         f"{mixture.validation_examples:,} validation examples; weights and temperatures were found on the same."

@@ -203,9 +203,9 @@ class MergedTeacher(Strict):
     """Several teachers as one, by calibrated confidence; see `merge`.
 
     Attributes:
-        sources: directories, and teachers that are taught first, in directories beside the merged one. A teacher of
-            item vectors or texts has no labels to merge.
-        vectors: item vectors of the `first` source that has some, or of all, `concatenated`.
+        sources: directories, and teachers that are taught first, in directories beside the merged one.
+        vectors: item vectors of the `first` source that has some, or of all, `concatenated`; then a teacher without
+            labels may be among them.
         depth: items that a label lists, K; no more than the shortest list of a source.
     """
 

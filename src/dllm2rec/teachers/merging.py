@@ -37,14 +37,15 @@ class MergedSource(_Settings):
         hash: content hash of its knowledge.
         teacher: kind of the teacher.
         model: name of its model; empty where it has none.
-        temperature: under which the true next items of its validation examples are likeliest.
+        temperature: under which the true next items of its validation examples are likeliest; None for one that lists
+            nothing and brings its item vectors alone.
         weight: its share in the mixture.
     """
 
     hash: str
     teacher: str
     model: str
-    temperature: float
+    temperature: float | None
     weight: float
 
     @property
@@ -88,8 +89,9 @@ def merge(
     """Merge knowledge of one dataset. Started again after an interruption, it labels what has no label yet.
 
     Args:
-        dataset: that all sources labelled.
-        sources: what is merged; an example has a label where any of them has one.
+        dataset: of all sources.
+        sources: what is merged; an example has a label where any of them has one. One that lists no items brings its
+            item vectors, where those of all are taken.
         out: directory of the merged knowledge.
         depth: items listed, K; no more than the shortest list of a source, which a label may consist of.
         vectors: `first`: the item vectors of the first source that has some; `concatenated`: those of all sources, each
@@ -97,24 +99,26 @@ def merge(
         batch_size: examples a shard.
 
     Raises:
-        UserError: a source is of another dataset, occurs twice, lists no items or labels no validation example, or
-            ``out`` holds something else.
+        UserError: a source is of another dataset, occurs twice, brings nothing or labels no validation example, no
+            source lists items, or ``out`` holds something else.
     """
-    _check(dataset, sources)
-    depth = min(depth, *(one.manifest.depth for one in sources))
-    found = _calibrate(dataset, sources)
-    label = partial(_label, dataset, sources, found, depth)
-    validation = _labelled(dataset, sources, dataset.examples("validation"))
+    _check(dataset, sources, vectors)
+    listing = [one for one in sources if one.manifest.depth]
+    depth = min(depth, *(one.manifest.depth for one in listing))
+    found = dict(zip([one.path for one in listing], _calibrate(dataset, listing), strict=True))
+    label = partial(_label, dataset, listing, list(found.values()), depth)
+    validation = _labelled(dataset, listing, dataset.examples("validation"))
     item_vectors = _vectors(sources, vectors)
+    merged = tuple(found.get(one.path, _source(one, temperature=None, weight=0.0)) for one in sources)
     manifest = KnowledgeManifest(
         dataset_hash=dataset.content_hash,
         num_items=dataset.num_items,
         teacher=MERGED,
-        model=" + ".join(one.name for one in found),
+        model=" + ".join(one.name for one in merged),
         revision="",
         seed=0,
         settings=Mixture(
-            sources=found,
+            sources=merged,
             vectors=vectors,
             validation_examples=len(validation),
             calibration_error=_error([label(some) for some in _batches(validation, batch_size)], validation),
@@ -126,7 +130,7 @@ def merge(
     writer = KnowledgeWriter(out, manifest)
     if item_vectors is not None and not writer.has_item_vectors():
         writer.write_item_vectors(item_vectors)
-    examples = _labelled(dataset, sources, _everything(dataset))
+    examples = _labelled(dataset, listing, _everything(dataset))
     waiting = examples.take(~np.isin(examples.example_id, writer.labelled_ids()))
     with progress_bar("merging", len(examples), completed=len(examples) - len(waiting)) as advance:
         for some in _batches(waiting, batch_size):
@@ -135,14 +139,18 @@ def merge(
     return Knowledge.load(out)
 
 
-def _check(dataset: Dataset, sources: Sequence[Knowledge]) -> None:
+def _check(dataset: Dataset, sources: Sequence[Knowledge], vectors: MergedVectors) -> None:
     validation = dataset.examples("validation")
     seen: dict[str, Path] = {}
     for one in sources:
         require_same_dataset(one, dataset)
-        if one.manifest.depth == 0:
-            raise UserError(f"{one.path}: lists no items, so there are no labels to merge; leave it out")
-        if not (align(one, dataset, validation) >= 0).any():
+        lists = one.manifest.depth > 0
+        if not lists and (vectors == "first" or one.item_vectors is None):
+            raise UserError(
+                f"{one.path}: lists no items, so there are no labels to merge; leave it out, or, for its item vectors "
+                "beside those of the others, set vectors=concatenated"
+            )
+        if lists and not (align(one, dataset, validation) >= 0).any():
             raise UserError(
                 f"{one.path}: labels no validation example, and on those its temperature and weight are found; let it "
                 "label some (limits.validation), or leave it out"
@@ -150,6 +158,8 @@ def _check(dataset: Dataset, sources: Sequence[Knowledge]) -> None:
         if one.content_hash in seen:
             raise UserError(f"{one.path}: the same knowledge as {seen[one.content_hash]}; merge different teachers")
         seen[one.content_hash] = one.path
+    if not any(one.manifest.depth for one in sources):
+        raise UserError(f"{sources[0].path}: no source lists items; merge with one that does, such as --teacher blend")
 
 
 def _calibrate(dataset: Dataset, sources: Sequence[Knowledge]) -> tuple[MergedSource, ...]:
@@ -170,14 +180,18 @@ def _calibrate(dataset: Dataset, sources: Sequence[Knowledge]) -> tuple[MergedSo
         temperatures.append(temperature)
     weights = fit_weights(share, rows >= 0)
     return tuple(
-        MergedSource(
-            hash=one.content_hash,
-            teacher=one.manifest.teacher,
-            model=one.manifest.model,
-            temperature=temperature,
-            weight=weight,
-        )
+        _source(one, temperature=temperature, weight=weight)
         for one, temperature, weight in zip(sources, temperatures, weights.tolist(), strict=True)
+    )
+
+
+def _source(one: Knowledge, *, temperature: float | None, weight: float) -> MergedSource:
+    return MergedSource(
+        hash=one.content_hash,
+        teacher=one.manifest.teacher,
+        model=one.manifest.model,
+        temperature=temperature,
+        weight=weight,
     )
 
 
@@ -188,6 +202,7 @@ def _label(
     opinions = [
         opinion(one.labels, row, temperature=how.temperature, num_items=dataset.num_items)
         for one, how, row in zip(sources, found, _rows(dataset, sources, examples).T, strict=True)
+        if how.temperature is not None
     ]
     weights = np.array([how.weight for how in found])
     mixed = mix(opinions, weights, target=examples.target, depth=depth, num_items=dataset.num_items)

@@ -183,6 +183,26 @@ def test_item_vectors_of_the_first_source_or_of_all(tiny_dataset: Dataset, tmp_p
     assert mixture_of(sources[0]) is None
 
 
+def test_who_lists_nothing_brings_item_vectors(tiny_dataset: Dataset, sources: list[Knowledge], tmp_path: Path) -> None:
+    vectors = vectors_of(tiny_dataset, 3)
+    manifest = sources[0].manifest.model_copy(update={"teacher": "encoder", "depth": 0, "vector_size": 3})
+    KnowledgeWriter(tmp_path / "silent", manifest).write_item_vectors(vectors)
+    silent = Knowledge.load(tmp_path / "silent")
+    without = merge(tiny_dataset, sources, out=tmp_path / "without", vectors="concatenated")
+    merged = merge(tiny_dataset, [silent, *sources], out=tmp_path / "with", vectors="concatenated")
+    np.testing.assert_array_equal(merged.labels.ranked_items, without.labels.ranked_items)
+    np.testing.assert_array_equal(merged.labels.distances, without.labels.distances)
+    assert merged.item_vectors is not None
+    np.testing.assert_allclose(merged.item_vectors[:, :3], (vectors - vectors.mean(0)) / vectors.std(0), atol=1e-5)
+    first = found(merged).sources[0]
+    assert (first.teacher, first.temperature, first.weight) == ("encoder", None, 0.0)
+    with pytest.raises(UserError, match=r"silent: lists no items.*set vectors=concatenated"):
+        merge(tiny_dataset, [silent, *sources], out=tmp_path / "first")
+    other = replace(silent, item_vectors=2 * vectors)
+    with pytest.raises(UserError, match=r"no source lists items; merge with one that does"):
+        merge(tiny_dataset, [silent, other], out=tmp_path / "none", vectors="concatenated")
+
+
 def test_what_can_not_be_merged(tiny_dataset: Dataset, sources: list[Knowledge], tmp_path: Path) -> None:
     train = tiny_dataset.examples("train")
     blind = taught(tiny_dataset, PopularitySettings(), tmp_path / "blind", examples=train)
