@@ -1,14 +1,12 @@
 """Progress bars with an estimate, on standard error."""
 
 import time
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-T = TypeVar("T")
 
 SECONDS_BETWEEN_LINES = 30.0
 _silent = False
@@ -62,17 +60,6 @@ def progress_bar(description: str, total: int, *, completed: int = 0) -> Iterato
             bar.update(task, advance=steps, note=note)
 
         yield advance
-
-
-def track(items: Iterable[T], description: str, *, total: int | None = None) -> Iterator[T]:
-    """Iterate over ``items`` under a progress bar. ``total`` is needed where ``items`` has no length."""
-    if total is None:
-        assert isinstance(items, Sized), "total is needed for an iterable without a length"  # noqa: S101
-        total = len(items)
-    with progress_bar(description, total) as advance:
-        for item in items:
-            yield item
-            advance()
 
 
 def _say_nothing(steps: int = 1, *, note: str = "") -> None:

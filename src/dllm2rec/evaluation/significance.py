@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 Values = NDArray[np.float64]
 _BLOCK = 1 << 22
@@ -49,20 +48,6 @@ def paired_permutation_test(
         sums = 2.0 * (signs @ difference) - difference.sum()
         extreme += int((np.abs(sums) >= observed).sum())
     return (1 + extreme) / (1 + permutations)
-
-
-def paired_t_test(a: Values, b: Values) -> float:
-    """Two-sided p-value of Student's t-test on the differences; 1 for no difference at all, 0 for a constant one.
-
-    Raises:
-        ValueError: the two differ in length, or are empty.
-    """
-    difference = _difference(a, b)
-    if len(difference) < 2 or not difference.any():
-        return 1.0
-    if np.ptp(difference) <= 1e-12 * np.abs(difference).max():  # the same everywhere: no spread to test against
-        return 0.0
-    return float(stats.ttest_rel(a, b).pvalue)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from dllm2rec.core.errors import suggest
-from dllm2rec.core.progress import progress_bar, track
+from dllm2rec.core.progress import progress_bar
 from dllm2rec.core.seeding import derive_seed, numpy_generator, torch_generator
 
 
@@ -36,12 +36,6 @@ def test_core_imports_without_torch() -> None:
         "import dllm2rec.core.progress; sys.exit('torch' in sys.modules or 'polars' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def test_track_yields_everything_and_stays_off_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
-    assert list(track([1, 2, 3], "counting")) == [1, 2, 3]
-    assert list(track(iter("ab"), "letters", total=2)) == ["a", "b"]
-    assert capsys.readouterr().out == ""
 
 
 def test_without_a_terminal_a_long_run_prints_lines_with_an_estimate(
