@@ -23,7 +23,7 @@ _STRONG_STUDENT = {
 }
 _STRONG_LOSS = {"kind": "softmax", "candidates": "seen", "leave_history": None}
 _STRONG_TRAINING = {
-    "epochs": 12,
+    "epochs": None,
     "batch_size": 512,
     "learning_rate": 2e-3,
     "warm_up": 0.05,

@@ -26,12 +26,14 @@ from dllm2rec.training.checkpoint import Progress, load_checkpoint, load_student
 from dllm2rec.training.runlog import append_log, write_log
 from dllm2rec.training.stopping import METRIC
 
+ENOUGH_STEPS, EPOCHS = 2000, (4, 50)
+
 
 class FitSettings(BaseModel):
     """How a student is trained.
 
     Attributes:
-        epochs: most passes over the training examples.
+        epochs: most passes over the training examples; None decides by how many there are, see `enough_epochs`.
         batch_size: examples a step.
         learning_rate: of the optimiser; its peak, where it changes.
         warm_up: share of all steps in which the learning rate rises linearly to its peak.
@@ -47,7 +49,7 @@ class FitSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    epochs: PositiveInt = 100
+    epochs: PositiveInt | None = 100
     batch_size: PositiveInt = 256
     learning_rate: PositiveFloat = 1e-3
     warm_up: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -118,18 +120,33 @@ def fit(
     optimizer = _optimizer([*student.parameters(), *helpers.parameters()], settings)
     progress = load_checkpoint(run, student, helpers, optimizer) or Progress()
     write_log(run, list(progress.history))
+    epochs = settings.epochs or enough_epochs(len(train), batch_size=settings.batch_size)
     step = _Step(
-        student=student, helpers=helpers, loss=loss, distillers=distillers, optimizer=optimizer, settings=settings
+        student=student,
+        helpers=helpers,
+        loss=loss,
+        distillers=distillers,
+        optimizer=optimizer,
+        settings=settings,
+        epochs=epochs,
     )
-    with progress_bar(f"training {run.name}", settings.epochs, completed=progress.epoch) as advance:
-        while not (
-            progress.epoch >= settings.epochs or progress.stopping.over(progress.epoch, patience=settings.patience)
-        ):
+    with progress_bar(f"training {run.name}", epochs, completed=progress.epoch) as advance:
+        while not (progress.epoch >= epochs or progress.stopping.over(progress.epoch, patience=settings.patience)):
             progress = _epoch(step, train, validation, progress, run=run, seed=seed)
             _show(advance, progress.history[-1])
     load_student_weights(student, run)
     student.eval()
     return _result(progress, len(train))
+
+
+def enough_epochs(examples: int, *, batch_size: int) -> int:
+    """Return how many passes make about `ENOUGH_STEPS`: many over a small log, but neither too few nor too many.
+
+    >>> [enough_epochs(examples, batch_size=512) for examples in (10_000, 80_000, 130_000, 350_000)]
+    [50, 13, 8, 4]
+    """
+    fewest, most = EPOCHS
+    return max(fewest, min(most, -(-ENOUGH_STEPS // -(-examples // batch_size))))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +157,7 @@ class _Step:
     distillers: Sequence[Distiller]
     optimizer: torch.optim.Optimizer
     settings: FitSettings
+    epochs: int
 
     @property
     def weights(self) -> list[nn.Parameter]:
@@ -157,7 +175,7 @@ class _Step:
         steps = -(-len(train) // size)
         passed = batches(train, batch_size=size, generator=order, later=self.settings.later)
         for step, batch in enumerate(passed, start=steps * (epoch - 1)):
-            self._pace((step + 1) / (steps * self.settings.epochs))
+            self._pace((step + 1) / (steps * self.epochs))
             try:
                 value = self._loss(batch, dropout, draws)
             except NotFiniteError:

@@ -51,7 +51,7 @@ def student(dropout: float = 0.2) -> Student:
 
 
 def train(
-    run: Path, *, epochs: int = 4, distillers: tuple[Distiller, ...] = (), seed: int = 1, **changes: object
+    run: Path, *, epochs: int | None = 4, distillers: tuple[Distiller, ...] = (), seed: int = 1, **changes: object
 ) -> tuple[Student, FitResult]:
     model = student()
     settings = FitSettings(epochs=epochs, batch_size=16, learning_rate=0.01, patience=50).model_copy(update=changes)
@@ -83,6 +83,14 @@ def latest(run: Path) -> bytes:
 
 class KilledError(Exception):
     """Stands for the end of a process."""
+
+
+def test_epochs_that_are_left_open_make_enough_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seventy examples are five steps of sixteen; sixteen steps are four epochs, and so the whole schedule."""
+    monkeypatch.setattr("dllm2rec.training.loop.ENOUGH_STEPS", 16)
+    found, result = train(tmp_path / "open", epochs=None, decay="cosine")
+    assert result.epochs_run == 4
+    assert_same(weights(found), weights(train(tmp_path / "said", epochs=4, decay="cosine")[0]))
 
 
 def test_a_student_learns_a_cycle_by_heart(tmp_path: Path) -> None:
