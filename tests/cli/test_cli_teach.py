@@ -1,6 +1,7 @@
 """`dllm2rec teach` and `doctor`: good and bad teachers, good and damaged knowledge."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,16 @@ def test_the_same_again_is_there_at_once_and_more_labels_are_added(dataset: Path
     )
     assert more.json["labels"]["test"] > 12
     assert more.json["labels"]["train"] == again.json["labels"]["train"] > 100
+
+
+def test_other_weights_in_the_same_directory_are_another_teacher(dataset: Path, llm: Path, tmp_path: Path) -> None:
+    model = Path(shutil.copytree(llm, tmp_path / "model"))
+    asked = ["teach", dataset, "--llm", model, "--limit", "2", *SMALL_TEACHER, "--out", tmp_path / "k", "--json"]
+    first = call(*asked).json
+    assert call(*asked).json["hash"] == first["hash"]
+    weights = load_file(model / "model.safetensors")
+    save_file({name: 1.5 * values for name, values in weights.items()}, model / "model.safetensors")
+    refused(call(*asked), "another")
 
 
 def test_a_plain_limit_and_chosen_splits(dataset: Path, tmp_path: Path) -> None:

@@ -5,7 +5,13 @@ from functools import partial
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.data import Dataset, Examples, Split, TrainOn
-from dllm2rec.experiments.teacher_settings import BigRecTeacher, LabellingTeacher, ReferenceTeacher, RetrievalTeacher
+from dllm2rec.experiments.teacher_settings import (
+    BigRecTeacher,
+    LabellingTeacher,
+    ReferenceTeacher,
+    RetrievalTeacher,
+    TeacherSettings,
+)
 from dllm2rec.teachers.choosing import Rule, order, within
 from dllm2rec.teachers.references import Floats
 from dllm2rec.teachers.retrieval import labelled_in_training
@@ -20,7 +26,7 @@ def selection(
 
     Args:
         dataset: to be labelled.
-        settings: of the teacher; `limits` and `choose` decide.
+        settings: of the teacher, `counted`; `limits` and `choose` decide.
         item_vectors: `[V, D]`, for the rules that read them.
 
     Raises:
@@ -47,6 +53,13 @@ def available(dataset: Dataset, settings: Limited) -> dict[Split, int]:
     else:
         counts["train"] = len(_pool(dataset, settings, "train"))
     return counts
+
+
+def counted(dataset: Dataset, settings: TeacherSettings) -> TeacherSettings:
+    """Return the settings with a count where `limits.train` is a share of the training examples."""
+    if isinstance(settings, Limited) and isinstance(settings.limits.train, str):
+        return with_budget(dataset, settings, settings.limits.train)
+    return settings
 
 
 def with_budget(dataset: Dataset, settings: Limited, budget: str) -> Limited:

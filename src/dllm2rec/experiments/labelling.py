@@ -7,11 +7,12 @@ from typing import Any
 from pydantic import JsonValue
 
 from dllm2rec.core.errors import UserError
-from dllm2rec.core.files import hash_json, read_json, write_json
+from dllm2rec.core.files import fingerprint, hash_json, read_json, write_json
 from dllm2rec.data import Dataset
 from dllm2rec.knowledge.schema import DamagedError
 from dllm2rec.knowledge.store import Knowledge
 from dllm2rec.teachers.merging import MERGED
+from dllm2rec.teachers.packaged import PACKAGED
 
 DONE = "taught.json"
 TIMING = "labelling.json"
@@ -20,7 +21,8 @@ TIMING = "labelling.json"
 def request(dataset: Dataset, teacher: Mapping[str, Any]) -> dict[str, JsonValue]:
     """Describe what a teacher is asked for: its settings, with all defaults, and the dataset.
 
-    Knowledge that it reads (`vectors`, and what is merged) is described by its content, wherever it lies.
+    Knowledge that it reads (`vectors`, and what is merged) is described by its content, wherever it lies, and a model
+    on disk by its content, too.
 
     Raises:
         UserError: there is no sound knowledge where some is to be read.
@@ -80,9 +82,14 @@ def _by_content(teacher: Mapping[str, Any]) -> dict[str, JsonValue]:
         return {"kind": "knowledge", "hash": _content_hash(teacher["path"])}
     if teacher["kind"] == MERGED:
         return {**teacher, "sources": [_by_content(source) for source in teacher["sources"]]}
+    described = dict(teacher)
     if teacher.get("vectors") is not None:
-        return {**teacher, "vectors": {"hash": _content_hash(teacher["vectors"])}}
-    return dict(teacher)
+        described["vectors"] = {"hash": _content_hash(teacher["vectors"])}
+    for model in ("llm", "model"):
+        name = teacher.get(model)
+        if name is not None and name not in PACKAGED and (path := Path(name).expanduser()).exists():
+            described[model] = {"fingerprint": fingerprint(path)}
+    return described
 
 
 def _content_hash(path: str) -> str:

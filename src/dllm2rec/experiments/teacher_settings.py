@@ -1,5 +1,6 @@
 """Which teacher, and how much of the dataset it labels."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
@@ -26,15 +27,30 @@ from dllm2rec.teachers.retrieval import RetrievalSettings
 from dllm2rec.teachers.texts import Counts, TextSettings
 
 
-class Limits(Strict):
-    """How many examples of each split are labelled; None means all."""
+def _count_or_share(value: object) -> object:
+    if value is None or (type(value) is int and value >= 0):
+        return value
+    if isinstance(value, str) and re.fullmatch(r"[0-9]+(\.[0-9]+)?%", value) and 0 < float(value[:-1]) <= 100:
+        return value
+    raise ValueError(f'{value}: give a count, or a share above 0% and up to 100% such as "10%"')
 
-    train: NonNegativeInt | None = None
+
+class Limits(Strict):
+    """How many examples of each split are labelled; None means all.
+
+    Attributes:
+        train: a count, or a share of the training examples such as "10%".
+        validation: a count.
+        test: a count.
+    """
+
+    train: Annotated[int | str | None, BeforeValidator(_count_or_share)] = None
     validation: NonNegativeInt | None = None
     test: NonNegativeInt | None = None
 
     def by_split(self) -> dict[Split, int | None]:
-        """Return the limits in the order in which splits are labelled."""
+        """Return the limits in the order in which splits are labelled; `experiments.budget.counted` comes first."""
+        assert not isinstance(self.train, str)  # noqa: S101 - a share is a count by now
         return {"train": self.train, "validation": self.validation, "test": self.test}
 
 

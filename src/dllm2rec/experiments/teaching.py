@@ -10,7 +10,7 @@ from pydantic import JsonValue
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.data import Dataset, Examples
-from dllm2rec.experiments.budget import selection
+from dllm2rec.experiments.budget import counted, selection
 from dllm2rec.experiments.labelling import directory_name, finish, finished, request, taught_by
 from dllm2rec.experiments.references import settled
 from dllm2rec.experiments.settings import validate
@@ -104,6 +104,7 @@ def resolve_teacher(table: Mapping[str, Any]) -> TeacherSettings:
 
 
 def _teach(dataset: Dataset, settings: TeacherSettings, out: Path) -> Knowledge:
+    settings = counted(dataset, settings)
     match settings:
         case BigRecTeacher():
             return teach_bigrec(
@@ -166,6 +167,7 @@ def _source(dataset: Dataset, settings: Source, out: Path) -> Knowledge:
 
 
 def _teach_only_new(dataset: Dataset, settings: TeacherSettings, known: Knowledge, out: Path) -> Knowledge:
+    settings = counted(dataset, settings)
     match settings:
         case BigRecTeacher():
             take_over(known, dataset, out=out)

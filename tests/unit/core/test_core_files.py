@@ -8,6 +8,7 @@ from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import (
     atomic_path,
     explain_os_error,
+    fingerprint,
     hash_file,
     hash_json,
     read_json,
@@ -83,6 +84,25 @@ def test_hashes_do_not_depend_on_the_order_of_keys(tmp_path: Path) -> None:
     assert hash_json({"a": 1}) != hash_json({"a": 2})
     (tmp_path / "x").write_bytes(b"abc")
     assert hash_file(tmp_path / "x") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_fingerprint_tells_weights_and_names_apart(tmp_path: Path) -> None:
+    def model(name: str, size: int = 3_000_000, first: bytes = b"a", file: str = "model.safetensors") -> Path:
+        (tmp_path / name / "1_Pooling").mkdir(parents=True)
+        (tmp_path / name / "1_Pooling" / "config.json").write_text("{}")
+        (tmp_path / name / file).write_bytes(first + bytes(size - 1))
+        return tmp_path / name
+
+    assert fingerprint(model("a")) == fingerprint(model("b"))
+    others = [model("c", size=3_000_001), model("d", first=b"b"), model("e", file="other.safetensors")]
+    tuned = model("f")
+    with (tuned / "model.safetensors").open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"x")
+    assert len({fingerprint(one) for one in [tmp_path / "a", tuned, *others]}) == 5
+    assert fingerprint(tuned / "model.safetensors") != fingerprint(tmp_path / "a" / "model.safetensors")
+    (tmp_path / "empty").write_bytes(b"")
+    assert len(fingerprint(tmp_path / "empty")) == 16
 
 
 def test_an_output_directory_with_something_else_is_refused(tmp_path: Path) -> None:

@@ -7,10 +7,11 @@ import pytest
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.data import Dataset
-from dllm2rec.experiments.budget import selection, with_budget
+from dllm2rec.experiments.budget import counted, selection, with_budget
 from dllm2rec.experiments.settings import validate
 from dllm2rec.experiments.teacher_settings import (
     BigRecTeacher,
+    EncoderTeacher,
     LabellingTeacher,
     Limits,
     MergedTeacher,
@@ -75,6 +76,21 @@ def test_a_budget_is_a_count_or_a_share_of_what_the_teacher_labels(small: Datase
     assert with_budget(small, reference, "100%").limits.train == every
     assert with_budget(small, reference, "0.01%").limits.train == 1
     assert with_budget(small, bigrec, "50%").limits.train == round(len(small.examples("train")) / 2) < every / 2
+
+
+def test_a_share_in_a_file_is_what_a_budget_is_on_the_command_line(small: Dataset, tmp_path: Path) -> None:
+    teacher = resolve_teacher({"kind": "reference", "limits": {"train": "10%", "validation": 0, "test": 0}})
+    every = len(small.training_examples("before-cut"))
+    assert counted(small, teacher) == with_budget(small, ReferenceTeacher(limits=Limits(validation=0, test=0)), "10%")
+    assert len(teach(small, teacher, out=tmp_path / "k").labels) == round(every / 10)
+    for plain in (ReferenceTeacher(), BigRecTeacher(limits=Limits(train=3)), EncoderTeacher()):
+        assert counted(small, plain) == plain
+
+
+@pytest.mark.parametrize("share", ["0%", "101%", "x%", "10", "-1%", "1e1%"])
+def test_a_share_that_is_none_is_refused(share: str) -> None:
+    with pytest.raises(UserError, match=r"limits\.train.*above 0% and up to 100%"):
+        resolve_teacher({"kind": "bigrec", "limits": {"train": share}})
 
 
 def test_who_reads_whole_users_has_a_budget_of_the_users_that_its_tuning_leaves(small: Dataset) -> None:
