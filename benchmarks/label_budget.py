@@ -1,8 +1,9 @@
-"""What labels are worth: the strong student, taught by the labels that each rule chooses first, at growing budgets.
+"""What labels are worth: a student, taught by the labels that each rule chooses first, at growing budgets.
 
-Of knowledge in which every training example has a label, a share is kept that a rule chooses (see
-`dllm2rec.teachers.choosing`); the student learns from these by soft labels. At share 0 it is the same student without
-labels, which reads the item vectors where there are some; shares 0 and 100 are the same for every rule.
+Of the labels that knowledge has for training examples, a share is kept that a rule chooses (see
+`dllm2rec.teachers.choosing`); the strong student learns from these by soft labels, one of the paper's protocol by
+DLLM2Rec. At share 0 it is the same student without labels, which reads the item vectors where there are some; shares 0
+and 100 are the same for every rule.
 
 The table is of means over seeds. "Of gain" is how much of what all labels add to NDCG@20 is reached; p is of
 NDCG@20 on test, paired by example against share 0, after Holm (see `compare`).
@@ -13,7 +14,7 @@ again, also with more rules, shares or seeds, it trains what is missing.
     dllm2rec teach work/dataset --teacher blend --set depth=50 --out work/blend
     python benchmarks/label_budget.py --dataset work/dataset --knowledge work/blend --out runs/budget
 
-A first look: --epochs 2 --seeds 1 --shares 0 10 100 --rules random disagreement
+A first look: --set training.epochs=2 --seeds 1 --shares 0 10 100 --rules random disagreement
 """
 
 import argparse
@@ -29,7 +30,9 @@ from numpy.typing import NDArray
 
 from dllm2rec import CellSettings, Dataset, Knowledge, Run, compare, evaluate, train
 from dllm2rec.core.files import atomic_path, hash_json
-from dllm2rec.data import Examples, Split, TrainOn
+from dllm2rec.data import Split, TrainOn
+from dllm2rec.experiments.protocol import Protocol
+from dllm2rec.experiments.settings import override, validate
 from dllm2rec.knowledge import KnowledgeWriter
 from dllm2rec.knowledge.align import align
 from dllm2rec.teachers.choosing import Rule, order
@@ -67,20 +70,31 @@ class Budget:
     """Trains and measures arms on one dataset with one teacher.
 
     Args:
-        dataset: whose training examples all have a label.
+        dataset: the log.
         knowledge: the labels.
         out: where everything goes.
-        epochs: None leaves the protocol's.
+        protocol: of the student; decides the method, too.
+        settings: ``name=value`` of the cell, over the protocol's.
         choice_seed: of the choice of examples.
     """
 
     def __init__(
-        self, dataset: Dataset, knowledge: Knowledge, out: Path, *, epochs: int | None, choice_seed: int
+        self,
+        dataset: Dataset,
+        knowledge: Knowledge,
+        out: Path,
+        *,
+        protocol: Protocol,
+        settings: Sequence[str],
+        choice_seed: int,
     ) -> None:
         self.dataset, self.knowledge, self.out = dataset, knowledge, out
-        self.epochs, self.choice_seed = epochs, choice_seed
-        self.pool, self.train_on = labelled_pool(dataset, knowledge)
-        self.name = hash_json([dataset.content_hash, knowledge.content_hash, epochs, choice_seed])[:8]
+        self.protocol, self.settings, self.choice_seed = protocol, settings, choice_seed
+        self.train_on: TrainOn = "before-cut" if protocol == "strong" else "examples"
+        training = dataset.training_examples(self.train_on)
+        self.pool = training.take(align(knowledge, dataset, training) >= 0)
+        described = [dataset.content_hash, knowledge.content_hash, protocol, list(settings), choice_seed]
+        self.name = hash_json(described)[:8]
         self.order = cache(self._order)
 
     def _order(self, rule: Rule) -> NDArray[np.int64]:
@@ -112,18 +126,21 @@ class Budget:
     def run(self, arm: Arm, seed: int) -> Path:
         return self.out / "runs" / f"{arm.student}-{arm.label.replace(' ', '-').rstrip('%')}-{seed}-{self.name}"
 
+    def method(self, arm: Arm) -> dict[str, object]:
+        """What the student of an arm learns by."""
+        has_vectors = self.knowledge.item_vectors is not None
+        if self.protocol == "paper":
+            return {"kind": "dllm2rec", "embedding": has_vectors, **({"lambda_d": 0.0} if arm.share == 0 else {})}
+        if arm.share == 0:
+            return {"kind": "vectors" if has_vectors else "none"}
+        return {"kind": "soft-labels", "embedding": has_vectors}
+
     def measure(self, arm: Arm, seed: int) -> dict[str, Any]:
         """Train and evaluate."""
-        has_vectors = self.knowledge.item_vectors is not None
-        method: dict[str, object] = {"kind": "soft-labels", "embedding": has_vectors}
-        if arm.share == 0:
-            method = {"kind": "vectors" if has_vectors else "none"}
-        settings: dict[str, object] = {"protocol": "strong", "student": {"kind": arm.student}, "method": method}
-        if self.epochs is not None:
-            settings["training"] = {"epochs": self.epochs}
+        described = {"protocol": self.protocol, "student": {"kind": arm.student}, "method": self.method(arm)}
         run = train(
             self.dataset,
-            CellSettings.model_validate(settings),
+            validate(CellSettings, override(described, self.settings)),
             out=self.run(arm, seed),
             seed=seed,
             knowledge=self.taught_by(arm),
@@ -137,16 +154,6 @@ class Budget:
             "labels": self.labels(arm),
             **{split: {name: values[split][name] for name in METRICS} for split in SPLITS},
         }
-
-
-def labelled_pool(dataset: Dataset, knowledge: Knowledge) -> tuple[Examples, TrainOn]:
-    """The training examples, all of which have a label: every position before the cut, or those of the split."""
-    choices: tuple[TrainOn, ...] = ("before-cut", "examples")
-    for train_on in choices:
-        pool = dataset.training_examples(train_on)
-        if (align(knowledge, dataset, pool) >= 0).all():
-            return pool, train_on
-    raise SystemExit(f"{knowledge.path}: has no label for some training examples; teach it without a limit for train")
 
 
 def read_cells(file: Path) -> dict[str, dict[str, Any]]:
@@ -199,8 +206,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--shares", type=float, nargs="+", default=[0, 1, 3, 10, 30, 100], metavar="PERCENT")
     parser.add_argument("--rules", nargs="+", choices=get_args(Rule), default=RULES)
-    parser.add_argument("--students", nargs="+", default=["transformer"])
-    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--protocol", choices=get_args(Protocol), default="strong")
+    parser.add_argument("--students", nargs="+", help="transformer; in the paper's protocol sasrec")
+    parser.add_argument("--set", dest="settings", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--choice-seed", type=int, default=0)
     arguments = parser.parse_args()
     if not all(0 <= share <= 100 for share in arguments.shares):
@@ -209,10 +217,12 @@ def main() -> None:
         Dataset.load(arguments.dataset),
         Knowledge.load(arguments.knowledge),
         arguments.out,
-        epochs=arguments.epochs,
+        protocol=arguments.protocol,
+        settings=arguments.settings,
         choice_seed=arguments.choice_seed,
     )
-    everything = arms(arguments.students, arguments.rules, arguments.shares)
+    students = arguments.students or ["transformer" if arguments.protocol == "strong" else "sasrec"]
+    everything = arms(students, arguments.rules, arguments.shares)
     file = arguments.out / "cells.jsonl"
     cells = read_cells(file)
     for seed in arguments.seeds:  # a whole table after each seed
@@ -233,7 +243,7 @@ def main() -> None:
         for arm in everything
     }
     p: dict[Arm, float] = {}
-    for student in arguments.students:
+    for student in students:
         p |= p_values(budget, [arm for arm in everything if arm.student == student], arguments.seeds)
     print(table(means, {arm: budget.labels(arm) for arm in everything}, p))
 
