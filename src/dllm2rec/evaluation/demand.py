@@ -6,6 +6,8 @@ catalogues grow. `Demand` measures both from training alone; here validation say
 correction of the prior of classes after training (Saerens et al. 2002), with two parameters instead of one a class.
 The third weight is for what was just chosen: in most shops few want the same again, though nothing is more like it.
 
+What chooses trend and newness is the part of validation that is nearest to what the weights are for: see `nearest`.
+
 In a catalogue that was filtered by the number of interactions (a k-core), an item that training never saw is known to
 be chosen later, or it would not be there. So part of the gain from `new` on such data is the filter's.
 """
@@ -26,8 +28,8 @@ from dllm2rec.evaluation.ranks import ScoreFunction, ask, best_items, mean_ranks
 from dllm2rec.knowledge.confidence import likeliest_temperature
 from dllm2rec.students.base import add_again
 
-TREND = (0.0, 0.25, 0.5, 0.75, 1.0)
-NEW = (0.0, 1.0, 2.0, 3.0, 4.0, -1.0)
+TREND = tuple(0.25 * step for step in range(7))
+NEW = (*(0.5 * step for step in range(15)), -1.0)
 AGAIN = (0.0, -2.0, -4.0, -20.0, 2.0)
 TOP = 20
 LISTED = 100
@@ -43,7 +45,7 @@ class DemandWeights(BaseModel):
         trend: of the trend of items that training saw, in the unit of the scores.
         new: that every item gets which training never saw, in that unit.
         again: that the items of the history get, in that unit.
-        ndcg: NDCG@20 with all, on the validation examples that chose them.
+        ndcg: NDCG@20 with all, on validation.
         before: the same without.
     """
 
@@ -63,9 +65,10 @@ class DemandWeights(BaseModel):
 def choose_demand(score: ScoreFunction, validation: Examples, demand: Demand) -> DemandWeights:
     """Choose the weights with the best NDCG@20 on validation, the smaller ones of equals.
 
-    First the weight of the history's items, then the other two together. Weights are tried in units of the temperature
-    under which the true items of validation are likeliest, so that the same values suit the logits of a student and the
-    similarities of a reference. A large catalogue is tried on a part of the examples, see `evenly`.
+    First the weight of the history's items, then the other two together, on what is `nearest`. Weights are tried in
+    units of the temperature under which the true items of validation are likeliest, so that the same values suit the
+    logits of a student and the similarities of a reference. A large catalogue is tried on a part of the examples, see
+    `evenly`.
 
     Args:
         score: scores the whole catalogue for histories.
@@ -73,20 +76,45 @@ def choose_demand(score: ScoreFunction, validation: Examples, demand: Demand) ->
         demand: of the training part of the same dataset.
     """
     some = evenly(validation)
+    alike = np.full(len(some), 1 / len(some))
     unit = _unit(score, some)
-    alone = _reached([adjusted(score, again=unit * again) for again in AGAIN], some)
+    alone = [float(_reached(adjusted(score, again=unit * again), [None], some, alike)[0]) for again in AGAIN]
     again = unit * AGAIN[int(np.argmax(alone))]
+    repeated = adjusted(score, again=again)
+    unit = _unit(repeated, some)  # anew: what histories hold may have stood far above all else
     pairs = sorted(product(TREND, NEW), key=lambda pair: (abs(pair[0]) + abs(pair[1]), pair))
     shifts = [demand.shift(trend=unit * trend, new=unit * new) for trend, new in pairs]
-    reached = _reached_with(adjusted(score, again=again), shifts, some)
-    best = int(np.argmax(reached))
+    best = int(np.argmax(_reached(repeated, shifts, *nearest(some, demand))))
     return DemandWeights(
         trend=unit * pairs[best][0],
         new=unit * pairs[best][1],
         again=again,
-        ndcg=float(reached[best]),
-        before=float(alone[0]),
+        ndcg=float(_reached(repeated, [shifts[best]], some, alike)[0]),
+        before=alone[0],
     )
+
+
+def nearest(validation: Examples, demand: Demand) -> tuple[Examples, NDArray[np.float64]]:
+    """Return the examples that tell most of what comes after validation, and how much each counts.
+
+    The further from the cut, the more targets are items that training never saw, and the less its last trend still
+    says. So the newest half of validation chooses, and in it the unseen targets weigh together what their share is in
+    its own newest half. A short validation stays as it is.
+
+    Args:
+        validation: in time order.
+        demand: says which items are new.
+
+    Returns:
+        The examples, and weights `[N]` that sum to 1.
+    """
+    if len(validation) < 2 * FEWEST_EXAMPLES:
+        return validation, np.full(len(validation), 1 / len(validation))
+    near = validation.take(np.arange(len(validation) // 2, len(validation)))
+    new = demand.new[near.target]
+    share = new[len(near) // 2 :].mean()
+    weight = np.where(new, share / max(1, new.sum()), (1 - share) / max(1, (~new).sum()))
+    return near, weight / weight.sum()
 
 
 def evenly(validation: Examples) -> Examples:
@@ -125,23 +153,23 @@ def _best(scores: Tensor, listed: int) -> tuple[NDArray[np.int32], NDArray[np.fl
     return items.numpy(), scores.gather(1, items.long()).float().numpy()
 
 
-def _reached(scores: list[ScoreFunction], examples: Examples) -> NDArray[np.float64]:
-    """Return the NDCG@20 of each score function."""
-    return np.array([float(_reached_with(score, [None], examples)[0]) for score in scores])
-
-
 @torch.inference_mode()
-def _reached_with(
-    score: ScoreFunction, shifts: Sequence[NDArray[np.float32] | None], examples: Examples
+def _reached(
+    score: ScoreFunction,
+    shifts: Sequence[NDArray[np.float32] | None],
+    examples: Examples,
+    weight: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Return the NDCG@20 under each shift, `[shifts]`."""
-    total = np.zeros(len(shifts))
+    """Return the NDCG@20 under each shift, `[shifts]`, over examples of these weights `[N]`."""
+    total, start = np.zeros(len(shifts)), 0
     for part in _parts(examples):
         scores = _scores(score, part)
         target = torch.from_numpy(part.target.astype(np.int64)).unsqueeze(1)
         moved = (scores if shift is None else scores + torch.from_numpy(shift) for shift in shifts)
-        total += [float(ndcg(mean_ranks(one, target), TOP).sum()) for one in moved]
-    return total / len(examples)
+        counts = weight[start : start + len(part)]
+        total += [float(counts @ ndcg(mean_ranks(one, target), TOP).ravel()) for one in moved]
+        start += len(part)
+    return total
 
 
 def _scores(score: ScoreFunction, examples: Examples) -> Tensor:

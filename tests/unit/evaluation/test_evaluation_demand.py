@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from dllm2rec.data import Examples
 from dllm2rec.data.demand import Demand
-from dllm2rec.evaluation.demand import NEW, TREND, adjusted, choose_demand
+from dllm2rec.evaluation.demand import NEW, TREND, adjusted, choose_demand, nearest
 from dllm2rec.evaluation.metrics import ndcg
 from dllm2rec.evaluation.ranks import rank_targets
 from dllm2rec.students.base import add_again
@@ -58,6 +58,7 @@ def test_it_is_the_best_pair_of_all_by_an_independent_search() -> None:
     score = score_by(table)
     found = choose_demand(score, examples, demand)
     unit = found.new / found_unit(found.new, found.trend)
+    assert unit > 0
     reached = {}
     for trend, new in product(TREND, NEW):
         shift = (unit * trend * demand.trend + unit * new * demand.new).astype(np.float32)
@@ -83,13 +84,35 @@ def test_weights_are_in_the_unit_of_the_scores() -> None:
     assert ten.ndcg == pytest.approx(one.ndcg, rel=1e-3)
 
 
+def test_the_newest_half_decides_and_unseen_targets_weigh_what_they_do_in_its_newest_half() -> None:
+    examples, demand, table = setting(0.0)
+    several = examples.take(np.tile(np.arange(N), 4))  # 1,200, none of an unseen item
+    target = several.target.copy()
+    target[:300], target[600:615], target[900:1050] = 55, 55, 55
+    changed = Examples(**{**vars(several), "target": target})
+    near, weight = nearest(changed, demand)
+    assert near.target.tolist() == target[600:].tolist()
+    unseen = near.target == 55
+    assert weight.sum() == pytest.approx(1.0)
+    assert weight[unseen].sum() == pytest.approx(0.5)
+    assert len(set(weight[unseen].tolist())) == len(set(weight[~unseen].tolist())) == 1
+    late = target.copy()
+    late[600:] = np.tile(examples.target, 2)  # unseen targets in the older half only
+    assert choose_demand(score_by(table), Examples(**{**vars(several), "target": late}), demand).new < 0
+    assert choose_demand(score_by(table), changed, demand).new > 0
+    few, weight = nearest(examples, demand)
+    assert few is examples
+    assert set(weight.tolist()) == {1 / N}
+
+
 def test_without_anything_to_gain_nothing_changes() -> None:
     examples, demand, _ = setting(0.2)
     some = examples.take(np.arange(V))  # one for each history
     perfect = np.full((V, V), -50.0, np.float32)
     perfect[np.arange(V), some.target] = 50.0
     found = choose_demand(score_by(perfect), some, demand)
-    assert (found.trend, found.new, found.again, found.ndcg) == (0.0, 0.0, 0.0, 1.0)
+    assert (found.trend, found.new, found.again) == (0.0, 0.0, 0.0)
+    assert found.ndcg == pytest.approx(1.0)
 
 
 def test_what_was_just_chosen_sinks_where_nobody_wants_it_again() -> None:
