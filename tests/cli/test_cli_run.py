@@ -104,6 +104,10 @@ def test_a_changed_setting_redoes_what_depends_on_it_alone(
     other = call("run", config, "--out", out, "--set", "methods.taught.top_k=5", "--json")
     assert [stage["name"] for stage in other.json["stages"] if not stage["cached"]] == ["compare and report"]
     assert other.json["comparison"] != second.json["comparison"]
+    for gone in ("report.html", "comparison.json", "results.md"):
+        (out / gone).unlink()
+        assert call("run", config, "--out", out, "--set", "methods.taught.top_k=5").code == 0
+        assert (out / gone).is_file()
     (tmp_path / "log.csv").write_text((tmp_path / "log.csv").read_text() + "u0,3,2000000\n")
     third = call("run", config, "--out", out, "--json")
     assert not any(stage["cached"] for stage in third.json["stages"] if stage["name"].startswith(("prepare", "teach")))

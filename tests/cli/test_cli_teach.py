@@ -176,7 +176,9 @@ def test_a_choice_of_nothing(dataset: Path, tmp_path: Path) -> None:
         refused(call(*asked, "--limit", 5), f"not for teacher {teacher}")
         refused(call(*asked, "--split", "test"), f"not for teacher {teacher}")
     for option in ("--import", "--only-new"):
-        refused(call("teach", dataset, option, tmp_path, "--budget", 5, *out), "--budget", "leave them out", option)
+        for said in (("--budget", 5), ("--limit", 5), ("--seed", 3), ("--llm", "x"), ("--set", "a=b")):
+            refused(call("teach", dataset, option, tmp_path, *said, *out), said[0], "leave it out", option)
+    refused(call("teach", dataset, "--teacher", "knn", "--split", "test", "--budget", 5, *out), "--budget", "--split")
     assert not (tmp_path / "k").exists()
 
 

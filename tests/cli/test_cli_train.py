@@ -55,6 +55,35 @@ def test_evaluate_on_both_splits_with_and_without_the_history(
     assert masked["metrics"] != test["metrics"]
 
 
+def test_ranks_and_result_are_of_one_evaluation_whenever_it_is_interrupted(
+    runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dllm2rec import Run, evaluate
+
+    run = Run.load(shutil.copytree(runs["plain"], tmp_path / "run"))
+    first = evaluate(run, split="test")
+    write = Run.write_ranks
+
+    def interrupted(self: Run, *values: object) -> None:
+        write(self, *values)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Run, "write_ranks", interrupted)
+        evaluate(run, split="test", mask_history=True)
+    again = evaluate(run, split="test")
+    assert (again.mask_history, again.metrics) == (False, first.metrics)
+
+
+def test_knowledge_of_other_splits_alone_teaches_no_rankings(dataset: Path, tmp_path: Path) -> None:
+    known = tmp_path / "k"
+    assert call("teach", dataset, "--teacher", "knn", "--split", "validation", "--out", known).code == 0
+    asked = ("train", dataset, "--protocol", "paper", "--knowledge", known, "--method", "dllm2rec")
+    asked += ("--set", "method.embedding=false", "--out", tmp_path / "run")
+    refused(call(*asked), "rankings of training examples", "lambda_d=0")
+    assert not (tmp_path / "run").exists()
+
+
 def test_compare_puts_references_teacher_and_students_in_one_table(runs: dict[str, Path]) -> None:
     found = call("compare", runs["plain"], runs["distilled"], "--json").json
     whole, labelled = found["tables"]

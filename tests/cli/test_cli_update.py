@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_helpers import EVENTS, ITEMS, USERS, call, item_titles, refused, write_log
+from cli_helpers import EVENTS, ITEMS, SMALL_TRAINING, USERS, call, item_titles, refused, write_log
 
 from dllm2rec.data import Dataset, extend
 from dllm2rec.knowledge import Knowledge
@@ -86,6 +86,16 @@ def test_a_plain_run_needs_no_teacher(runs: dict[str, Path], more: list[str], tm
     outcome = call("update", runs["plain"], *more, "--out", tmp_path / "run-2", "--force")
     assert outcome.code == 0, outcome.err
     assert not (tmp_path / "run-2" / "knowledge").exists()
+
+
+def test_what_the_old_split_left_out_is_not_new(dataset: Path, more: list[str], tmp_path: Path) -> None:
+    assert call("train", dataset, *SMALL_TRAINING, "--protocol", "paper", "--out", tmp_path / "run").code == 0
+    outcome = call("update", tmp_path / "run", *more, "--out", tmp_path / "run-2", "--force", "--json")
+    assert outcome.code == 0, outcome.err
+    old = Dataset.load(dataset)
+    assert len(old.training_examples("positions")) > len(old.examples("train"))
+    counts = old.manifest.counts
+    assert 0 < outcome.json["learned"] <= 5 * (USERS + 3) + counts["validation"] + counts["test"]
 
 
 def test_a_plain_run_takes_no_knowledge(runs: dict[str, Path], taught: Path, more: list[str], tmp_path: Path) -> None:

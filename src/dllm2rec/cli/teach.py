@@ -103,9 +103,18 @@ def teach(
     from dllm2rec.teachers.merging import mixture_of
 
     opened = Dataset.load(dataset)
-    if (import_from or only_new) and (budget or choose):
+    if import_from or only_new:
+        said = _given(
+            llm=llm, model=model, vectors=vectors, split=split, limit=limit, budget=budget, choose=choose, seed=seed
+        )
+        said |= {"from": sources, "set": settings}
+        unread = [name for name, value in said.items() if value]
+        if unread:
+            verb, meant = ("--only-new", "the same teacher goes on") if only_new else ("--import", "files are read")
+            raise UserError(f"--{unread[0]}: beside {verb} {meant} and nothing else is decided; leave it out")
+    if budget and split and "train" not in split:
         raise UserError(
-            "--budget and --choose say what a teacher labels; leave them out beside --import and --only-new"
+            f"--budget {budget}: it is of training examples, and --split leaves these out; give one of them"
         )
     if import_from is not None:
         knowledge = import_legacy(opened, import_from, out=out)

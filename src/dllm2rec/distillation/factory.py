@@ -33,7 +33,7 @@ def build_distillers(
         loss: the base loss, whose robust term the candidates may get.
 
     Raises:
-        UserError: the teacher's lists are shorter than `top_k`.
+        UserError: the teacher's lists are shorter than `top_k`, or of no training example.
     """
     if labels is None or labels.ranked_items.shape[1] == 0 or settings.lambda_d == 0.0:
         return []
@@ -41,6 +41,11 @@ def build_distillers(
     if depth < settings.top_k:
         raise UserError(
             f"top_k is {settings.top_k}, but the teacher lists only {depth} items; set top_k to {depth} or less"
+        )
+    if not (rows >= 0).any():
+        raise UserError(
+            "method dllm2rec needs rankings of training examples, and this teacher gave none; let it label some "
+            "(limits.train), or set method.lambda_d=0 to distil its item vectors alone"
         )
     return [
         RankingDistiller(

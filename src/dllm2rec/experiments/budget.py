@@ -62,6 +62,17 @@ def counted(dataset: Dataset, settings: TeacherSettings) -> TeacherSettings:
     return settings
 
 
+def within_reach(dataset: Dataset, settings: TeacherSettings) -> TeacherSettings:
+    """Return the settings with limits that a dataset can fill, which is smaller than that they were made for."""
+    if not isinstance(settings, LabellingTeacher):
+        return settings
+    limits = {
+        str(split): None if limit is None else min(limit, len(_pool(dataset, settings, split)))
+        for split, limit in settings.limits.by_split().items()
+    }
+    return settings.model_copy(update={"limits": settings.limits.model_copy(update=limits)})
+
+
 def with_budget(dataset: Dataset, settings: Limited, budget: str) -> Limited:
     """Return the settings with a limit on training examples.
 

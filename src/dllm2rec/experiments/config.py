@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, Field, PositiveInt, ValidationInfo, model_validator
+from pydantic import AfterValidator, Field, PositiveInt, ValidationInfo, model_validator
 
 from dllm2rec.core.errors import suggest
 from dllm2rec.data import TrainOn
@@ -15,7 +15,7 @@ from dllm2rec.distillation.methods import BaselineSettings
 from dllm2rec.distillation.settings import DLLM2RecSettings
 from dllm2rec.distillation.soft_labels import SoftLabelSettings
 from dllm2rec.experiments.dataset_settings import DatasetSettings, Strict
-from dllm2rec.experiments.protocol import Protocol, fill
+from dllm2rec.experiments.protocol import Protocol, fill, stated
 from dllm2rec.experiments.settings import override, read_toml, validate
 from dllm2rec.losses.bce import BCESettings
 from dllm2rec.losses.factory import LossSettings
@@ -278,25 +278,18 @@ def load_config(path: Path, settings: Iterable[str] = ()) -> Config:
 
     Args:
         path: the file.
-        settings: ``a.b=value`` that override what the file says.
+        settings: ``a.b=value`` that override what the file says; a path among them is relative to where one stands.
 
     Raises:
         UserError: the file or a setting is wrong; one line names what and where.
     """
-    values = override(read_toml(path), settings)
+    values = override(_anchor(read_toml(path), path.parent), settings)
     values.setdefault("name", path.stem)
-    config = validate(Config, _anchor(values, path.parent), source=str(path))
+    config = validate(Config, values, source=str(path))
     for student in config.students:
         for method in config.methods:
             _try_ranges(config, student, method)
     return config
-
-
-def stated(settings: BaseModel) -> dict[str, Any]:
-    """Return what was set by name, and every `kind`: what is left out stays open for a method to decide."""
-    names = settings.model_fields_set | ({"kind"} & type(settings).model_fields.keys())
-    values = {name: getattr(settings, name) for name in type(settings).model_fields if name in names}
-    return {name: stated(value) if isinstance(value, BaseModel) else value for name, value in values.items()}
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -47,8 +47,11 @@ def evaluate(
         metrics=metrics(ranks, dataset),
         seconds_per_1000=seconds_per_1000(score, examples),
     )
+    others = {name: one for name, one in result.evaluation.items() if name != split}
+    if done is not None:  # ranks and result are never of two evaluations, whenever this is interrupted
+        run.write_result(result.model_copy(update={"evaluation": others}))
     run.write_ranks(split, ranks)
-    run.write_result(result.model_copy(update={"evaluation": {**result.evaluation, split: evaluation}}))
+    run.write_result(result.model_copy(update={"evaluation": {**others, split: evaluation}}))
     return evaluation
 
 

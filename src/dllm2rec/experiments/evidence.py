@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dllm2rec.core.errors import UserError
-from dllm2rec.core.files import hash_json
 from dllm2rec.data import Dataset, Examples, Split, TrainOn
 from dllm2rec.evaluation.metrics import hit_rate, ndcg
 from dllm2rec.evaluation.ranks import Ranks, ranks_from_lists
@@ -21,7 +20,7 @@ from dllm2rec.experiments.evaluating import (
 )
 from dllm2rec.experiments.labelling import seconds_per_1000
 from dllm2rec.experiments.references import REFERENCES, TEXT_REFERENCES, Follows, affordable_references, reference_ranks
-from dllm2rec.experiments.runs import Run, identity
+from dllm2rec.experiments.runs import Run, family
 from dllm2rec.knowledge.align import align
 from dllm2rec.knowledge.store import Knowledge
 
@@ -186,15 +185,24 @@ def judge_teacher(knowledge: Knowledge, dataset: Dataset, examples: Examples) ->
 
 
 def _groups(runs: Sequence[Run], rank: Callable[[Run], Timed]) -> tuple[Group, ...]:
-    by_settings: dict[str, list[Run]] = {}
+    by_settings: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
-        same = identity(run.config) | {"seed": None, "label": run.config.label}
-        by_settings.setdefault(hash_json(same), []).append(run)
-    labels = [members[0].config.label for members in by_settings.values()]
-    return tuple(
-        _group(members, label if labels.count(label) == 1 else f"{label} [{members[0].path.name}]", rank)
-        for members, label in zip(by_settings.values(), labels, strict=True)
-    )
+        by_settings.setdefault((run.config.label, family(run.config)), []).append(run)
+    labels = distinct([(members[0].config.label, members[0].path) for members in by_settings.values()])
+    return tuple(_group(members, label, rank) for members, label in zip(by_settings.values(), labels, strict=True))
+
+
+def distinct(named: Sequence[tuple[str, Path]]) -> list[str]:
+    """Return labels, those that several have with as much of the path behind them as tells these apart."""
+    result = []
+    for label, path in named:
+        others = [other.resolve().parts for name, other in named if name == label and other is not path]
+        parts = path.resolve().parts
+        length = next(
+            (n for n in range(1, len(parts)) if all(parts[-n:] != other[-n:] for other in others)), len(parts)
+        )
+        result.append(f"{label} [{Path(*parts[-length:])}]" if others else label)
+    return result
 
 
 def _group(runs: list[Run], label: str, rank: Callable[[Run], Timed]) -> Group:

@@ -44,6 +44,7 @@ SEARCH = "search.json"
 CONCLUSION = "conclusion.json"
 COMPARISON = "comparison.json"
 REPORT = "report.html"
+SUMMARY = "results.md"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -330,7 +331,8 @@ def _conclude(work: _Work, runs: Sequence[Run], choices: Sequence[Choice]) -> Co
             "version": software().get("dllm2rec"),
         }
     )
-    cached = (out / CONCLUSION).is_file() and read_json(out / CONCLUSION).get("key") == key
+    whole = all((out / name).is_file() for name in (CONCLUSION, COMPARISON, REPORT, SUMMARY))
+    cached = whole and read_json(out / CONCLUSION).get("key") == key
     if cached:
         load = partial(Comparison.model_validate, read_json(out / COMPARISON))
         return work.stages.do("compare and report", out / REPORT, load, cached=True)
@@ -349,7 +351,7 @@ def _write(work: _Work, runs: Sequence[Run], choices: Sequence[Choice]) -> Compa
     if page is not None:
         write_json(out / "doctor.json", page.model_dump(mode="json"))
     extras = Extras(name=work.config.name, page=page, choices=tuple(choices), times=work.stages.times())
-    write_summary(comparison, extras, out / "results.md")
+    write_summary(comparison, extras, out / SUMMARY)
     write_report(evidence, comparison, extras, out / REPORT)
     return comparison
 

@@ -10,6 +10,8 @@ learning rate that rises and falls, and scores that follow the newest demand as 
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from pydantic import BaseModel
+
 Protocol = Literal["paper", "strong"]
 
 _STRONG_STUDENT = {
@@ -40,7 +42,7 @@ _STRONG_TRAINING = {
 def fill(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values of a cell with what its protocol says where they are silent.
 
-    A loss that is named by its kind keeps its own defaults.
+    A loss other than the softmax keeps its own defaults.
     """
     filled = dict(values)
     if filled.get("protocol", "paper") != "strong":
@@ -49,7 +51,7 @@ def fill(values: Mapping[str, Any]) -> dict[str, Any]:
     filled.setdefault("demand", "validation")
     filled["student"] = _under(filled.get("student", {}), {"kind": "transformer"}, _STRONG_STUDENT)
     filled["training"] = _under(filled.get("training", {}), _STRONG_TRAINING)
-    loss = filled.get("loss", {})
+    loss = _under(filled.get("loss", {}))
     if not isinstance(loss, Mapping) or loss.get("kind", "softmax") != "softmax":
         return filled
     filled["loss"] = _under(loss, _STRONG_LOSS)
@@ -63,10 +65,19 @@ def _with_kinds(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _under(values: Any, *defaults: Mapping[str, Any]) -> Any:
-    """Put defaults under what is a table; what was validated before is left as it is."""
+    """Put defaults under a table, or under what was set by name of settings that were validated before."""
+    if isinstance(values, BaseModel):
+        values = stated(values)
     if not isinstance(values, Mapping):
         return values
     under: dict[str, Any] = {}
     for part in defaults:
         under |= part
     return under | dict(values)
+
+
+def stated(settings: BaseModel) -> dict[str, Any]:
+    """Return what was set by name, and every `kind`: what is left out stays open for a method to decide."""
+    names = settings.model_fields_set | ({"kind"} & type(settings).model_fields.keys())
+    values = {name: getattr(settings, name) for name in type(settings).model_fields if name in names}
+    return {name: stated(value) if isinstance(value, BaseModel) else value for name, value in values.items()}

@@ -105,6 +105,9 @@ def adapted(settings: CellSettings) -> CellSettings:
         case DLLM2RecSettings() as method:
             student, loss = adapt_student(settings.student, method), adapt_loss(settings.loss, method)
             return settings.model_copy(update={"student": student, "loss": loss})
+        case KARSettings() as method:  # experts that read items and users alike need both on one scale
+            student = settings.student.model_copy(update={"vector_scaling": method.vector_scaling})
+            return settings.model_copy(update={"student": student})
         case _:
             return settings
 

@@ -51,6 +51,8 @@ class RunConfig(Strict):
         dataset: that it was trained on.
         knowledge: that taught it.
         continues: the run that an update went on from; its hash is that run's.
+        family: what that run shares with those of other seeds, see `family`.
+        replay: examples that it had learned from which the update learned again, for each new one.
         software: versions.
     """
 
@@ -63,6 +65,8 @@ class RunConfig(Strict):
     dataset: Source
     knowledge: Source | None
     continues: Source | None = None
+    family: str | None = None
+    replay: float | None = None
     software: dict[str, str]
 
     @property
@@ -177,7 +181,8 @@ class Run:
         """
         result = self.result
         if result is None:
-            raise UserError(f"{self.path}: training has not ended; run the same `dllm2rec train` again, it goes on")
+            verb = "train" if self.config.continues is None else "update"
+            raise UserError(f"{self.path}: training has not ended; run the same `dllm2rec {verb}` again, it goes on")
         return result
 
     def write_result(self, result: RunResult) -> None:
@@ -218,9 +223,14 @@ def make_config(
     settings: CellSettings,
     dataset: Source,
     knowledge: Source | None,
-    continues: Source | None = None,
+    continues: Run | None = None,
+    replay: float | None = None,
 ) -> RunConfig:
     """Fill in the hash and the versions."""
+    origin = None
+    if continues is not None:
+        known = continues.config
+        origin = Source(path=continues.path.resolve(), hash=known.hash, name=known.label)
     config = RunConfig(
         hash="",
         student=student,
@@ -229,7 +239,9 @@ def make_config(
         settings=settings,
         dataset=dataset,
         knowledge=knowledge,
-        continues=continues,
+        continues=origin,
+        family=None if continues is None else family(continues.config),
+        replay=replay,
         software=software(),
     )
     return config.model_copy(update={"hash": hash_json(identity(config))})
@@ -237,7 +249,9 @@ def make_config(
 
 def identity(config: RunConfig) -> dict[str, Any]:
     """Return what the weights depend on."""
-    continued = {} if config.continues is None else {"continues": config.continues.hash}
+    continued = {}
+    if config.continues is not None:
+        continued = {"continues": config.continues.hash, "replay": config.replay}
     return {
         **continued,
         "seed": config.seed,
@@ -245,6 +259,11 @@ def identity(config: RunConfig) -> dict[str, Any]:
         "knowledge": config.knowledge.hash if config.knowledge else None,
         **config.settings.model_dump(mode="json"),
     }
+
+
+def family(config: RunConfig) -> str:
+    """Hash what a run shares with those that differ in nothing but the seed."""
+    return hash_json(identity(config) | {"seed": None, "continues": config.family})
 
 
 def software() -> dict[str, str]:

@@ -10,7 +10,7 @@ from pydantic import JsonValue
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.data import Dataset, Examples
-from dllm2rec.experiments.budget import counted, selection
+from dllm2rec.experiments.budget import counted, selection, within_reach
 from dllm2rec.experiments.labelling import directory_name, finish, finished, request, taught_by
 from dllm2rec.experiments.references import settled
 from dllm2rec.experiments.settings import validate
@@ -30,7 +30,7 @@ from dllm2rec.experiments.teacher_settings import (
 from dllm2rec.knowledge.align import require_same_dataset
 from dllm2rec.knowledge.store import Knowledge
 from dllm2rec.teachers.bigrec import take_over, teach_bigrec
-from dllm2rec.teachers.encoder import encode_texts, encode_titles, teach_encoder
+from dllm2rec.teachers.encoder import continue_vectors, encode_titles, teach_encoder
 from dllm2rec.teachers.merging import MERGED, merge
 from dllm2rec.teachers.reference_teacher import label_with_reference
 from dllm2rec.teachers.references import BlendSettings, needs_vectors
@@ -64,8 +64,8 @@ def teach_only_new(dataset: Dataset, known: Knowledge, *, out: Path) -> Knowledg
     """Let the teacher of a dataset label what an extension of that dataset adds; what it said before is taken over.
 
     A language model is not tuned again: it labels and reads titles as it did. A limit counts among the examples of
-    ``dataset``, and what was chosen of them is labelled where it was not; vectors that the choice read are of the old
-    dataset, so it does without where they are not the teacher's own.
+    ``dataset``, where there are as many, and what was chosen of them is labelled where it was not; vectors that the
+    choice read are of the old dataset, so it does without where they are not the teacher's own.
 
     Args:
         dataset: an extension (see `extend`) of the dataset that ``known`` was made of.
@@ -167,7 +167,7 @@ def _source(dataset: Dataset, settings: Source, out: Path) -> Knowledge:
 
 
 def _teach_only_new(dataset: Dataset, settings: TeacherSettings, known: Knowledge, out: Path) -> Knowledge:
-    settings = counted(dataset, settings)
+    settings = within_reach(dataset, counted(dataset, settings))
     match settings:
         case BigRecTeacher():
             take_over(known, dataset, out=out)
@@ -219,7 +219,7 @@ def _grown(dataset: Dataset, settings: ReferenceTeacher, known: NDArray[np.float
             f"{settings.vectors}: has no vectors of the {len(titles):,} new items; teach with --model instead of "
             "--vectors to have them made"
         )
-    return np.concatenate([known, encode_texts(titles, model=settings.model)])
+    return continue_vectors(known, dataset.titles, model=settings.model)
 
 
 def _together(dataset: Dataset, settings: ReferenceTeacher, vectors: NDArray[np.float32] | None) -> Examples:

@@ -246,7 +246,8 @@ def _plan(run: Run, after: _Material, out: Path, settings: UpdateSettings) -> Ru
         settings=CellSettings.model_validate(values),
         dataset=Source(path=dataset.path.resolve(), hash=dataset.content_hash, name=dataset.manifest.name),
         knowledge=None if knowledge is None else knowledge_source(knowledge),
-        continues=Source(path=run.path.resolve(), hash=run.config.hash, name=run.config.label),
+        continues=run,
+        replay=settings.replay,
     )
     return Run(out, config)
 
@@ -258,22 +259,26 @@ def _fit(updated: Run, run: Run, before: _Material, after: _Material, training: 
 
 def _grow(student: Student, run: Run, before: _Material, after: _Material) -> Student:
     cell = run.config.settings
-    grow(
-        student,
-        rebuild(run, before.dataset, before.knowledge),
-        scaling=cell.student.vector_scaling,
-        item_vectors=item_vectors(cell, after.knowledge),
-        trained_vectors=item_vectors(cell, before.knowledge),
-    )
+    try:
+        grow(
+            student,
+            rebuild(run, before.dataset, before.knowledge),
+            scaling=cell.student.vector_scaling,
+            item_vectors=item_vectors(cell, after.knowledge),
+            trained_vectors=item_vectors(cell, before.knowledge),
+        )
+    except ValueError as error:
+        raise UserError(f"{run.path}: can't go on with this knowledge ({error}); train a new student on it") from None
     return student.eval()
 
 
 def _training(run: Run, before: Dataset, dataset: Dataset, settings: UpdateSettings) -> tuple[Examples, int]:
-    """Choose what is learned: all that the old run did not learn from, and some of what it did."""
+    """Choose what is learned: all since the old run's validation began, and some of what it learned from."""
     train_on = run.config.settings.train_on
     available = dataset.training_examples(train_on)
     known = np.isin(available.example_id, before.training_examples(train_on).example_id)
-    new, old = np.flatnonzero(~known), np.flatnonzero(known)
+    held_out = available.time >= before.examples("validation").time.min()  # not what the old split left out
+    new, old = np.flatnonzero(~known & held_out), np.flatnonzero(known)
     if not len(new):
         raise UserError(f"{dataset.path}: nothing new to learn from: the new events are all held out; collect more")
     count = min(len(old), round(settings.replay * len(new)))

@@ -120,9 +120,9 @@ class Recommender:
         """Return the id that a text spells, or None; ids that are numbers are found by their digits."""
         if text in self._index:
             return text
-        return (
-            int(text) if text.isdecimal() and text.isascii() and len(text) < 20 and int(text) in self._index else None
-        )
+        digits = text.removeprefix("-")
+        number = digits.isdecimal() and digits.isascii() and len(digits) < 20
+        return int(text) if number and int(text) in self._index else None
 
     def knows(self, item: ItemId) -> bool:
         """Say whether the catalogue has an item."""

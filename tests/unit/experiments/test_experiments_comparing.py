@@ -15,7 +15,7 @@ from dllm2rec.evaluation.significance import paired_permutation_test
 from dllm2rec.experiments.cells import header, markdown, table_rows
 from dllm2rec.experiments.comparing import tabulate
 from dllm2rec.experiments.config import CellSettings, NoMethod
-from dllm2rec.experiments.evidence import Evidence, Group, Taught
+from dllm2rec.experiments.evidence import Evidence, Group, Taught, distinct
 from dllm2rec.experiments.runs import Run, Source, make_config
 from dllm2rec.knowledge import Knowledge, KnowledgeManifest, Labels
 
@@ -234,3 +234,9 @@ def test_every_table_says_how_it_was_made_and_all_forms_say_the_same(small: Data
         assert all(cell in text for cell in row)
     assert "1.0000±.0000" in text
     assert notes in text
+
+
+def test_labels_that_several_have_say_as_much_of_the_path_as_tells_them_apart() -> None:
+    paths = [Path("/a/x/run"), Path("/b/x/run"), Path("/b/y/run"), Path("/c/plain")]
+    found = distinct([("s", paths[0]), ("s", paths[1]), ("s", paths[2]), ("t", paths[3])])
+    assert found == ["s [a/x/run]", "s [b/x/run]", "s [y/run]", "t"]

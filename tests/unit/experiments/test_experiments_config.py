@@ -11,8 +11,11 @@ from dllm2rec.experiments.config import CellSettings, Config, load_config, state
 from dllm2rec.experiments.running import adapted, method_name, student_name
 from dllm2rec.experiments.settings import validate
 from dllm2rec.losses.dros import DROSSettings
+from dllm2rec.losses.softmax import SoftmaxSettings
 from dllm2rec.students.gru4rec import GRU4RecSettings
 from dllm2rec.students.sasrec import SASRecSettings
+from dllm2rec.students.transformer import TransformerSettings
+from dllm2rec.training.loop import FitSettings
 
 TOML = """
 seeds = [3, 4]
@@ -51,11 +54,14 @@ def test_names_come_from_the_file_and_paths_are_relative_to_it(file: Path) -> No
 
 def test_paths_of_knowledge_that_a_teacher_reads_are_relative_to_the_file(file: Path) -> None:
     """But not what names a model, nor what says which vectors merged knowledge has."""
-    config = load_config(file, ["teacher.vectors=known", "teacher.model=minilm"])
+    file.write_text(file.read_text().replace('kind = "reference"', 'kind = "reference"\nvectors = "known"'))
+    config = load_config(file, ["teacher.model=minilm"])
     assert config.teacher == {"kind": "reference", "vectors": str(file.parent / "known"), "model": "minilm"}
-    table = """teacher={kind = "merged", vectors = "first", sources = [
-        {kind = "knowledge", path = "one"}, {kind = "bigrec", llm = "tiny", vectors = "two"}]}"""
-    config = load_config(file, [table])
+    sources = """sources = [
+        {kind = "knowledge", path = "one"}, {kind = "bigrec", llm = "tiny", vectors = "two"}]"""
+    table = f'kind = "merged"\nvectors = "first"\n{sources}'
+    file.write_text(TOML.replace("paper, no text", "no text").replace('kind = "reference"', table))
+    config = load_config(file)
     assert config.teacher == {
         "kind": "merged",
         "vectors": "first",
@@ -155,3 +161,29 @@ def test_names_say_what_is_unusual() -> None:
     assert student_name(CellSettings(loss=DROSSettings())) == "sasrec+dros"
     assert method_name(CellSettings()) == "plain"
     assert method_name(CellSettings(method=DLLM2RecSettings(variant="released"))) == "dllm2rec (released)"
+
+
+def test_paths_on_the_command_line_are_relative_to_where_one_stands(file: Path) -> None:
+    config = load_config(file, ["dataset.interactions=mine/log.csv", "teacher.vectors=known"])
+    assert config.dataset.interactions == Path("mine/log.csv")
+    assert config.dataset.items == file.parent / "data" / "items.csv"
+    assert config.teacher == {"kind": "reference", "vectors": "known"}
+
+
+def test_a_protocol_fills_what_objects_leave_open_as_it_does_for_tables() -> None:
+    objects = CellSettings(
+        protocol="strong",
+        student=TransformerSettings(dim=64),
+        loss=SoftmaxSettings(),
+        training=FitSettings(epochs=4),
+    )
+    tables = {"student": {"kind": "transformer", "dim": 64}, "loss": {"kind": "softmax"}, "training": {"epochs": 4}}
+    assert objects == CellSettings.model_validate({"protocol": "strong", **tables})
+    assert (objects.training.optimizer, objects.student.output, objects.student.dim) == ("adamw", "tied", 64)
+    assert CellSettings(protocol="strong", loss=DROSSettings()).loss == DROSSettings()
+
+
+def test_kars_experts_read_items_and_users_on_one_scale() -> None:
+    cell = {"protocol": "strong", "train_on": "examples", "method": {"kind": "kar"}}
+    assert CellSettings.model_validate(cell).student.vector_scaling == "unit"
+    assert adapted(CellSettings.model_validate(cell)).student.vector_scaling == "standardise"

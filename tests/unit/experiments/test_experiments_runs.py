@@ -9,7 +9,7 @@ import pytest
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import hash_json, read_json, write_json
 from dllm2rec.experiments.config import CellSettings
-from dllm2rec.experiments.runs import MARKER, Run, RunConfig, Source, identity, make_config
+from dllm2rec.experiments.runs import MARKER, Run, RunConfig, Source, family, identity, make_config
 
 DATASET = Source(path=Path("dataset"), hash="abc", name="toys")
 
@@ -59,3 +59,24 @@ def test_what_a_protocol_adds_later_is_not_what_an_older_run_did(tmp_path: Path)
     with pytest.raises(UserError, match=r"holds another run \(training\.later is 0\.0, asked for 0\.4\)"):
         Run.at(tmp_path, config(protocol="strong"))
     assert Run.at(tmp_path, config(protocol="strong", training={"later": 0})).config.settings.protocol == "strong"
+
+
+def test_an_update_is_named_by_what_it_goes_on_from_and_replays_and_its_family_by_no_seed() -> None:
+    def seeded(seed: int, continues: Run | None = None, replay: float | None = None) -> RunConfig:
+        return make_config(
+            student="s",
+            method="plain",
+            seed=seed,
+            settings=CellSettings(),
+            dataset=DATASET,
+            knowledge=None,
+            continues=continues,
+            replay=replay,
+        )
+
+    first, second = (Run(Path(f"run-{seed}"), seeded(seed)) for seed in (1, 2))
+    updates = [seeded(1, first, 4.0), seeded(1, first, 0.0), seeded(2, second, 4.0)]
+    assert len({one.hash for one in [first.config, second.config, *updates]}) == 5
+    assert family(first.config) == family(second.config)
+    assert family(updates[0]) == family(updates[2]) != family(updates[1])
+    assert family(updates[0]) != family(first.config)

@@ -49,6 +49,23 @@ def test_a_new_item_is_its_text_alone() -> None:
     torch.testing.assert_close(table[OLD], table[4])
 
 
+def test_old_items_score_as_before_whatever_a_teacher_says_of_them_now() -> None:
+    trained = student(OLD, 1, VECTORS[:OLD], output="tied")
+    other = torch.randn(NEW, SIZE, generator=torch_generator(3, "other"))
+    grown = student(NEW, 2, other, output="tied")
+
+    grow(grown, trained, scaling="standardise", item_vectors=other, trained_vectors=VECTORS[:OLD])
+
+    torch.testing.assert_close(grown.table.fold()[:OLD], trained.table.fold(), rtol=1e-4, atol=1e-5)
+    bare, larger = (
+        student(items, 1, vectors, offset=False) for items, vectors in ((OLD, VECTORS[:OLD]), (NEW, VECTORS))
+    )
+    grow(larger, bare, scaling="standardise", item_vectors=VECTORS, trained_vectors=VECTORS[:OLD])
+    larger = student(NEW, 1, other, offset=False)
+    with pytest.raises(ValueError, match="other vectors of the old items"):
+        grow(larger, bare, scaling="standardise", item_vectors=other, trained_vectors=VECTORS[:OLD])
+
+
 def test_a_student_without_text_keeps_first_weights_for_new_items() -> None:
     trained, grown = student(OLD, 1, None, output="tied"), student(NEW, 2, None, output="tied")
     first = grown.table.fold()[OLD:].clone()

@@ -9,7 +9,7 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import write_json
 from dllm2rec.data import Dataset
-from dllm2rec.teachers.encoder import Encoder, find_model, masked_mean, teach_encoder
+from dllm2rec.teachers.encoder import Encoder, continue_vectors, find_model, masked_mean, teach_encoder
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "red", "blue", "small", "large", "robot", "puzzle", "train", "doll"]
 TEXTS = ["red robot", "small blue train doll puzzle", "doll", "red robot robot red robot red", "blue puzzle"]
@@ -118,6 +118,20 @@ def test_other_weights_are_other_knowledge(tmp_path: Path, tiny_encoder: Path, t
     model.save_pretrained(tiny_encoder)
     with pytest.raises(UserError, match="revision is"):
         teach_encoder(tiny_dataset, out=tmp_path / "k", model=str(tiny_encoder))
+
+
+def test_known_vectors_go_on_with_the_encoder_that_they_are_from(
+    tmp_path: Path, tiny_encoder: Path, tiny_dataset: Dataset
+) -> None:
+    whole = teach_encoder(tiny_dataset, out=tmp_path / "k", model=str(tiny_encoder)).item_vectors
+    assert whole is not None
+    known = whole[:5]
+    np.testing.assert_allclose(
+        continue_vectors(known, tiny_dataset.titles, model=str(tiny_encoder)), whole, rtol=1e-4, atol=1e-5
+    )
+    for other in (-known, known[:, :4]):
+        with pytest.raises(UserError, match="reads titles otherwise"):
+            continue_vectors(other, tiny_dataset.titles, model=str(tiny_encoder))
 
 
 def test_a_name_that_is_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:

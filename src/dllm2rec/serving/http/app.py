@@ -150,6 +150,7 @@ def _add_items(app: FastAPI, live: Live) -> None:
         found = [
             Example(history=[shown(one) for one in row["history"]], next=shown(row["next"]), wrote=row["wrote"])
             for row in read_json(recommender.bundle.path / EXAMPLES)
+            if all(recommender.knows(one) for one in (*row["history"], row["next"]))  # the file may be newer
         ]
         return Examples(version=recommender.version, examples=found)
 

@@ -71,10 +71,8 @@ def _work(settings: ServeSettings, listening: socket.socket) -> None:
     """Serve in this process."""
     from dllm2rec.serving.http.app import create_app  # noqa: PLC0415 - after the metrics' directory is named
 
-    many = DIRECTORY in os.environ
-
     def tell_others() -> None:
-        if many:
+        if settings.workers > 1:
             os.kill(os.getppid(), signal.SIGHUP)
 
     app = create_app(settings, reloaded=tell_others)
