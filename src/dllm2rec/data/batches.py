@@ -11,19 +11,21 @@ from dllm2rec.data.examples import Examples
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows of one split, as int64 tensors.
+    """Rows of one split, as int64 tensors where nothing else is said.
 
     Attributes:
         history: `[B, L]`, padded on the left with V.
         target: `[B]`.
         row: `[B]`, where each row stands in the examples that it came from.
         user: `[B]`, row of the dataset's users.
+        time: `[B]` float64, seconds, of the example.
     """
 
     history: Tensor
     target: Tensor
     row: Tensor
     user: Tensor | None = None
+    time: Tensor | None = None
 
 
 def batches(
@@ -53,6 +55,7 @@ def _iterate(examples: Examples, batch_size: int, generator: torch.Generator | N
     history = torch.tensor(examples.history, dtype=torch.long)
     target = torch.tensor(examples.target, dtype=torch.long)
     user = torch.tensor(examples.user, dtype=torch.long)
+    time = torch.tensor(examples.time, dtype=torch.float64)
     count = len(examples)
     order = torch.arange(count) if generator is None else torch.randperm(count, generator=generator)
     for start in range(0, count, batch_size):
@@ -62,7 +65,7 @@ def _iterate(examples: Examples, batch_size: int, generator: torch.Generator | N
             assert examples.later is not None  # noqa: S101 - checked before
             followers = torch.tensor(examples.later[row.numpy()], dtype=torch.long)
             some = _replaced(some, followers, padding=examples.num_items, share=later, generator=generator)
-        yield Batch(history=history[row], target=some, row=row, user=user[row])
+        yield Batch(history=history[row], target=some, row=row, user=user[row], time=time[row])
 
 
 def _replaced(

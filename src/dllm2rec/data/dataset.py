@@ -165,6 +165,14 @@ class Dataset:
         """Count each item in the training sequences, `[V]`; 0 means unseen in training."""
         return np.bincount(self.training_sequences(train_on).items, minlength=self.num_items).astype(np.int64)
 
+    def first_times(self, train_on: TrainOn = "positions") -> NDArray[np.float64]:
+        """Return when the training sequences first have each item, `[V]`, seconds; infinite for what they lack."""
+        events = read_table_file(self.path, "interactions", "user", "item", "ordinal", "time")
+        kept = events["ordinal"].to_numpy() < self._training_lengths(train_on)[events["user"].to_numpy()]
+        first = np.full(self.num_items, np.inf)
+        np.minimum.at(first, events["item"].to_numpy()[kept], events["time"].to_numpy()[kept])
+        return first
+
     def _training_lengths(self, train_on: TrainOn) -> NDArray[np.int32]:
         """Count the events of each user that training may use; they are always the user's first."""
         length: NDArray[np.int32] = read_table_file(self.path, "users", "training_length").to_series().to_numpy()

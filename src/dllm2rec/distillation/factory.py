@@ -86,11 +86,13 @@ def build_soft_labels(
     distances = labels.distances[:, : settings.top_k].astype(np.float32)
     used, target = rows[labelled], training.target[labelled]
     trusted = distances[used]
+    absent = np.zeros(trusted.shape, dtype=np.bool_)
     if loss.leave_history:
-        repeated = np.zeros(trusted.shape, dtype=np.bool_)
         for older in training.history[labelled].T:
-            repeated |= items[used] == older[:, None]
-        trusted[repeated & (items[used] != target[:, None])] = np.inf
+            absent |= items[used] == older[:, None]
+    if loss.since is not None:
+        absent |= loss.since.numpy()[items[used]] > training.time[labelled][:, None]
+    trusted[absent & (items[used] != target[:, None])] = np.inf
     temperature = settings.temperature or likeliest_temperature(
         ranked_items=items[used],
         distances=trusted,
@@ -106,4 +108,5 @@ def build_soft_labels(
         top_k=settings.top_k,
         competes=loss.competes,
         leave_history=loss.leave_history,
+        since=loss.since,
     )

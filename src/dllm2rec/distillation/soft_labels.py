@@ -50,6 +50,7 @@ class SoftLabelDistiller:
         top_k: see `SoftLabelSettings`.
         competes: bool `[V]`, which items the base loss's softmax is over; None means all.
         leave_history: whether that softmax leaves the items of a history out.
+        since: `[V]`, when each item came, where only those that were there by the time of an example compete.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class SoftLabelDistiller:
         top_k: int,
         competes: Tensor | None = None,
         leave_history: bool = False,
+        since: Tensor | None = None,
     ) -> None:
         self.items = ranked_items[:, :top_k].to(torch.long)
         logits = -distances[:, :top_k] / temperature
@@ -72,6 +74,7 @@ class SoftLabelDistiller:
         self.label_row = label_row
         self.weight = weight
         self.leave_history = leave_history
+        self.since = since
 
     def epoch(self, student: Encoder, number: int, generator: torch.Generator) -> None:
         """Nothing is prepared."""
@@ -92,18 +95,36 @@ class SoftLabelDistiller:
         items = torch.cat([batch.target[labelled].unsqueeze(1), self.items[row].to(hidden.device)], dim=1)
         scores = scorer.score_items(hidden[labelled], items)
         shares = self.shares[row].to(hidden)
-        if self.leave_history:
-            shares = without(shares, items[:, 1:], batch.history[labelled], target=items[:, :1])
+        history = batch.history[labelled] if self.leave_history else None
+        time = None if self.since is None or batch.time is None else batch.time[labelled]
+        absent = competes_not(items[:, 1:], target=items[:, :1], history=history, since=self.since, time=time)
+        if absent is not None:
+            shares = without(shares, absent)
         gain = scores[:, 0] * shares.sum(dim=1) - (shares * scores[:, 1:]).sum(dim=1)
         return self.weight * gain.sum() / len(hidden)
 
 
-def without(shares: Tensor, items: Tensor, history: Tensor, *, target: Tensor) -> Tensor:
-    """Take the shares `[B, K]` of items `[B, K]` that a history `[B, L]` holds away, but the target's `[B, 1]`.
+def competes_not(
+    items: Tensor, *, target: Tensor, history: Tensor | None, since: Tensor | None, time: Tensor | None
+) -> Tensor | None:
+    """Say which items are not in the softmax of an example, bool `[B, K]`; None where all are.
 
-    What is left is scaled to the sum that there was; where nothing is left, nothing is.
+    Args:
+        items: `[B, K]`.
+        target: `[B, 1]`, which always is.
+        history: `[B, L]`, whose items are left out, or None.
+        since: `[V]`, when each item came, or None.
+        time: `[B]`, of the examples, where ``since`` counts.
     """
-    repeated = (items.unsqueeze(2) == history.unsqueeze(1)).any(dim=2) & (items != target)
-    left = shares.masked_fill(repeated, 0.0)
+    absent = None if history is None else (items.unsqueeze(2) == history.unsqueeze(1)).any(dim=2)
+    if since is not None and time is not None:
+        later = since.to(items.device)[items] > time.to(items.device).unsqueeze(1)
+        absent = later if absent is None else absent | later
+    return None if absent is None else absent & (items != target)
+
+
+def without(shares: Tensor, absent: Tensor) -> Tensor:
+    """Take the shares `[B, K]` of absent items away; what is left, if anything, is scaled to the sum that there was."""
+    left = shares.masked_fill(absent, 0.0)
     total = left.sum(dim=1, keepdim=True)
     return left * torch.where(total > 0, shares.sum(dim=1, keepdim=True) / total, 0.0)

@@ -2,8 +2,8 @@
 
 `paper` is what Cui et al. 2024 did, and what the classes' own defaults say. `strong` is what a student should be given
 before anyone asks whether a teacher helps it: every position of every sequence before the cut as an example, a softmax
-over the items that training sees, the output tied to the item table so that text reaches it, small first weights, a
-learning rate that rises and falls, and scores that follow the newest demand as far as validation says.
+over the items that there were by then, the output tied to the item table so that text reaches it, small first weights,
+a learning rate that rises and falls, and scores that follow the newest demand as far as validation says.
 `docs/research.md` has the figures behind each choice.
 """
 
@@ -23,7 +23,7 @@ _STRONG_STUDENT = {
     "projector_std": 0.06,
     "vector_scaling": "unit",
 }
-_STRONG_LOSS = {"kind": "softmax", "candidates": "seen", "leave_history": None}
+_STRONG_LOSS = {"kind": "softmax", "candidates": "available", "leave_history": None}
 _STRONG_TRAINING = {
     "epochs": None,
     "batch_size": 512,

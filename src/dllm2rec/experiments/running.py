@@ -219,7 +219,8 @@ def fit_student(
     popularity = _popularity(dataset, settings)
     rows = np.full(len(training), -1, np.int64) if knowledge is None else align(knowledge, dataset, training)
     try:
-        loss = build_loss(_decided(settings, dataset), popularity=popularity)
+        since = torch.from_numpy(dataset.first_times(counted(settings)))
+        loss = build_loss(_decided(settings, dataset), popularity=popularity, since=since)
     except ValueError as error:
         raise UserError(str(error)) from None
     distillers = _distillers(

@@ -17,12 +17,13 @@ LossSettings = Annotated[
 ]
 
 
-def build_loss(settings: LossSettings, *, popularity: Tensor) -> Loss:
+def build_loss(settings: LossSettings, *, popularity: Tensor, since: Tensor | None = None) -> Loss:
     """Build a loss.
 
     Args:
         settings: which loss, and how.
         popularity: `[V]`, how often each item occurs in training.
+        since: `[V]`, when training first has each item; only a softmax over available items needs it.
 
     Raises:
         ValueError: more negatives are asked for than there are items to draw.
@@ -36,6 +37,7 @@ def build_loss(settings: LossSettings, *, popularity: Tensor) -> Loss:
                 candidates=settings.candidates,
                 leave_history=bool(settings.leave_history),
                 scores_at_once=settings.scores_at_once,
+                since=since,
             )
         case SampledSoftmaxSettings():
             return SampledSoftmaxLoss(popularity=popularity, negatives=settings.negatives, power=settings.power)

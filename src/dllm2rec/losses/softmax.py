@@ -11,7 +11,7 @@ from dllm2rec.data.batches import Batch
 from dllm2rec.losses.base import Scorer
 from dllm2rec.losses.checks import require_scores
 
-Candidates = Literal["all", "seen"]
+Candidates = Literal["all", "seen", "available"]
 
 
 class SoftmaxSettings(BaseModel):
@@ -20,6 +20,8 @@ class SoftmaxSettings(BaseModel):
     Attributes:
         candidates: `all` items compete with the target, or only those `seen` in training. With a tied output over text
             vectors `seen` is what lets items without interactions be recommended: training never pushes them down.
+            `available` are those seen by the time of the example: an item that came last month was no alternative to
+            what was chosen last year, and need not be pushed down for it.
         leave_history: leave the items of a history out of its softmax, but never the target, so that what was just
             chosen need not be pushed away from what is like it. None: where repeats are rare among the training
             examples, see `Examples.repeats_are_rare`.
@@ -38,10 +40,11 @@ class SoftmaxLoss:
     """``-log softmax(scores)[target]``, averaged over the batch.
 
     Args:
-        popularity: `[V]`, how often each item occurs in training; only used for `seen`.
+        popularity: `[V]`, how often each item occurs in training; not used for `all`.
         candidates: see `SoftmaxSettings`.
         leave_history: whether items of a history are left out of its softmax.
         scores_at_once: see `SoftmaxSettings`.
+        since: `[V]`, when training first has each item, in the unit of `Batch.time`; only used for `available`.
     """
 
     def __init__(
@@ -51,13 +54,21 @@ class SoftmaxLoss:
         candidates: Candidates = "all",
         leave_history: bool = False,
         scores_at_once: int = 4_000_000,
+        since: Tensor | None = None,
     ) -> None:
         self.leave_history = leave_history
         self.scores_at_once = scores_at_once
         self.num_items = len(popularity)
         self.competing: Tensor | None = None
-        if candidates == "seen":
+        self.since: Tensor | None = None
+        if candidates == "available":
+            if since is None:
+                raise ValueError("which items are available follows from since when they are; give that")
+            self.since = since
+        if candidates != "all":
             self.competing = popularity.nonzero().squeeze(1)
+            if self.since is not None:  # in the order in which they came: what is available comes first
+                self.competing = self.competing[torch.argsort(self.since[self.competing], stable=True)]
             self._place = torch.full_like(popularity, -1, dtype=torch.long)
             self._place[self.competing] = torch.arange(len(self.competing))
 
@@ -87,8 +98,23 @@ class SoftmaxLoss:
             competing = self.competing.to(weight.device)
             weight, bias = weight[competing], None if bias is None else bias[competing]
         return softmax_cross_entropy(
-            hidden, weight, target, bias=bias, excluded=excluded, scores_at_once=self.scores_at_once
+            hidden,
+            weight,
+            target,
+            bias=bias,
+            excluded=excluded,
+            available=self._available(batch),
+            scores_at_once=self.scores_at_once,
         )
+
+    def _available(self, batch: Batch) -> Tensor | None:
+        """Count the items that compete for each example, `[B]`; None where all do."""
+        if self.since is None or self.competing is None:
+            return None
+        if batch.time is None:
+            raise ValueError("which items are available depends on the time of an example, and the batch has none")
+        there = torch.searchsorted(self.since[self.competing], batch.time.cpu(), right=True)
+        return there.to(batch.target.device)
 
 
 def softmax_cross_entropy(
@@ -98,6 +124,7 @@ def softmax_cross_entropy(
     *,
     bias: Tensor | None = None,
     excluded: Tensor | None = None,
+    available: Tensor | None = None,
     scores_at_once: int = 4_000_000,
 ) -> Tensor:
     """``mean_b ( log sum_j exp(s_bj) - s_b,target )`` with ``s = hidden @ weight.T + bias``.
@@ -111,6 +138,7 @@ def softmax_cross_entropy(
         target: `[B]`, rows of ``weight``.
         bias: `[V]`, or None.
         excluded: `[B, L]`, rows of ``weight`` that are left out of each example's sum, -1 for none; never the target.
+        available: `[B]`, how many rows of ``weight``, from the first, are in each example's sum; the target always is.
         scores_at_once: most scores in memory, if that is enough for one example.
 
     Raises:
@@ -121,7 +149,7 @@ def softmax_cross_entropy(
     if bias is not None:
         require_scores("bias", bias, (len(weight),))
     rows = max(1, scores_at_once // len(weight))
-    loss: Tensor = _CrossEntropy.apply(hidden, weight, bias, target, excluded, rows)
+    loss: Tensor = _CrossEntropy.apply(hidden, weight, bias, target, excluded, available, rows)
     return loss
 
 
@@ -134,12 +162,14 @@ class _CrossEntropy(torch.autograd.Function):
         bias: Tensor | None,
         target: Tensor,
         excluded: Tensor | None,
+        available: Tensor | None,
         rows: int,
     ) -> Tensor:
         """Return the loss and keep its gradients."""
         slope_hidden, slope_weight = torch.empty_like(hidden), torch.zeros_like(weight)
         slope_bias = None if bias is None else torch.zeros_like(bias)
         buffer = hidden.new_empty(min(rows, len(hidden)), len(weight))
+        place = torch.arange(len(weight), device=hidden.device)
         loss = hidden.new_zeros(())
         for start in range(0, len(hidden), rows):
             part = slice(start, start + rows)
@@ -147,8 +177,12 @@ class _CrossEntropy(torch.autograd.Function):
             if bias is not None:
                 scores += bias
             own = target[part].unsqueeze(1)
+            kept = scores.gather(1, own)
             if excluded is not None:
-                _exclude(scores, excluded[part], own)
+                scores.scatter_(1, torch.where(excluded[part] < 0, own, excluded[part]), -torch.inf)
+            if available is not None:
+                scores.masked_fill_(place >= available[part].unsqueeze(1), -torch.inf)
+            scores.scatter_(1, own, kept)
             loss += _to_slopes(scores, own)
             scores /= len(hidden)
             torch.mm(scores, weight, out=slope_hidden[part])
@@ -160,17 +194,11 @@ class _CrossEntropy(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Scale the gradients that `forward` computed."""
         hidden, weight, bias = ctx.saved_tensors
-        return hidden * grads[0], weight * grads[0], None if bias is None else bias * grads[0], None, None, None
-
-
-def _exclude(scores: Tensor, excluded: Tensor, target: Tensor) -> None:
-    """Put -inf in place of excluded scores, but not of the target's."""
-    own = scores.gather(1, target)
-    scores.scatter_(1, torch.where(excluded < 0, target, excluded), -torch.inf)
-    scores.scatter_(1, target, own)
+        slopes = hidden * grads[0], weight * grads[0], None if bias is None else bias * grads[0]
+        return *slopes, None, None, None, None
 
 
 def _to_slopes(scores: Tensor, target: Tensor) -> Tensor:

@@ -252,6 +252,8 @@ def test_before_the_cut_users_without_a_training_example_count_too(tmp_path: Pat
     assert early.history.tolist() == [[4, 4, 0], [4, 4, 0]]
     assert dataset.train_counts("before-cut").tolist() == [2, 2, 1, 0]
     assert dataset.train_counts().tolist() == [1, 0, 1, 0]
+    assert dataset.first_times("before-cut").tolist() == [10, 11, 22, np.inf]
+    assert dataset.first_times().tolist() == [12, np.inf, 22, np.inf]
 
 
 def test_before_the_cut_no_user_gives_what_is_held_out_of_him(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from dllm2rec.core.seeding import torch_generator
 from dllm2rec.data import Examples
 from dllm2rec.data.batches import Batch
 from dllm2rec.distillation.factory import build_soft_labels
-from dllm2rec.distillation.soft_labels import SoftLabelDistiller, SoftLabelSettings, without
+from dllm2rec.distillation.soft_labels import SoftLabelDistiller, SoftLabelSettings, competes_not, without
 from dllm2rec.knowledge import Labels
 from dllm2rec.losses.base import Loss
 from dllm2rec.losses.bce import BCELoss
@@ -149,6 +149,43 @@ def test_shares_of_what_is_left_keep_their_sum() -> None:
     items = torch.tensor([[1, 2, 3], [4, 5, 6], [7, 8, 9]])
     history = torch.tensor([[12, 2, 2], [4, 5, 6], [7, 8, 12]])
     target = torch.tensor([[0], [0], [7]])
-    found = without(shares, items, history, target=target)
+    absent = competes_not(items, target=target, history=history, since=None, time=None)
+    assert absent is not None
+    found = without(shares, absent)
     expected = torch.tensor([[5 / 7, 0.0, 2 / 7], [0.0, 0.0, 0.0], [2 / 3, 0.0, 1 / 3]])
     torch.testing.assert_close(found, expected)
+
+
+def test_items_that_came_later_get_no_share_where_the_softmax_has_them_not(student: Student) -> None:
+    # the third example's label lists 5, 3 and 8, of which 3 came after its time; the first's 1, 0 and 2 were all there
+    since = torch.zeros(V, dtype=torch.float64)
+    since[3], since[11] = 20.0, 30.0
+    some = Batch(history=HISTORY, target=TARGET, row=torch.arange(3), time=torch.tensor([10.0, 25.0, 10.0]))
+    loss = SoftmaxLoss(popularity=torch.ones(V, dtype=torch.long), candidates="available", since=since)
+    hidden = student.encode(HISTORY)
+    found = loss(student, hidden, some, DRAWS) + distiller(since=loss.since)(student, hidden, some, DRAWS)
+    scores = student.scores(hidden).detach()
+    shares = torch.softmax(-DISTANCES / 0.5, dim=1).tolist()
+    left = shares[0][0] + shares[0][2]
+    labels = [
+        {3: 0.7, **{item: 0.3 * share for item, share in zip(ITEMS[1].tolist(), shares[1], strict=True)}},
+        {7: 1.0},
+        {0: 0.7, 5: 0.3 * shares[0][0] / left, 8: 0.3 * shares[0][2] / left},
+    ]
+    expected = 0.0
+    for row, label in enumerate(labels):
+        there = [item for item in range(V) if since[item] <= some.time[row] or item == TARGET[row]]  # type: ignore[index]
+        log_sum = torch.logsumexp(scores[row, there], dim=0).item()
+        expected += sum(share * (log_sum - scores[row, item].item()) for item, share in label.items()) / 3
+    assert found.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_items_that_came_later_do_not_count_against_the_teacher() -> None:
+    since = torch.zeros(V, dtype=torch.float64)
+    since[5] = 5.0  # first in the first list; behind it comes the target
+    known = {"target": np.array([3, 1], np.int32)}
+    then = SoftmaxLoss(popularity=torch.ones(V), candidates="available", since=since)
+    assert (
+        build(then, [0, 1], **known).shares[1, 0]
+        > build(SoftmaxLoss(popularity=torch.ones(V)), [0, 1], **known).shares[1, 0]
+    )

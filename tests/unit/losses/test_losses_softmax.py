@@ -141,3 +141,44 @@ def test_a_softmax_that_leaves_histories_out(candidates: str) -> None:
                 scores[row, item] = -torch.inf
     expected = torch.nn.functional.cross_entropy(scores, some.target)
     torch.testing.assert_close(loss(one, hidden, some, torch_generator(0, "draws")), expected)
+
+
+@pytest.mark.parametrize("leave_history", [False, True])
+@pytest.mark.parametrize("scores_at_once", [1, 30, 1000])
+def test_a_softmax_over_what_there_was_by_then(scores_at_once: int, leave_history: bool) -> None:
+    popularity = torch.ones(20, dtype=torch.long)
+    popularity[[2, 15]] = 0
+    since = torch.arange(20.0).flip(0)  # the later the smaller the index
+    since[[2, 15]] = torch.inf
+    one = student()
+    some = Batch(history=batch().history, target=batch().target, row=torch.arange(3), time=torch.tensor([5.0, 40, 16]))
+    hidden = one.encode(some.history)
+    loss = SoftmaxLoss(
+        popularity=popularity,
+        candidates="available",
+        since=since,
+        leave_history=leave_history,
+        scores_at_once=scores_at_once,
+    )
+    scores = one.scores(hidden)
+    absent = since > torch.tensor([[5.0], [40.0], [16.0]])
+    absent[:, [2, 15]] = True
+    if leave_history:
+        for row, items in enumerate(some.history.tolist()):
+            absent[row, [item for item in items if item != 20]] = True
+    absent[torch.arange(3), some.target] = False  # the first, chosen later than its time, too
+    expected = torch.nn.functional.cross_entropy(scores.masked_fill(absent, -torch.inf), some.target)
+    found = loss(one, hidden, some, torch_generator(0, "draws"))
+    torch.testing.assert_close(found, expected)
+    slopes = [torch.autograd.grad(value, one.parameters(), retain_graph=True) for value in (found, expected)]
+    for mine, plain in zip(*slopes, strict=True):
+        torch.testing.assert_close(mine, plain)
+
+
+def test_what_was_available_needs_times() -> None:
+    with pytest.raises(ValueError, match="since when"):
+        SoftmaxLoss(popularity=torch.ones(20), candidates="available")
+    loss = SoftmaxLoss(popularity=torch.ones(20), candidates="available", since=torch.zeros(20))
+    one = student()
+    with pytest.raises(ValueError, match="the time of an example"):
+        loss(one, one.encode(batch().history), batch(), torch_generator(0, "x"))
