@@ -19,6 +19,7 @@ _STRONG_STUDENT = {
     "output": "tied",
     "unseen_offset": "neighbours",
     "dropout": 0.2,
+    "offset_dropout": 0.15,
     "offset_std": 0.02,
     "projector_std": 0.06,
     "vector_scaling": "unit",

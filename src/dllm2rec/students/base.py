@@ -19,8 +19,8 @@ class SharedSettings(BaseModel):
     Attributes:
         dim: size of the embeddings and of the sequence vector.
         dropout: share of values that training drops.
-        output, output_bias, vector_scaling, offset, text_weight, projector_hidden, offset_std, projector_std: see
-            `ItemTable`.
+        output, output_bias, vector_scaling, offset, offset_dropout, text_weight, projector_hidden, offset_std,
+            projector_std: see `ItemTable`.
         unseen_offset: the offset of an item that training never sees keeps its `random` first value, is `zero`, so that
             its vector is its text alone, or is, after training, that of its `neighbours` by text. An item that is added
             later gets the same, and what it would be without training where this is `random`.
@@ -34,6 +34,7 @@ class SharedSettings(BaseModel):
     output_bias: bool | None = None
     vector_scaling: VectorScaling = "standardise"
     offset: bool = True
+    offset_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     text_weight: PositiveFloat = 1.0
     projector_hidden: PositiveInt | None = None
     offset_std: Annotated[float, Field(ge=0)] = 0.1
@@ -50,6 +51,7 @@ class SharedSettings(BaseModel):
             item_vectors=item_vectors,
             vector_scaling=self.vector_scaling,
             offset=self.offset or item_vectors is None,
+            offset_dropout=self.offset_dropout,
             text_weight=self.text_weight,
             projector_hidden=self.projector_hidden,
             offset_std=self.offset_std,
@@ -109,9 +111,10 @@ class Student(nn.Module, ABC):
         """Turn histories `[B, L]`, padded on the left with V, into sequence vectors `[B, D]`.
 
         A history of padding alone is allowed and gives a finite vector. ``user`` `[B]`, rows of the dataset's users,
-        matters where `reads_users`. ``generator`` draws the dropout in training; None draws it from torch's global
-        generator. Outside training there is no dropout.
+        matters where `reads_users`. ``generator`` draws the dropout in training, of offsets for all that follows, too;
+        None draws it from torch's global generator. Outside training there is no dropout.
         """
+        self.table.draw(generator)
         history = self.newest(history)
         vector = self.encode_embedded(self.table.input(history), self.mask(history), generator=generator)
         return vector if self.reader is None else vector + self.reader(history, user, generator=generator)

@@ -36,6 +36,8 @@ class ItemTable(nn.Module):
             then divides all by ``sqrt(Dt)``: an optimiser as Adam moves each weight of ``g`` by about its learning
             rate, and this way ``g(z)`` as far as ``b``, and not ``sqrt(Dt)`` times as far.
         offset: False leaves ``b_i`` out (only with item vectors).
+        offset_dropout: share of the items that are their text alone in a step of training, as an item is that comes
+            later; another draw each step, see `draw` (after DropoutNet, Volkovs et al., NeurIPS 2017).
         text_weight: ``w_e``.
         projector_hidden: None makes ``g`` linear; a size puts one hidden layer with ReLU in between.
         offset_std: standard deviation of the first ``b_i``.
@@ -58,6 +60,7 @@ class ItemTable(nn.Module):
         item_vectors: Tensor | None = None,
         vector_scaling: VectorScaling = "standardise",
         offset: bool = True,
+        offset_dropout: float = 0.0,
         text_weight: float = 1.0,
         projector_hidden: int | None = None,
         offset_std: float = 0.1,
@@ -67,6 +70,7 @@ class ItemTable(nn.Module):
         _check(num_items, item_vectors, offset)
         self.num_items, self.dim, self.text_weight = num_items, dim, text_weight
         self.offset_std, self.projector_std = offset_std, projector_std
+        self.offset_dropout = offset_dropout
         self.offset = nn.Parameter(torch.zeros(num_items, dim)) if offset else None
         vectors = None if item_vectors is None else scale_vectors(item_vectors, vector_scaling)
         self.vector_std = 1.0 if vectors is None or vector_scaling != "unit" else vectors.shape[1] ** -0.5
@@ -78,6 +82,7 @@ class ItemTable(nn.Module):
         has_bias = output == "separate" if output_bias is None else output_bias
         self.output_bias = nn.Parameter(torch.zeros(num_items)) if has_bias else None
         self._folded: tuple[tuple[int, ...], Tensor] | None = None
+        self._kept: Tensor | None = None
         self.shift: Tensor | None
         self.register_buffer("shift", None, persistent=False)
 
@@ -120,6 +125,13 @@ class ItemTable(nn.Module):
         if self.output_bias is not None:
             self.output_bias.zero_()
 
+    def draw(self, generator: torch.Generator | None) -> None:
+        """Draw which offsets a step of training has; without text, or outside training, all are there."""
+        self._kept = None
+        if self.training and self.offset_dropout > 0 and self.offset is not None and self.projector is not None:
+            kept = torch.rand(self.num_items, 1, generator=generator) >= self.offset_dropout
+            self._kept = kept.to(self.offset)
+
     @torch.no_grad()
     def clear_offsets(self, items: Tensor) -> None:
         """Set the offsets of items, given by index or as a mask `[V]`, to zero."""
@@ -140,7 +152,7 @@ class ItemTable(nn.Module):
 
     def train(self, mode: bool = True) -> "ItemTable":
         """Switch between training and evaluation; either way the folded table is made anew when it is next needed."""
-        self._folded = None
+        self._folded = self._kept = None
         return super().train(mode)
 
     def _bias(self) -> Tensor | None:
@@ -171,7 +183,8 @@ class ItemTable(nn.Module):
         projected: Tensor = self.projector(self.item_vectors, rows) * self.text_weight
         if self.offset is None:
             return projected
-        return projected + (self.offset if rows is None else F.embedding(rows, self.offset))
+        offset = self.offset if self._kept is None else self.offset * self._kept
+        return projected + (offset if rows is None else F.embedding(rows, offset))
 
 
 @torch.no_grad()

@@ -221,3 +221,26 @@ def test_only_items_that_training_never_saw_borrow() -> None:
     untouched = plain.offset.detach().clone()
     plain.borrow_offsets(seen)  # without text nobody is near
     torch.testing.assert_close(plain.offset, untouched)
+
+
+def test_in_a_step_of_training_some_items_are_their_text_alone() -> None:
+    built = ItemTable(num_items=400, dim=D, output="tied", item_vectors=torch.randn(400, TEXT), offset_dropout=0.25)
+    built.initialise(torch_generator(0, "table"))
+    whole, text = built.fold(), built.projector(built.item_vectors)
+    built.train().draw(torch_generator(1, "draw"))
+    matrix = built.output_matrix()[0]
+    bare = (matrix == text).all(dim=1)
+    assert 60 < int(bare.sum()) < 140
+    torch.testing.assert_close(matrix[~bare], whole[~bare])
+    torch.testing.assert_close(built.input(torch.arange(400)), matrix)  # histories see them so, too
+    built.draw(torch_generator(1, "draw"))
+    assert torch.equal(built.output_matrix()[0], matrix)
+    built.draw(torch_generator(2, "draw"))
+    assert not torch.equal(built.output_matrix()[0], matrix)
+    built.output_matrix()[0].sum().backward()
+    assert 60 < int((built.offset.grad == 0).all(dim=1).sum()) < 140
+    built.eval().draw(torch_generator(1, "draw"))
+    torch.testing.assert_close(built.output_matrix()[0], whole)
+    plain = table(offset_dropout=0.9).train()
+    plain.draw(torch_generator(1, "draw"))
+    assert torch.equal(plain.output_matrix()[0], table().train().output_matrix()[0])  # there is no text to be alone
