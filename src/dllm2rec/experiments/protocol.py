@@ -24,7 +24,10 @@ _STRONG_STUDENT = {
     "projector_std": 0.06,
     "vector_scaling": "unit",
 }
-_STRONG_LOSS = {"kind": "softmax", "candidates": "available", "leave_history": None}
+_STRONG_LOSSES: dict[str, dict[str, Any]] = {
+    "softmax": {"kind": "softmax", "candidates": "available", "leave_history": None},
+    "sampled-softmax": {"candidates": "available"},
+}
 _STRONG_TRAINING = {
     "epochs": None,
     "batch_size": 512,
@@ -43,7 +46,7 @@ _STRONG_TRAINING = {
 def fill(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values of a cell with what its protocol says where they are silent.
 
-    A loss other than the softmax keeps its own defaults.
+    A loss other than a softmax keeps its own defaults.
     """
     filled = dict(values)
     if filled.get("protocol", "paper") != "strong":
@@ -53,9 +56,8 @@ def fill(values: Mapping[str, Any]) -> dict[str, Any]:
     filled["student"] = _under(filled.get("student", {}), {"kind": "transformer"}, _STRONG_STUDENT)
     filled["training"] = _under(filled.get("training", {}), _STRONG_TRAINING)
     loss = _under(filled.get("loss", {}))
-    if not isinstance(loss, Mapping) or loss.get("kind", "softmax") != "softmax":
-        return filled
-    filled["loss"] = _under(loss, _STRONG_LOSS)
+    if isinstance(loss, Mapping) and (strong := _STRONG_LOSSES.get(loss.get("kind", "softmax"))):
+        filled["loss"] = _under(loss, strong)
     return filled
 
 

@@ -1,7 +1,9 @@
-"""One way to refuse scores that no loss can use."""
+"""One way to refuse what no loss can use."""
 
 import torch
 from torch import Tensor
+
+from dllm2rec.data.batches import Batch
 
 
 class NotFiniteError(ValueError):
@@ -25,3 +27,14 @@ def require_scores(name: str, values: Tensor, shape: tuple[int | None, ...]) -> 
         raise ValueError(f"{name} is empty")
     if not bool(torch.isfinite(values.detach().sum())):  # one pass; a sum of finite scores overflows far beyond any use
         raise NotFiniteError(f"{name} has values that are not finite")
+
+
+def times(batch: Batch) -> Tensor:
+    """Return the times of the examples, `[B]`.
+
+    Raises:
+        ValueError: the batch has none.
+    """
+    if batch.time is None:
+        raise ValueError("which items are available depends on the time of an example, and the batch has none")
+    return batch.time.cpu()

@@ -40,7 +40,12 @@ def build_loss(settings: LossSettings, *, popularity: Tensor, since: Tensor | No
                 since=since,
             )
         case SampledSoftmaxSettings():
-            return SampledSoftmaxLoss(popularity=popularity, negatives=settings.negatives, power=settings.power)
+            return SampledSoftmaxLoss(
+                popularity=popularity,
+                negatives=settings.negatives,
+                power=settings.power,
+                since=since if settings.candidates == "available" else None,
+            )
         case GBCESettings():
             return GBCELoss(num_items=len(popularity), negatives=settings.negatives, calibration=settings.calibration)
         case DROSSettings():

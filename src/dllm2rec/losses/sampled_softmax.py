@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from dllm2rec.data.batches import Batch
 from dllm2rec.losses.base import Scorer
-from dllm2rec.losses.checks import require_scores
+from dllm2rec.losses.checks import require_scores, times
 
 
 class SampledSoftmaxSettings(BaseModel):
@@ -20,6 +20,7 @@ class SampledSoftmaxSettings(BaseModel):
         negatives: items drawn for each step; all its examples share them.
         power: they are drawn in proportion to ``count ** power`` among the items seen in training: 0 uniformly, 1 by
             popularity.
+        candidates: those `seen` in training compete, or those `available`, see `SoftmaxSettings`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -27,6 +28,7 @@ class SampledSoftmaxSettings(BaseModel):
     kind: Literal["sampled-softmax"] = "sampled-softmax"
     negatives: PositiveInt = 1024
     power: Annotated[float, Field(ge=0)] = 0.5
+    candidates: Literal["seen", "available"] = "seen"
 
 
 class SampledSoftmaxLoss:
@@ -36,19 +38,21 @@ class SampledSoftmaxLoss:
         popularity: `[V]`, how often each item occurs in training; items that do not are never drawn.
         negatives: see `SampledSoftmaxSettings`.
         power: see `SampledSoftmaxSettings`.
+        since: `[V]`, when training first has each item, in the unit of `Batch.time`, where only available items
+            compete; of the drawn ones those that were not there count nothing, so the sum is still without bias.
 
     Raises:
         ValueError: more items are to be drawn than were seen in training.
     """
 
-    def __init__(self, *, popularity: Tensor, negatives: int, power: float) -> None:
+    def __init__(self, *, popularity: Tensor, negatives: int, power: float, since: Tensor | None = None) -> None:
         self.seen = popularity.nonzero().squeeze(1)
         if negatives > len(self.seen):
             raise ValueError(
                 f"loss.negatives is {negatives}, but only {len(self.seen)} items were seen in training; "
                 "take fewer, or the full softmax"
             )
-        self.negatives = negatives
+        self.negatives, self.since = negatives, since
         weight = popularity[self.seen].double() ** power
         self.share = torch.zeros(len(popularity), dtype=torch.float64)
         self.share[self.seen] = weight / weight.sum()
@@ -58,16 +62,23 @@ class SampledSoftmaxLoss:
         """Return the loss of a batch; see `Loss`."""
         drawn = self._draw(generator)
         expected = (math.log(self.negatives) + self.share[drawn].log()).to(hidden)
+        apart = None if self.since is None else competes_not_yet(self.since[drawn], batch)
         drawn = drawn.to(hidden.device)
         own = scorer.score_items(hidden, batch.target.unsqueeze(1)).squeeze(1)
         scores = scorer.score_shared(hidden, drawn)
-        return sampled_softmax(own, scores, log_expected=expected, hit=batch.target.unsqueeze(1) == drawn)
+        hit = batch.target.unsqueeze(1) == drawn
+        return sampled_softmax(own, scores, log_expected=expected, hit=hit if apart is None else hit | apart)
 
     def _draw(self, generator: torch.Generator) -> Tensor:
         """Draw by the inverse of the cumulated shares: logarithmic in V, where `torch.multinomial` ends at 2^24."""
         uniform = torch.rand(self.negatives, generator=generator, dtype=torch.float64) * self._cumulative[-1]
         place = torch.searchsorted(self._cumulative, uniform, right=True).clamp(max=len(self.seen) - 1)
         return self.seen[place]
+
+
+def competes_not_yet(since: Tensor, batch: Batch) -> Tensor:
+    """Say which of S items, there `since` `[S]`, were not yet there at the time of each example; bool `[B, S]`."""
+    return (since > times(batch).unsqueeze(1)).to(batch.target.device)
 
 
 def sampled_softmax(own: Tensor, drawn: Tensor, *, log_expected: Tensor, hit: Tensor) -> Tensor:
@@ -80,7 +91,7 @@ def sampled_softmax(own: Tensor, drawn: Tensor, *, log_expected: Tensor, hit: Te
         own: `[B]`, the targets' scores.
         drawn: `[B, S]`, the scores of the drawn items.
         log_expected: `[S]`, ``log(S q_j)``.
-        hit: bool `[B, S]`, where a drawn item is the target.
+        hit: bool `[B, S]`, where a drawn item is the target, or does not compete.
 
     Raises:
         ValueError: empty, misshapen or non-finite scores.

@@ -9,7 +9,7 @@ from torch.autograd.function import once_differentiable
 
 from dllm2rec.data.batches import Batch
 from dllm2rec.losses.base import Scorer
-from dllm2rec.losses.checks import require_scores
+from dllm2rec.losses.checks import require_scores, times
 
 Candidates = Literal["all", "seen", "available"]
 
@@ -111,9 +111,7 @@ class SoftmaxLoss:
         """Count the items that compete for each example, `[B]`; None where all do."""
         if self.since is None or self.competing is None:
             return None
-        if batch.time is None:
-            raise ValueError("which items are available depends on the time of an example, and the batch has none")
-        there = torch.searchsorted(self.since[self.competing], batch.time.cpu(), right=True)
+        there = torch.searchsorted(self.since[self.competing], times(batch), right=True)
         return there.to(batch.target.device)
 
 

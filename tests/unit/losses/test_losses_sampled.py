@@ -1,6 +1,7 @@
 """Losses over a sample of the catalogue: by hand, against the full softmax, and what they refuse."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -68,6 +69,26 @@ def test_the_loss_is_made_of_gathered_scores(student: Student) -> None:
         total += sum(math.exp(scores[row, j]) / (5 / ITEMS) for j in drawn.tolist() if j != target)
         expected += (math.log(total) - scores[row, target].item()) / 2
     assert found.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_items_that_came_later_count_nothing(student: Student) -> None:
+    since = torch.arange(ITEMS, dtype=torch.float64)
+    counts = torch.ones(ITEMS, dtype=torch.long)
+    loss = SampledSoftmaxLoss(popularity=counts, negatives=8, power=0.0, since=since)
+    hidden = student.encode(BATCH.history)
+    timed = replace(BATCH, time=torch.tensor([4.0, 6.5]))
+    found = loss(student, hidden, timed, torch_generator(3, "draws"))
+    drawn = loss._draw(torch_generator(3, "draws")).tolist()
+    scores = student.scores(hidden).detach()
+    expected = 0.0
+    for row, (target, time) in enumerate(((3, 4.0), (7, 6.5))):
+        total = math.exp(scores[row, target])
+        total += sum(math.exp(scores[row, j]) / (8 / ITEMS) for j in drawn if j != target and j <= time)
+        expected += (math.log(total) - scores[row, target].item()) / 2
+    assert any(j > 6.5 for j in drawn)
+    assert found.item() == pytest.approx(expected, rel=1e-5)
+    with pytest.raises(ValueError, match="the time of an example"):
+        loss(student, hidden, BATCH, torch_generator(3, "draws"))
 
 
 def test_items_that_training_never_saw_are_not_drawn() -> None:
