@@ -6,7 +6,8 @@ catalogues grow. `Demand` measures both from training alone; here validation say
 correction of the prior of classes after training (Saerens et al. 2002), with two parameters instead of one a class.
 The third weight is for what was just chosen: in most shops few want the same again, though nothing is more like it.
 
-What chooses trend and newness is the part of validation that is nearest to what the weights are for: see `nearest`.
+The further from the cut, the more targets training never saw; so in the choice of trend and newness they count as much
+as they do at the end of validation, which is nearest to what the weights are for: see `foreseen`.
 
 In a catalogue that was filtered by the number of interactions (a k-core), an item that training never saw is known to
 be chosen later, or it would not be there. So part of the gain from `new` on such data is the filter's.
@@ -35,6 +36,7 @@ TOP = 20
 LISTED = 100
 MOST_SCORES = 60_000_000
 FEWEST_EXAMPLES = 500
+NEWEST = 1 / 3
 _SCORES_AT_ONCE = 1 << 22
 
 
@@ -65,10 +67,10 @@ class DemandWeights(BaseModel):
 def choose_demand(score: ScoreFunction, validation: Examples, demand: Demand) -> DemandWeights:
     """Choose the weights with the best NDCG@20 on validation, the smaller ones of equals.
 
-    First the weight of the history's items, then the other two together, on what is `nearest`. Weights are tried in
-    units of the temperature under which the true items of validation are likeliest, so that the same values suit the
-    logits of a student and the similarities of a reference. A large catalogue is tried on a part of the examples, see
-    `evenly`.
+    First the weight of the history's items, then the other two together, with weights of examples that are `foreseen`.
+    They are tried in units of the temperature under which the true items of validation are likeliest, so that the same
+    values suit the logits of a student and the similarities of a reference. A large catalogue is tried on a part of the
+    examples, see `evenly`.
 
     Args:
         score: scores the whole catalogue for histories.
@@ -84,7 +86,7 @@ def choose_demand(score: ScoreFunction, validation: Examples, demand: Demand) ->
     unit = _unit(repeated, some)  # anew: what histories hold may have stood far above all else
     pairs = sorted(product(TREND, NEW), key=lambda pair: (abs(pair[0]) + abs(pair[1]), pair))
     shifts = [demand.shift(trend=unit * trend, new=unit * new) for trend, new in pairs]
-    best = int(np.argmax(_reached(repeated, shifts, *nearest(some, demand))))
+    best = int(np.argmax(_reached(repeated, shifts, some, foreseen(some, demand))))
     return DemandWeights(
         trend=unit * pairs[best][0],
         new=unit * pairs[best][1],
@@ -94,27 +96,20 @@ def choose_demand(score: ScoreFunction, validation: Examples, demand: Demand) ->
     )
 
 
-def nearest(validation: Examples, demand: Demand) -> tuple[Examples, NDArray[np.float64]]:
-    """Return the examples that tell most of what comes after validation, and how much each counts.
+def foreseen(validation: Examples, demand: Demand) -> NDArray[np.float64]:
+    """Return how much each example counts, `[N]`, sum 1: those of unseen targets as many of them as come at the end.
 
-    The further from the cut, the more targets are items that training never saw, and the less its last trend still
-    says. So the newest half of validation chooses, and in it the unseen targets weigh together what their share is in
-    its own newest half. A short validation stays as it is.
+    Together they weigh what their share is in the newest `NEWEST` of validation, of at least `FEWEST_EXAMPLES`.
 
     Args:
         validation: in time order.
         demand: says which items are new.
-
-    Returns:
-        The examples, and weights `[N]` that sum to 1.
     """
-    if len(validation) < 2 * FEWEST_EXAMPLES:
-        return validation, np.full(len(validation), 1 / len(validation))
-    near = validation.take(np.arange(len(validation) // 2, len(validation)))
-    new = demand.new[near.target]
-    share = new[len(near) // 2 :].mean()
-    weight = np.where(new, share / max(1, new.sum()), (1 - share) / max(1, (~new).sum()))
-    return near, weight / weight.sum()
+    new = demand.new[validation.target]
+    share = new[-max(FEWEST_EXAMPLES, round(NEWEST * len(new))) :].mean()
+    weight: NDArray[np.float64] = np.where(new, share / max(1, new.sum()), (1 - share) / max(1, (~new).sum()))
+    weight /= weight.sum()
+    return weight
 
 
 def evenly(validation: Examples) -> Examples:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from dllm2rec.data import Examples
 from dllm2rec.data.demand import Demand
-from dllm2rec.evaluation.demand import NEW, TREND, adjusted, choose_demand, nearest
+from dllm2rec.evaluation.demand import NEW, TREND, adjusted, choose_demand, foreseen
 from dllm2rec.evaluation.metrics import ndcg
 from dllm2rec.evaluation.ranks import rank_targets
 from dllm2rec.students.base import add_again
@@ -84,25 +84,22 @@ def test_weights_are_in_the_unit_of_the_scores() -> None:
     assert ten.ndcg == pytest.approx(one.ndcg, rel=1e-3)
 
 
-def test_the_newest_half_decides_and_unseen_targets_weigh_what_they_do_in_its_newest_half() -> None:
+def test_unseen_targets_weigh_what_they_do_in_the_newest_third() -> None:
     examples, demand, table = setting(0.0)
-    several = examples.take(np.tile(np.arange(N), 4))  # 1,200, none of an unseen item
+    several = examples.take(np.tile(np.arange(N), 6))  # 1,800, none of an unseen item
     target = several.target.copy()
-    target[:300], target[600:615], target[900:1050] = 55, 55, 55
+    target[:60], target[1200:1350] = 55, 55
     changed = Examples(**{**vars(several), "target": target})
-    near, weight = nearest(changed, demand)
-    assert near.target.tolist() == target[600:].tolist()
-    unseen = near.target == 55
+    weight = foreseen(changed, demand)
+    unseen = target == 55
     assert weight.sum() == pytest.approx(1.0)
-    assert weight[unseen].sum() == pytest.approx(0.5)
+    assert weight[unseen].sum() == pytest.approx(150 / 600)
     assert len(set(weight[unseen].tolist())) == len(set(weight[~unseen].tolist())) == 1
-    late = target.copy()
-    late[600:] = np.tile(examples.target, 2)  # unseen targets in the older half only
-    assert choose_demand(score_by(table), Examples(**{**vars(several), "target": late}), demand).new < 0
-    assert choose_demand(score_by(table), changed, demand).new > 0
-    few, weight = nearest(examples, demand)
-    assert few is examples
-    assert set(weight.tolist()) == {1 / N}
+    target[:900], target[1200:1350] = 55, several.target[1200:1350]  # unseen ones long ago only
+    assert foreseen(changed, demand)[target == 55].sum() == 0
+    assert choose_demand(score_by(table), changed, demand).new < 0
+    few = foreseen(examples.take(np.arange(30)), demand)
+    np.testing.assert_allclose(few, 1 / 30)
 
 
 def test_without_anything_to_gain_nothing_changes() -> None:
