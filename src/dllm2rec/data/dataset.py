@@ -155,11 +155,8 @@ class Dataset:
 
     def training_events(self, train_on: TrainOn = "positions") -> NDArray[np.int32]:
         """Return the items of the training sequences in time order, `[M]`; see `training_sequences`."""
-        events = read_table_file(self.path, "interactions", "user", "item", "ordinal", "time")
-        kept = events["ordinal"].to_numpy() < self._training_lengths(train_on)[events["user"].to_numpy()]
-        order = np.argsort(events["time"].to_numpy()[kept], kind="stable")
-        items: NDArray[np.int32] = events["item"].to_numpy()[kept][order]
-        return items
+        items, times = self._training_events(train_on)
+        return items[np.argsort(times, kind="stable")]
 
     def train_counts(self, train_on: TrainOn = "positions") -> NDArray[np.int64]:
         """Count each item in the training sequences, `[V]`; 0 means unseen in training."""
@@ -167,11 +164,15 @@ class Dataset:
 
     def first_times(self, train_on: TrainOn = "positions") -> NDArray[np.float64]:
         """Return when the training sequences first have each item, `[V]`, seconds; infinite for what they lack."""
+        first = np.full(self.num_items, np.inf)
+        np.minimum.at(first, *self._training_events(train_on))
+        return first
+
+    def _training_events(self, train_on: TrainOn) -> tuple[NDArray[np.int32], NDArray[np.int64] | NDArray[np.float64]]:
+        """Return items and times of the training sequences, user by user, `[M]` each."""
         events = read_table_file(self.path, "interactions", "user", "item", "ordinal", "time")
         kept = events["ordinal"].to_numpy() < self._training_lengths(train_on)[events["user"].to_numpy()]
-        first = np.full(self.num_items, np.inf)
-        np.minimum.at(first, events["item"].to_numpy()[kept], events["time"].to_numpy()[kept])
-        return first
+        return events["item"].to_numpy()[kept], events["time"].to_numpy()[kept]
 
     def _training_lengths(self, train_on: TrainOn) -> NDArray[np.int32]:
         """Count the events of each user that training may use; they are always the user's first."""

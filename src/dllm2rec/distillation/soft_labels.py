@@ -9,6 +9,7 @@ from torch import Tensor
 from dllm2rec.data.batches import Batch
 from dllm2rec.distillation.base import Encoder
 from dllm2rec.losses.base import Scorer
+from dllm2rec.losses.checks import times
 
 
 class SoftLabelSettings(BaseModel):
@@ -96,31 +97,26 @@ class SoftLabelDistiller:
         scores = scorer.score_items(hidden[labelled], items)
         shares = self.shares[row].to(hidden)
         history = batch.history[labelled] if self.leave_history else None
-        time = None if self.since is None or batch.time is None else batch.time[labelled]
-        absent = competes_not(items[:, 1:], target=items[:, :1], history=history, since=self.since, time=time)
-        if absent is not None:
-            shares = without(shares, absent)
+        later = None if self.since is None else self.since[items[:, 1:].cpu()] > times(batch)[labelled.cpu(), None]
+        if history is not None or later is not None:
+            shares = without(shares, competes_not(items[:, 1:], target=items[:, :1], history=history, later=later))
         gain = scores[:, 0] * shares.sum(dim=1) - (shares * scores[:, 1:]).sum(dim=1)
         return self.weight * gain.sum() / len(hidden)
 
 
-def competes_not(
-    items: Tensor, *, target: Tensor, history: Tensor | None, since: Tensor | None, time: Tensor | None
-) -> Tensor | None:
-    """Say which items are not in the softmax of an example, bool `[B, K]`; None where all are.
+def competes_not(items: Tensor, *, target: Tensor, history: Tensor | None, later: Tensor | None) -> Tensor:
+    """Say which items are not in the softmax of an example, bool `[B, K]`.
 
     Args:
         items: `[B, K]`.
         target: `[B, 1]`, which always is.
         history: `[B, L]`, whose items are left out, or None.
-        since: `[V]`, when each item came, or None.
-        time: `[B]`, of the examples, where ``since`` counts.
+        later: bool `[B, K]`, which items came after the example, or None.
     """
-    absent = None if history is None else (items.unsqueeze(2) == history.unsqueeze(1)).any(dim=2)
-    if since is not None and time is not None:
-        later = since.to(items.device)[items] > time.to(items.device).unsqueeze(1)
-        absent = later if absent is None else absent | later
-    return None if absent is None else absent & (items != target)
+    absent = torch.zeros_like(items, dtype=torch.bool) if later is None else later.to(items.device)
+    if history is not None:
+        absent = absent | (items.unsqueeze(2) == history.unsqueeze(1)).any(dim=2)
+    return absent & (items != target)
 
 
 def without(shares: Tensor, absent: Tensor) -> Tensor:

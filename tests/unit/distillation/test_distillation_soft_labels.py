@@ -149,9 +149,7 @@ def test_shares_of_what_is_left_keep_their_sum() -> None:
     items = torch.tensor([[1, 2, 3], [4, 5, 6], [7, 8, 9]])
     history = torch.tensor([[12, 2, 2], [4, 5, 6], [7, 8, 12]])
     target = torch.tensor([[0], [0], [7]])
-    absent = competes_not(items, target=target, history=history, since=None, time=None)
-    assert absent is not None
-    found = without(shares, absent)
+    found = without(shares, competes_not(items, target=target, history=history, later=None))
     expected = torch.tensor([[5 / 7, 0.0, 2 / 7], [0.0, 0.0, 0.0], [2 / 3, 0.0, 1 / 3]])
     torch.testing.assert_close(found, expected)
 
