@@ -1,12 +1,13 @@
-"""Three weights, chosen on validation, with which scores follow the demand of the time that they are used in.
+"""Four weights, chosen on validation, with which scores follow the demand of the time that they are used in.
 
 A student or a reference is fitted to all of training, so it believes in the mean popularity of that time, and it has
 no evidence for an item that no one chose yet. What comes after the cut is chosen otherwise: demand moves on, and
 catalogues grow. `Demand` measures both from training alone; here validation says how much either counts. It is a
 correction of the prior of classes after training (Saerens et al. 2002), with two parameters instead of one a class.
 The third weight is for what was just chosen: in most shops few want the same again, though nothing is more like it.
+The fourth is for text that is like the history's: what was learned of an item ages, what its title says does not.
 
-The further from the cut, the more targets training never saw; so in the choice of trend and newness they count as much
+The further from the cut, the more targets training never saw; so in the choice of all but the third they count as much
 as they do at the end of validation, which is nearest to what the weights are for: see `foreseen`.
 
 In a catalogue that was filtered by the number of interactions (a k-core), an item that training never saw is known to
@@ -31,7 +32,12 @@ from dllm2rec.students.base import add_again
 
 TREND = tuple(0.25 * step for step in range(7))
 NEW = (*(0.5 * step for step in range(15)), -1.0)
-AGAIN = (0.0, -2.0, -4.0, -20.0, 2.0)
+TEXT = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0)
+PAIRS, COARSE = (
+    sorted(product(trends, news), key=lambda pair: (abs(pair[0]) + abs(pair[1]), pair))
+    for trends, news in ((TREND, NEW), (TREND[::2], NEW[::2]))
+)
+AGAIN = (0.0, -2.0, -4.0, -100.0, 2.0)
 TOP = 20
 LISTED = 100
 MOST_SCORES = 60_000_000
@@ -47,6 +53,7 @@ class DemandWeights(BaseModel):
         trend: of the trend of items that training saw, in the unit of the scores.
         new: that every item gets which training never saw, in that unit.
         again: that the items of the history get, in that unit.
+        text: of the text neighbours of the history, in that unit.
         ndcg: NDCG@20 with all, on validation.
         before: the same without.
     """
@@ -56,6 +63,7 @@ class DemandWeights(BaseModel):
     trend: float
     new: float
     again: float
+    text: float = 0.0
     ndcg: float
     before: float
 
@@ -64,34 +72,45 @@ class DemandWeights(BaseModel):
         return demand.shift(trend=self.trend, new=self.new)
 
 
-def choose_demand(score: ScoreFunction, validation: Examples, demand: Demand) -> DemandWeights:
+def choose_demand(
+    score: ScoreFunction, validation: Examples, demand: Demand, *, text: ScoreFunction | None = None
+) -> DemandWeights:
     """Choose the weights with the best NDCG@20 on validation, the smaller ones of equals.
 
-    First the weight of the history's items, then the other two together, with weights of examples that are `foreseen`.
-    They are tried in units of the temperature under which the true items of validation are likeliest, so that the same
-    values suit the logits of a student and the similarities of a reference. A large catalogue is tried on a part of the
-    examples, see `evenly`.
+    First the weight of the history's items, then that of text with every other value of the last two, then those two
+    together; but for the first, examples have the weights that are `foreseen`. Of text as much is taken as is within a
+    standard error of the best (Breiman et al. 1984): nothing of it was learned, so it is the safer choice for a later
+    time. They are tried in units of the temperature under which the true items of validation are likeliest, so that the
+    same values suit the logits of a student and the similarities of a reference. A large catalogue is tried on a part
+    of the examples, see `evenly`.
 
     Args:
         score: scores the whole catalogue for histories.
         validation: examples, in time order.
         demand: of the training part of the same dataset.
+        text: scores the catalogue by text neighbours; None where there is no text.
     """
     some = evenly(validation)
-    alike = np.full(len(some), 1 / len(some))
     unit = _unit(score, some)
-    alone = [float(_reached(adjusted(score, again=unit * again), [None], some, alike)[0]) for again in AGAIN]
+    alone = [float(_gains(adjusted(score, again=unit * again), [None], some).mean()) for again in AGAIN]
     again = unit * AGAIN[int(np.argmax(alone))]
     repeated = adjusted(score, again=again)
     unit = _unit(repeated, some)  # anew: what histories hold may have stood far above all else
-    pairs = sorted(product(TREND, NEW), key=lambda pair: (abs(pair[0]) + abs(pair[1]), pair))
-    shifts = [demand.shift(trend=unit * trend, new=unit * new) for trend, new in pairs]
-    best = int(np.argmax(_reached(repeated, shifts, some, foreseen(some, demand))))
+    weight = foreseen(some, demand)
+
+    def by_example(near: float, pairs: Sequence[tuple[float, float]]) -> NDArray[np.float64]:
+        shifts = [demand.shift(trend=unit * trend, new=unit * new) for trend, new in pairs]
+        return _gains(beside(repeated, text, unit * near), shifts, some)
+
+    near = 0.0 if text is None else _most_text([_best(by_example(one, COARSE), weight) for one in TEXT], weight)
+    trend, new = PAIRS[int(np.argmax(by_example(near, PAIRS) @ weight))]
+    best = demand.shift(trend=unit * trend, new=unit * new)
     return DemandWeights(
-        trend=unit * pairs[best][0],
-        new=unit * pairs[best][1],
+        trend=unit * trend,
+        new=unit * new,
         again=again,
-        ndcg=float(_reached(repeated, [shifts[best]], some, alike)[0]),
+        text=unit * near,
+        ndcg=float(_gains(beside(repeated, text, unit * near), [best], some).mean()),
         before=alone[0],
     )
 
@@ -130,11 +149,38 @@ def adjusted(score: ScoreFunction, *, shift: NDArray[np.float32] | None = None, 
     return changed
 
 
+def beside(score: ScoreFunction, text: ScoreFunction | None, weight: float) -> ScoreFunction:
+    """Return a score function that adds ``weight`` times the scores by ``text``."""
+    if text is None or weight == 0.0:
+        return score
+
+    def both(history: Tensor, *user: Tensor) -> Tensor:
+        return score(history, *user) + weight * text(history)
+
+    both.reads_users = getattr(score, "reads_users", False)  # type: ignore[attr-defined]
+    return both
+
+
+def _best(gains: NDArray[np.float64], weight: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the row of ``gains`` `[pairs, N]` that is best under weights `[N]`."""
+    best: NDArray[np.float64] = gains[int(np.argmax(gains @ weight))]
+    return best
+
+
+def _most_text(gains: Sequence[NDArray[np.float64]], weight: NDArray[np.float64]) -> float:
+    """Return the largest of `TEXT` whose gains `[N]` are within a standard error of the best one's."""
+    reached = [float(one @ weight) for one in gains]
+    best = gains[int(np.argmax(reached))]
+    losses = [(best - one) * weight * len(weight) for one in gains]
+    within = [loss.mean() <= loss.std() / len(loss) ** 0.5 for loss in losses]
+    return max(value for value, fits in zip(TEXT, within, strict=True) if fits)
+
+
 @torch.inference_mode()
 def _unit(score: ScoreFunction, examples: Examples) -> float:
     some = examples.take(np.arange(0, len(examples), max(1, len(examples) // FEWEST_EXAMPLES)))
     listed = min(LISTED, examples.num_items)
-    items, values = zip(*(_best(_scores(score, part), listed) for part in _parts(some)), strict=True)
+    items, values = zip(*(_listed(_scores(score, part), listed) for part in _parts(some)), strict=True)
     return likeliest_temperature(
         ranked_items=np.concatenate(items),
         distances=-np.concatenate(values),
@@ -143,28 +189,23 @@ def _unit(score: ScoreFunction, examples: Examples) -> float:
     )
 
 
-def _best(scores: Tensor, listed: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+def _listed(scores: Tensor, listed: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     items = best_items(scores, listed)
     return items.numpy(), scores.gather(1, items.long()).float().numpy()
 
 
 @torch.inference_mode()
-def _reached(
-    score: ScoreFunction,
-    shifts: Sequence[NDArray[np.float32] | None],
-    examples: Examples,
-    weight: NDArray[np.float64],
+def _gains(
+    score: ScoreFunction, shifts: Sequence[NDArray[np.float32] | None], examples: Examples
 ) -> NDArray[np.float64]:
-    """Return the NDCG@20 under each shift, `[shifts]`, over examples of these weights `[N]`."""
-    total, start = np.zeros(len(shifts)), 0
+    """Return the NDCG@20 of each example under each shift, `[shifts, N]`."""
+    parts = []
     for part in _parts(examples):
         scores = _scores(score, part)
         target = torch.from_numpy(part.target.astype(np.int64)).unsqueeze(1)
         moved = (scores if shift is None else scores + torch.from_numpy(shift) for shift in shifts)
-        counts = weight[start : start + len(part)]
-        total += [float(counts @ ndcg(mean_ranks(one, target), TOP).ravel()) for one in moved]
-        start += len(part)
-    return total
+        parts.append(np.stack([ndcg(mean_ranks(one, target), TOP).ravel() for one in moved]))
+    return np.concatenate(parts, axis=1)
 
 
 def _scores(score: ScoreFunction, examples: Examples) -> Tensor:

@@ -142,7 +142,7 @@ class _Encoder(nn.Module):
         self.student = student
 
     def forward(self, embedded: Tensor, mask: Tensor) -> Tensor:
-        return self.student.encode_embedded(embedded, mask)
+        return self.student.encode_rows(embedded, mask)
 
 
 def _write(
@@ -200,13 +200,18 @@ def _write_text(
         with torch.no_grad():
             projected = projector(student.table.item_vectors, None)[lenders] * student.table.text_weight
         tensors |= {"known": lenders.to(torch.int32), "projected": projected.to(torch.float16)}
+    demand, size = run.finished().fit.demand, run.config.settings.student.text_neighbours
+    if student.table.near is not None and demand is not None and size is not None:
+        basis = student.table.text_basis(size)
+        assert basis is not None  # noqa: S101 - there are vectors
+        tensors["directions"] = basis * demand.text**0.5
     save_file({name: np.ascontiguousarray(tensor.numpy()) for name, tensor in tensors.items()}, file)
     manifest = knowledge.manifest
     return TextSource(
         model=manifest.model if manifest.teacher == "encoder" else None,
         weight=student.table.text_weight,
         probes=probes.tolist(),
-        bias=0.0 if (demand := run.finished().fit.demand) is None else demand.new,
+        bias=0.0 if demand is None else demand.new,
     )
 
 
@@ -255,7 +260,7 @@ def write_encoder(student: Student, file: Path, *, precision: Precision = "float
             write_encoder(student, whole)
             quantize_dynamic(whole, file, weight_type=QuantType.QInt8)
         return
-    embedded = torch.zeros(2, student.history, student.dim)
+    embedded = torch.zeros(2, student.history, student.width)
     mask = torch.ones(2, student.history, dtype=torch.bool)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns of sizes that are constants, and of its own age
@@ -276,7 +281,7 @@ def _manifest(run: Run, dataset: Dataset, student: Student) -> BundleManifest:
     return BundleManifest(
         student=f"{run.config.label}, seed {run.config.seed}",
         num_items=student.num_items,
-        dim=student.dim,
+        dim=student.width,
         history=student.history,
         again=student.again,
         dataset={"name": dataset.manifest.name, "content_hash": dataset.content_hash},

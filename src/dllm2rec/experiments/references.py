@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dllm2rec.data import Dataset, Examples, TrainOn
 from dllm2rec.data.demand import measure_demand
-from dllm2rec.evaluation.demand import adjusted, choose_demand, evenly
+from dllm2rec.evaluation.demand import adjusted, beside, choose_demand, evenly
 from dllm2rec.evaluation.latency import seconds_per_1000
 from dllm2rec.evaluation.metrics import ndcg
 from dllm2rec.evaluation.ranks import Ranks, ScoreFunction, rank_targets
@@ -74,8 +74,11 @@ def reference_ranks(
         score = adjusted(score, again=LEFT_OUT)
     elif follows == "demand":
         measured = measure_demand(dataset, train_on)
-        weights = choose_demand(score, dataset.examples("validation"), measured)
-        score = adjusted(score, shift=weights.shift(measured), again=weights.again)
+        text = None
+        if isinstance(settings, BlendSettings):  # more of its text, as a student may have that reads the same
+            text = _score_with(fit_text(settings.text, item_vectors, num_items=dataset.num_items))
+        weights = choose_demand(score, dataset.examples("validation"), measured, text=text)
+        score = adjusted(beside(score, text, weights.text), shift=weights.shift(measured), again=weights.again)
     ranks = rank_targets(score, examples, mask_history=mask_history, top_k=TOP)
     return ranks, seconds_per_1000(score, examples)
 

@@ -1,4 +1,7 @@
-"""How a text vector becomes an item vector, in numpy: ``e = w_e g((z - mean) / deviation)``, and a borrowed offset."""
+"""How a text vector becomes the row of an item, in numpy: ``e = w_e g((z - mean) / deviation)``, and a borrowed offset.
+
+Where the student counts text neighbours, the direction of the scaled text vector stands beside it.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +23,9 @@ class TextProjection:
     Attributes:
         path: of the bundle.
         tensors: `mean`, `deviation` `[Dt]`, weights and biases of one or two layers, `probes` `[P, Dt]`; where new
-            items borrow offsets, `known` `[m]`, the rows that lend them, and `projected` `[m, D]`, what it gives.
+            items borrow offsets, `known` `[m]`, the rows that lend them, and `projected` `[m, D]`, what it gives; where
+            the student counts text neighbours, the basis of their `directions` `[Dt, P]`, times the root of their
+            weight.
         weight: ``w_e``.
         probes: rows of the items whose vectors are the probes.
         bias: what is added to the score of an item that training never saw.
@@ -62,17 +67,23 @@ class TextProjection:
             )
 
     def __call__(self, vectors: Floats, table: Floats) -> Floats:
-        """Turn text vectors `[N, Dt]` of new items into item vectors `[N, D]`; ``table`` `[V, D]` has the old ones."""
+        """Turn text vectors `[N, Dt]` of new items into rows of the table `[V, D]`, with neighbours `[V, D + P]`."""
         tensors = self.tensors
-        layer: Floats = (vectors - tensors["mean"]) / tensors["deviation"]
-        layer = _linear(layer, tensors["first.weight"], tensors["first.bias"])
+        scaled: Floats = (vectors - tensors["mean"]) / tensors["deviation"]
+        own = self._own(scaled, table)
+        return np.hstack([own, _unit(scaled) @ tensors["directions"]]) if "directions" in tensors else own
+
+    def _own(self, scaled: Floats, table: Floats) -> Floats:
+        tensors = self.tensors
+        layer = _linear(scaled, tensors["first.weight"], tensors["first.bias"])
         if "second.weight" in tensors:
             layer = _linear(np.maximum(layer, 0), tensors["second.weight"], tensors["second.bias"])
         projected: Floats = layer * np.float32(self.weight)
         if "projected" not in tensors:
             return projected
         known = tensors["projected"].astype(np.float32)
-        return projected + _borrowed(projected, known=known, offsets=table[tensors["known"]] - known)
+        offsets = table[tensors["known"], : known.shape[1]] - known
+        return projected + _borrowed(projected, known=known, offsets=offsets)
 
 
 def _borrowed(new: Floats, *, known: Floats, offsets: Floats) -> Floats:

@@ -11,6 +11,7 @@ from dllm2rec.core.ids import padding_index
 from dllm2rec.students.dots import row_dots
 from dllm2rec.students.initialise import initialise
 from dllm2rec.students.item_table import ItemTable, Output, VectorScaling
+from dllm2rec.students.text_neighbours import summed
 
 
 class SharedSettings(BaseModel):
@@ -24,6 +25,8 @@ class SharedSettings(BaseModel):
         unseen_offset: the offset of an item that training never sees keeps its `random` first value, is `zero`, so that
             its vector is its text alone, or is, after training, that of its `neighbours` by text. An item that is added
             later gets the same, and what it would be without training where this is `random`.
+        text_neighbours: size of the directions of text vectors that a trained student may have beside its own vectors,
+            with a weight chosen on validation, see `text_neighbours`; None has none. Only where the output is tied.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -40,6 +43,7 @@ class SharedSettings(BaseModel):
     offset_std: Annotated[float, Field(ge=0)] = 0.1
     projector_std: PositiveFloat = 0.1
     unseen_offset: Literal["random", "zero", "neighbours"] = "random"
+    text_neighbours: PositiveInt | None = None
 
     def table(self, *, num_items: int, item_vectors: Tensor | None) -> ItemTable:
         """Build the item table that these settings describe; its weights are still to be initialised."""
@@ -101,6 +105,11 @@ class Student(nn.Module, ABC):
         return self.table.dim
 
     @property
+    def width(self) -> int:
+        """Size of the vectors that scores are made of, D or, with text neighbours, D + P."""
+        return self.table.width
+
+    @property
     def reads_users(self) -> bool:
         """Whether scores depend on who the user is, beside the history."""
         return self.reader is not None and self.reader.reads_users
@@ -108,7 +117,7 @@ class Student(nn.Module, ABC):
     def encode(
         self, history: Tensor, *, user: Tensor | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Turn histories `[B, L]`, padded on the left with V, into sequence vectors `[B, D]`.
+        """Turn histories `[B, L]`, padded on the left with V, into sequence vectors `[B, width]`.
 
         A history of padding alone is allowed and gives a finite vector. ``user`` `[B]`, rows of the dataset's users,
         matters where `reads_users`. ``generator`` draws the dropout in training, of offsets for all that follows, too;
@@ -116,12 +125,22 @@ class Student(nn.Module, ABC):
         """
         self.table.draw(generator)
         history = self.newest(history)
-        vector = self.encode_embedded(self.table.input(history), self.mask(history), generator=generator)
-        return vector if self.reader is None else vector + self.reader(history, user, generator=generator)
+        embedded = self.table.input(history)
+        vector = self.encode_embedded(embedded[..., : self.dim], self.mask(history), generator=generator)
+        if self.reader is not None:
+            vector = vector + self.reader(history, user, generator=generator)
+        return self._widened(vector, embedded)
+
+    def encode_rows(self, embedded: Tensor, mask: Tensor) -> Tensor:
+        """Do what `encode` does after the look-up, without a reader: rows `[B, l, width]` to `[B, width]`."""
+        return self._widened(self.encode_embedded(embedded[..., : self.dim], mask), embedded)
+
+    def _widened(self, vector: Tensor, embedded: Tensor) -> Tensor:
+        return vector if self.width == self.dim else torch.cat([vector, summed(embedded[..., self.dim :])], dim=-1)
 
     @abstractmethod
     def encode_embedded(self, embedded: Tensor, mask: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-        """Do what `encode` does after the look-up: all of it but the item table.
+        """Do what is a student's own: all of `encode` but the item table and what is put beside its rows.
 
         Args:
             embedded: `[B, l, D]`, the vectors of the newest ``l`` <= L items, zero where there is padding.
@@ -134,27 +153,27 @@ class Student(nn.Module, ABC):
         return add_again(self.scores(self.encode(history, user=user)), self.newest(history), self.again)
 
     def scores(self, hidden: Tensor) -> Tensor:
-        """Score every item, `[B, D]` to `[B, V]`."""
+        """Score every item, `[B, width]` to `[B, V]`."""
         weight, bias = self.output_matrix()
         return hidden @ weight.T if bias is None else torch.addmm(bias, hidden, weight.T)
 
     def output_matrix(self) -> tuple[Tensor, Tensor | None]:
-        """Return what scores are made of: weights `[V, D]` and biases `[V]` (None: no bias)."""
+        """Return what scores are made of: weights `[V, width]` and biases `[V]` (None: no bias)."""
         return self.table.output_matrix()
 
     def score_items(self, hidden: Tensor, items: Tensor) -> Tensor:
-        """Score the items `[B, K]` for sequence vectors `[B, D]` by gather; returns `[B, K]`."""
+        """Score the items `[B, K]` for sequence vectors `[B, width]` by gather; returns `[B, K]`."""
         weight, bias = self.table.output_rows(items)
         scores = row_dots(hidden, weight)
         return scores if bias is None else scores + bias
 
     def score_shared(self, hidden: Tensor, items: Tensor) -> Tensor:
-        """Score the same items `[S]` for all sequence vectors `[B, D]`; returns `[B, S]`."""
+        """Score the same items `[S]` for all sequence vectors `[B, width]`; returns `[B, S]`."""
         weight, bias = self.table.output_rows(items)
         return hidden @ weight.T if bias is None else torch.addmm(bias, hidden, weight.T)
 
     def embed(self, items: Tensor) -> Tensor:
-        """Embed items as histories see them, `[...]` to `[..., D]`; padding becomes the zero vector."""
+        """Embed items as histories see them, `[...]` to `[..., width]`; padding becomes the zero vector."""
         return self.table.input(items)
 
     def initialise(self, generator: torch.Generator) -> None:

@@ -57,8 +57,9 @@ def grow(
     weight = projector.first.weight
     projector.first.bias.add_(weight @ ((mean - old_mean) / old_deviation))
     weight.mul_(deviation / old_deviation)
-    rest = trained.table.fold() - student.table.fold()[:count]
+    known = trained.table.fold()[:, : student.dim]
+    rest = known - student.table.fold()[:count, : student.dim]
     if student.table.offset is not None:
         student.table.offset[:count] += rest
-    elif float(rest.abs().max()) > _SAME * float(trained.table.fold().std()):
+    elif float(rest.abs().max()) > _SAME * float(known.std()):
         raise ValueError("the teacher has other vectors of the old items, and the student no offsets to make up for it")

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from dllm2rec.core.ids import padding_index
 from dllm2rec.students.projection import Projector, TextProjector
+from dllm2rec.students.text_neighbours import basis_of, directions
 
 Output = Literal["separate", "tied"]
 VectorScaling = Literal["standardise", "unit", "none"]
@@ -21,7 +22,8 @@ class ItemTable(nn.Module):
     table and for `fold`, which outside training keeps its result until a parameter changes.
 
     The text vectors are a buffer that is not part of the state: whoever loads a state builds the table from the same
-    vectors first. Neither is ``shift`` `[V]`, None at first, which a trained table adds to all output biases.
+    vectors first. Neither are ``shift`` `[V]`, None at first, which a trained table adds to all output biases, and
+    ``near`` `[V, P]`, None at first, which a trained tied table puts beside all its rows (see `text_neighbours`).
 
     Args:
         num_items: V.
@@ -84,33 +86,52 @@ class ItemTable(nn.Module):
         self._folded: tuple[tuple[int, ...], Tensor] | None = None
         self._kept: Tensor | None = None
         self.shift: Tensor | None
+        self.near: Tensor | None
         self.register_buffer("shift", None, persistent=False)
+        self.register_buffer("near", None, persistent=False)
 
     @property
     def tied(self) -> bool:
         """Whether the output uses the same vectors as the input."""
         return self.output_weight is None
 
+    @property
+    def width(self) -> int:
+        """Size of a row, D or, with text neighbours, D + P."""
+        return self.dim if self.near is None else self.dim + self.near.shape[1]
+
     def input(self, items: Tensor) -> Tensor:
-        """Embed items, `[...]` to `[..., D]`; padding becomes the zero vector."""
+        """Embed items, `[...]` to `[..., width]`; padding becomes the zero vector."""
         pad = padding_index(self.num_items)
-        embedded = self._lookup(items.clamp(max=pad - 1))
+        known = items.clamp(max=pad - 1)
+        embedded = self._widened(self._lookup(known), known)
         return embedded.masked_fill((items == pad).unsqueeze(-1), 0.0)
 
     def output_rows(self, items: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the output weights `[..., D]` and biases `[...]` (None: no bias) of items `[...]` without padding."""
-        weight = self._lookup(items) if self.output_weight is None else F.embedding(items, self.output_weight)
+        """Return the weights `[..., width]` and biases `[...]` (None: no bias) of items `[...]` without padding."""
+        if self.output_weight is None:
+            weight = self._widened(self._lookup(items), items)
+        else:
+            weight = F.embedding(items, self.output_weight)
         bias = self._bias()
         return weight, None if bias is None else bias[items]
 
     def output_matrix(self) -> tuple[Tensor, Tensor | None]:
-        """Return the output weights `[V, D]` and biases `[V]` (None: no bias) of the whole catalogue."""
-        return self._table() if self.output_weight is None else self.output_weight, self._bias()
+        """Return the output weights `[V, width]` and biases `[V]` (None: no bias) of the whole catalogue."""
+        return self._widened(self._table()) if self.output_weight is None else self.output_weight, self._bias()
 
     @torch.no_grad()
     def fold(self) -> Tensor:
-        """Return every ``e_i``, `[V, D]`, without gradient: what a student needs once the text is gone."""
-        return self._table()
+        """Return every row, `[V, width]`, without gradient: what a student needs once the text is gone."""
+        return self._widened(self._table())
+
+    def text_basis(self, size: int) -> Tensor | None:
+        """Return a basis `[Dt, P]` of the directions of the text vectors, see `basis_of`; None without text."""
+        return None if self.item_vectors is None else basis_of(self.item_vectors, size)
+
+    def text_directions(self, size: int) -> Tensor | None:
+        """Return the directions `[V, P]` of the text vectors in their basis; None without text."""
+        return None if self.item_vectors is None else directions(self.item_vectors, basis_of(self.item_vectors, size))
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> None:
@@ -154,6 +175,11 @@ class ItemTable(nn.Module):
         """Switch between training and evaluation; either way the folded table is made anew when it is next needed."""
         self._folded = self._kept = None
         return super().train(mode)
+
+    def _widened(self, rows: Tensor, items: Tensor | None = None) -> Tensor:
+        if self.near is None:
+            return rows
+        return torch.cat([rows, self.near if items is None else F.embedding(items, self.near)], dim=-1)
 
     def _bias(self) -> Tensor | None:
         if self.shift is None or self.output_bias is None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from dllm2rec.data import Examples
 from dllm2rec.data.demand import Demand
-from dllm2rec.evaluation.demand import NEW, TREND, adjusted, choose_demand, foreseen
+from dllm2rec.evaluation.demand import NEW, TEXT, TREND, _most_text, adjusted, choose_demand, foreseen
 from dllm2rec.evaluation.metrics import ndcg
 from dllm2rec.evaluation.ranks import rank_targets
 from dllm2rec.students.base import add_again
@@ -121,6 +121,32 @@ def test_what_was_just_chosen_sinks_where_nobody_wants_it_again() -> None:
     assert found.ndcg > found.before
     same = Examples(**{**vars(examples), "target": examples.history[:, -1]})
     assert choose_demand(score_by(0.3 * table), same, demand).again > 0
+
+
+def test_text_counts_where_targets_are_like_the_history_and_only_there() -> None:
+    examples, demand, table = setting(0.2)
+    like = np.random.default_rng(1).permutation(V)  # the one whose text is nearest
+    text = score_by(np.eye(V, dtype=np.float32)[like])
+    target = np.where(np.arange(N) % 2 == 0, like[examples.history[:, -1]], examples.target)
+    near = Examples(**{**vars(examples), "target": target.astype(np.int32)})
+    found = choose_demand(score_by(table), near, demand, text=text)
+    assert found.text > 0
+    assert found.ndcg > choose_demand(score_by(table), near, demand).ndcg + 0.2
+    far = Examples(**{**vars(examples), "target": ((like[examples.history[:, -1]] + 1) % V).astype(np.int32)})
+    knows = table + 2 * np.roll(np.eye(V, dtype=np.float32), 1, axis=1)[like]
+    assert choose_demand(score_by(knows), far, demand, text=text).text == 0
+
+
+def test_of_text_as_much_is_taken_as_is_within_a_standard_error() -> None:
+    draw = np.random.default_rng(0)
+    best = draw.random(1000)
+    noise = draw.normal(size=1000)
+    worse = [best - loss + 0.5 * (noise - noise.mean()) for loss in (0.1, 0.0, 0.01, 0.012, 0.03, 0.014)]
+    gains = [best if place == 1 else one for place, one in enumerate(worse)]  # standard error: .5 / sqrt(1000) = .0158
+    weight = np.full(1000, 1 / 1000)
+    assert _most_text(gains, weight) == TEXT[5]
+    assert _most_text([*gains[:5], gains[4]], weight) == TEXT[3]
+    assert _most_text([best, *(best - 0.1 for _ in TEXT[1:])], weight) == 0
 
 
 def test_again_counts_once_and_not_for_padding() -> None:

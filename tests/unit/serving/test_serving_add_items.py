@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from safetensors.numpy import load_file
 from serving_helpers import ITEMS, trained
 
@@ -142,8 +143,9 @@ def test_a_new_item_gets_the_demand_of_new_items(dataset: Dataset, knowledge: Kn
 
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])
-def test_a_new_item_borrows_as_an_unseen_one_of_the_catalogue(
-    precision: Precision, knowledge: Knowledge, tmp_path: Path
+@pytest.mark.parametrize("text_neighbours", [None, 4])
+def test_a_new_item_is_as_an_unseen_one_of_the_catalogue(
+    precision: Precision, text_neighbours: int | None, knowledge: Knowledge, tmp_path: Path
 ) -> None:
     draw, unseen = np.random.default_rng(0), 29  # chosen as the very last thing only, which training does not see
     rows = [(f"u{user}", int(draw.integers(29)), 100 * step) for user in range(40) for step in range(5)]
@@ -156,13 +158,25 @@ def test_a_new_item_borrows_as_an_unseen_one_of_the_catalogue(
     manifest = knowledge.manifest.model_copy(update={"dataset_hash": dataset.content_hash})
     KnowledgeWriter(tmp_path / "k", manifest).write_item_vectors(knowledge.item_vectors)
     own = Knowledge.load(tmp_path / "k")
-    run = trained(dataset, tmp_path / "run", own, output="tied", unseen_offset="neighbours", kind="transformer")
+    options = {"output": "tied", "unseen_offset": "neighbours", "kind": "transformer"}
+    run = trained(dataset, tmp_path / "run", own, text_neighbours=text_neighbours, **options)
+    result = run.finished()
+    weights = DemandWeights(trend=0.5, new=1.5, again=0.0, text=2.0, ndcg=0.1, before=0.0)
+    run.write_result(result.model_copy(update={"fit": result.fit.model_copy(update={"demand": weights})}))
     export(run, out=tmp_path / "bundle", dataset=dataset, knowledge=own, precision=precision, max_loss=1.0)
     assert own.item_vectors is not None
     add_items(Bundle.load(tmp_path / "bundle"), **write(tmp_path, "5003,a\n", own.item_vectors[[unseen]]))
-    scores = Recommender.load(tmp_path / "more").scores([[1001, 1004], [1003]])
+    more = Recommender.load(tmp_path / "more")
+    assert more.bundle.output.shape[1] == 8 + (text_neighbours or 0)
+    histories = [[1001, 1004], [1003]]
+    scores = more.scores(histories)
+    if precision == "float32":
+        expected = rebuild(run, dataset)(torch.tensor([[ITEMS, ITEMS, 1, 4], [ITEMS, ITEMS, ITEMS, 3]]))
+        np.testing.assert_allclose(scores[:, :ITEMS], expected.detach(), rtol=1e-3, atol=1e-4)
+    read = more.scores([[1001, 5003], [1001, 1000 + unseen]])  # a new item is also read
+    np.testing.assert_allclose(read[0], read[1], rtol=0.1, atol=0.1)
     tolerance = 2e-3 if precision == "float32" else 0.1
     np.testing.assert_allclose(scores[:, -1], scores[:, unseen], rtol=tolerance, atol=tolerance)
     alone = trained(dataset, tmp_path / "alone", own, output="tied", unseen_offset="zero", kind="transformer")
-    borrowing, plain = (rebuild(one, dataset).table.fold()[unseen] for one in (run, alone))
+    borrowing, plain = (rebuild(one, dataset).table.fold()[unseen, :8] for one in (run, alone))
     assert not np.allclose(borrowing, plain, atol=1e-3)

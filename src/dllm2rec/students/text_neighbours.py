@@ -1,0 +1,47 @@
+"""Text neighbours inside a student: how near an item's text is to the history's, by the teacher's vectors as they are.
+
+What a student learns of an item is of the time that it learned from; that two titles are alike stays true. So each item
+may have, beside its own vector, the direction of its text vector, and a history the decayed sum of those of its items:
+one inner product then adds up both.
+"""
+
+from collections.abc import Callable
+
+import torch
+from scipy import linalg
+from torch import Tensor
+from torch.nn import functional as F
+
+DECAY = 0.8
+"""Of a history item's weight, a step of age."""
+
+
+def directions(vectors: Tensor, basis: Tensor) -> Tensor:
+    """Return the directions of text vectors `[N, Dt]` in a basis `[Dt, P]`, `[N, P]`."""
+    return F.normalize(vectors, dim=1) @ basis
+
+
+@torch.no_grad()
+def basis_of(vectors: Tensor, size: int) -> Tensor:
+    """Return the basis `[Dt, P]` in which inner products of directions of vectors `[V, Dt]` change the least.
+
+    P is ``size``, or Dt if that is less; then nothing changes.
+    """
+    width = vectors.shape[1]
+    if size >= width:
+        return torch.eye(width)
+    unit = F.normalize(vectors, dim=1)
+    _, basis = linalg.eigh((unit.T @ unit).numpy(), subset_by_index=(width - size, width - 1))
+    return torch.from_numpy(basis)
+
+
+def neighbour_scores(near: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return what scores all V items for histories `[B, l]`, padded with V, by their directions `[V, P]` alone."""
+    padded = F.pad(near, (0, 0, 0, 1))
+    return lambda history: summed(F.embedding(history, padded)) @ near.T
+
+
+def summed(near: Tensor) -> Tensor:
+    """Sum directions of histories `[B, l, P]`, padding zero and the newest last, by age; returns `[B, P]`."""
+    age = torch.arange(near.shape[1], device=near.device).flip(0)
+    return (DECAY ** age.to(near).unsqueeze(-1) * near).sum(dim=1)
