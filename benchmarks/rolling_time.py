@@ -1,13 +1,14 @@
 """What keeps a student fresh as time rolls on: nothing, new items alone, an update, or training anew.
 
 A student is trained on the first 80% of the events. Then four slices of 5% each come in. On every slice, before any
-of it is learned, four students are asked for each event (the history is all that the user did before, the catalogue all
-items that were sold until the end of the slice):
+of it is learned, four students, and counting, are asked for each event (the history is all that the user did before,
+the catalogue all items that were sold until the end of the slice):
 
 - nothing: the first student; items that came later can't be recommended
 - add-items: the first student, later items by their text alone
 - update: updated after each earlier slice (`dllm2rec update`), later items by their text alone
 - retrain: trained anew after each earlier slice, on the same events as the update
+- counting: item-kNN + text neighbours, following demand, counted anew when `retrain` is trained, from the same events
 
 Resumable: everything that is finished in --out is kept.
 
@@ -24,16 +25,20 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dllm2rec.core.files import read_json, write_json
 from dllm2rec.core.seeding import numpy_generator
 from dllm2rec.data import Dataset, Examples, GlobalTimeSplit, prepare, read_log
+from dllm2rec.data.demand import measure_demand
+from dllm2rec.evaluation.demand import adjusted, beside, choose_demand
 from dllm2rec.evaluation.metrics import hit_rate, ndcg
-from dllm2rec.evaluation.ranks import rank_targets
+from dllm2rec.evaluation.ranks import ScoreFunction, rank_targets
 from dllm2rec.evaluation.significance import paired_permutation_test
 from dllm2rec.experiments.config import CellSettings
 from dllm2rec.experiments.evaluating import score_with
+from dllm2rec.experiments.references import score_with_reference, settled
 from dllm2rec.experiments.running import train
 from dllm2rec.experiments.runs import Run
 from dllm2rec.experiments.teacher_settings import ReferenceTeacher
@@ -41,10 +46,11 @@ from dllm2rec.experiments.teaching import teach
 from dllm2rec.experiments.updating import grown, update
 from dllm2rec.knowledge.store import Knowledge
 from dllm2rec.students.base import Student
-from dllm2rec.teachers.references import BlendSettings
+from dllm2rec.teachers.references import BlendSettings, fit_reference
 
 FIRST, SLICES = 0.8, 4
-ARMS = ("nothing", "add-items", "update", "retrain")
+ARMS = ("nothing", "add-items", "update", "retrain", "counting")
+PAIRS = (("add-items", "nothing"), ("update", "add-items"), ("retrain", "update"), ("retrain", "counting"))
 
 
 def cut(interactions: Path, items: Path, out: Path) -> None:
@@ -105,6 +111,25 @@ def only_known(student: Student, known: int) -> Callable[[Tensor], Tensor]:
     return masked
 
 
+def counting(before: Dataset, known: Knowledge, dataset: Dataset, knowledge: Knowledge) -> ScoreFunction:
+    """Count what came before a slice, choose weights there, and score the catalogue that includes the slice."""
+    vectors = known.item_vectors
+    settings = settled(BlendSettings(), before, item_vectors=vectors, train_on="before-cut")
+    sequences, measured = before.training_sequences("before-cut"), measure_demand(before, "before-cut")
+
+    def fitted(catalogue: Dataset, vectors: NDArray[np.float32] | None) -> tuple[ScoreFunction, ScoreFunction]:
+        blend = fit_reference(settings, catalogue, item_vectors=vectors, sequences=sequences)
+        return score_with_reference(blend), score_with_reference(blend.text)  # type: ignore[attr-defined]
+
+    score, text = fitted(before, vectors)
+    weights = choose_demand(score, before.examples("validation"), measured, text=text)
+    shift = np.pad(
+        weights.shift(measured), (0, dataset.num_items - before.num_items), constant_values=np.float32(weights.new)
+    )
+    score, text = fitted(dataset, knowledge.item_vectors)
+    return adjusted(beside(score, text, weights.text), shift=shift, again=weights.again)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--interactions", type=Path, required=True)
@@ -145,6 +170,7 @@ def main() -> None:
         seconds[f"update {number}"] = timed(out / f"update-{number}.json", go_on)
         dataset, knowledge = Dataset.load(target / "dataset"), Knowledge.load(target / "knowledge")
         before = base if number == 1 else Dataset.load(previous / "dataset")
+        known = out / "knowledge" if number == 1 else previous / "knowledge"
         if not (out / f"slice-{number}.json").exists():
             examples = newest(dataset, before)
             unseen = examples.target >= base.num_items
@@ -154,6 +180,7 @@ def main() -> None:
                 "add-items": score_with(student),
                 "update": score_with(grown(Run.load(previous), dataset, knowledge)),
                 "retrain": score_with(grown(Run.load(anew), dataset, knowledge)),
+                "counting": counting(before, Knowledge.load(known), dataset, knowledge),
             }
             ranks = {arm: rank_targets(scores[arm], examples).rank for arm in ARMS}
             row: dict[str, object] = {"slice": number, "events": len(examples), "new items": float(unseen.mean())}
@@ -161,7 +188,7 @@ def main() -> None:
                 row[f"{arm} HR@20"] = float(hit_rate(rank, 20).mean())
                 row[f"{arm} NDCG@20"] = float(ndcg(rank, 20).mean())
                 row[f"{arm} HR@20 of new items"] = float(hit_rate(rank[unseen], 20).mean())
-            for one, other in (("add-items", "nothing"), ("update", "add-items"), ("retrain", "update")):
+            for one, other in PAIRS:
                 row[f"p {one} - {other}"] = paired_permutation_test(
                     ndcg(ranks[one], 20), ndcg(ranks[other], 20), user=examples.user, generator=numpy_generator(0, one)
                 )

@@ -69,14 +69,14 @@ def reference_ranks(
     """
     settings = settled(settings, dataset, item_vectors=item_vectors, train_on=train_on)
     sequences = dataset.training_sequences(train_on)
-    score = _score_with(fit_reference(settings, dataset, item_vectors=item_vectors, sequences=sequences))
+    score = score_with_reference(fit_reference(settings, dataset, item_vectors=item_vectors, sequences=sequences))
     if follows == "history":
         score = adjusted(score, again=LEFT_OUT)
     elif follows == "demand":
         measured = measure_demand(dataset, train_on)
         text = None
         if isinstance(settings, BlendSettings):  # more of its text, as a student may have that reads the same
-            text = _score_with(fit_text(settings.text, item_vectors, num_items=dataset.num_items))
+            text = score_with_reference(fit_text(settings.text, item_vectors, num_items=dataset.num_items))
         weights = choose_demand(score, dataset.examples("validation"), measured, text=text)
         score = adjusted(beside(score, text, weights.text), shift=weights.shift(measured), again=weights.again)
     ranks = rank_targets(score, examples, mask_history=mask_history, top_k=TOP)
@@ -109,13 +109,15 @@ def settled(
     rare = dataset.training_examples(train_on).repeats_are_rare
 
     def reached(weight: float) -> float:
-        score = _score_with(Blend(knn=knn, text=text, text_weight=weight))
+        score = score_with_reference(Blend(knn=knn, text=text, text_weight=weight))
         return float(ndcg(rank_targets(score, some, mask_history=rare).rank, TOP).mean())
 
     return settings.model_copy(update={"text_weight": max(TEXT_WEIGHTS, key=reached)})
 
 
-def _score_with(scorer: Scorer) -> ScoreFunction:
+def score_with_reference(scorer: Scorer) -> ScoreFunction:
+    """Return the score function of a reference, which works on numpy arrays."""
+
     def score(history: Tensor) -> Tensor:
         return torch.from_numpy(scorer.scores(history.numpy()))
 
