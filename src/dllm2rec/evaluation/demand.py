@@ -40,7 +40,7 @@ PAIRS, COARSE = (
 AGAIN = (0.0, -2.0, -4.0, -100.0, 2.0)
 TOP = 20
 LISTED = 100
-MOST_SCORES = 60_000_000
+MOST_SCORES, MOST_EXAMPLES = 60_000_000, 20_000
 FEWEST_EXAMPLES = 500
 NEWEST = 1 / 3
 _SCORES_AT_ONCE = 1 << 22
@@ -75,14 +75,14 @@ class DemandWeights(BaseModel):
 def choose_demand(
     score: ScoreFunction, validation: Examples, demand: Demand, *, text: ScoreFunction | None = None
 ) -> DemandWeights:
-    """Choose the weights with the best NDCG@20 on validation, the smaller ones of equals.
+    """Choose the weights with the best NDCG@20 on validation, the smaller ones of equals; of text, more than the best.
 
-    First the weight of the history's items, then that of text with every other value of the last two, then those two
-    together; but for the first, examples have the weights that are `foreseen`. Of text as much is taken as is within a
-    standard error of the best (Breiman et al. 1984): nothing of it was learned, so it is the safer choice for a later
-    time. They are tried in units of the temperature under which the true items of validation are likeliest, so that the
-    same values suit the logits of a student and the similarities of a reference. A large catalogue is tried on a part
-    of the examples, see `evenly`.
+    First the weight of the history's items, then that of text with every other value of the last two, then, where there
+    is text, the first once more, then the last two together; but for the first, examples have the weights that are
+    `foreseen`. Of text as much is taken as is within a standard error of the best (Breiman et al. 1984) and better than
+    none: nothing of it was learned, so it is the safer choice for a later time. They are tried in units of the
+    temperature under which the true items of validation are likeliest, so that the same values suit the logits of a
+    student and the similarities of a reference. A large catalogue or log is tried on a part, see `evenly`.
 
     Args:
         score: scores the whole catalogue for histories.
@@ -92,8 +92,8 @@ def choose_demand(
     """
     some = evenly(validation)
     unit = _unit(score, some)
-    alone = [float(_gains(adjusted(score, again=unit * again), [None], some).mean()) for again in AGAIN]
-    again = unit * AGAIN[int(np.argmax(alone))]
+    chosen, before = _again(score, unit, some)
+    again = unit * chosen
     repeated = adjusted(score, again=again)
     unit = _unit(repeated, some)  # anew: what histories hold may have stood far above all else
     weight = foreseen(some, demand)
@@ -103,6 +103,10 @@ def choose_demand(
         return _gains(beside(repeated, text, unit * near), shifts, some)
 
     near = 0.0 if text is None else _most_text([_best(by_example(one, COARSE), weight) for one in TEXT], weight)
+    if near > 0:  # nothing is more like an item than itself, so what is right for the history's may have changed
+        both = beside(score, text, unit * near)
+        again = unit * _again(both, unit, some)[0]
+        repeated = adjusted(score, again=again)
     trend, new = PAIRS[int(np.argmax(by_example(near, PAIRS) @ weight))]
     best = demand.shift(trend=unit * trend, new=unit * new)
     return DemandWeights(
@@ -111,7 +115,7 @@ def choose_demand(
         again=again,
         text=unit * near,
         ndcg=float(_gains(beside(repeated, text, unit * near), [best], some).mean()),
-        before=alone[0],
+        before=before,
     )
 
 
@@ -132,8 +136,8 @@ def foreseen(validation: Examples, demand: Demand) -> NDArray[np.float64]:
 
 
 def evenly(validation: Examples) -> Examples:
-    """Return all examples, or, for a large catalogue, as many as `MOST_SCORES` allows, evenly over their time."""
-    count = min(len(validation), max(FEWEST_EXAMPLES, MOST_SCORES // validation.num_items))
+    """Return all examples, or as many as `MOST_EXAMPLES` and `MOST_SCORES` allow, evenly over their time."""
+    count = min(len(validation), MOST_EXAMPLES, max(FEWEST_EXAMPLES, MOST_SCORES // validation.num_items))
     return validation.take(np.unique(np.linspace(0, len(validation) - 1, count).round().astype(np.int64)))
 
 
@@ -161,19 +165,29 @@ def beside(score: ScoreFunction, text: ScoreFunction | None, weight: float) -> S
     return both
 
 
+def _again(score: ScoreFunction, unit: float, examples: Examples) -> tuple[float, float]:
+    """Return the best weight of the history's items, and the NDCG@20 without one."""
+    reached = [float(_gains(adjusted(score, again=unit * again), [None], examples).mean()) for again in AGAIN]
+    return AGAIN[int(np.argmax(reached))], reached[0]
+
+
 def _best(gains: NDArray[np.float64], weight: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the row of ``gains`` `[pairs, N]` that is best under weights `[N]`."""
-    best: NDArray[np.float64] = gains[int(np.argmax(gains @ weight))]
+    best: NDArray[np.float64] = gains[int(np.argmax(gains @ weight))].copy()  # no view, which would keep them all
     return best
 
 
 def _most_text(gains: Sequence[NDArray[np.float64]], weight: NDArray[np.float64]) -> float:
-    """Return the largest of `TEXT` whose gains `[N]` are within a standard error of the best one's."""
+    """Return the largest of `TEXT` whose gains `[N]` are within a standard error of the best one's and above no text's.
+
+    ``gains`` are aligned with `TEXT`, whose first is 0: what is chosen where no text is above none.
+    """
     reached = [float(one @ weight) for one in gains]
     best = gains[int(np.argmax(reached))]
     losses = [(best - one) * weight * len(weight) for one in gains]
-    within = [loss.mean() <= loss.std() / len(loss) ** 0.5 for loss in losses]
-    return max(value for value, fits in zip(TEXT, within, strict=True) if fits)
+    fits = [loss.mean() <= loss.std() / len(loss) ** 0.5 for loss in losses]
+    better = [value for value, fit, one in zip(TEXT, fits, reached, strict=True) if fit and one > reached[0]]
+    return max(better, default=0.0)
 
 
 @torch.inference_mode()

@@ -211,7 +211,10 @@ def _data(evidence: Evidence) -> str:
     runs = [run for group in evidence.groups for run in group.runs]
     counted = "every event before the cut" if reference_data(runs) == "before-cut" else "the training sequences"
     recent = ", recent popularity the newest tenth of the training examples"
-    demand = " With demand: three weights, of what was just chosen, of an item's trend and of being new, by validation."
+    demand = (
+        " With demand: weights, by validation, of what was just chosen, of an item's trend, of being new and, where "
+        "text is read, of text neighbours."
+    )
     return (
         f"Students learn from: {said}. {', '.join(evidence.references)} need no training; they count {counted}"
         f"{recent if 'recent popularity' in evidence.references else ''}."

@@ -20,7 +20,7 @@ from dllm2rec.evaluation.agreement import overlap
 from dllm2rec.evaluation.metrics import ndcg
 from dllm2rec.evaluation.ranks import best_items, ranks_from_lists
 from dllm2rec.experiments.evaluating import dataset_of
-from dllm2rec.experiments.running import counted, knowledge_of, rebuild, require_free_of_texts
+from dllm2rec.experiments.running import counted, knowledge_of, rebuild, require_free_of_texts, text_directions
 from dllm2rec.experiments.runs import Run
 from dllm2rec.knowledge.store import Knowledge
 from dllm2rec.serving.approximate import write_index
@@ -200,11 +200,9 @@ def _write_text(
         with torch.no_grad():
             projected = projector(student.table.item_vectors, None)[lenders] * student.table.text_weight
         tensors |= {"known": lenders.to(torch.int32), "projected": projected.to(torch.float16)}
-    demand, size = run.finished().fit.demand, run.config.settings.student.text_neighbours
-    if student.table.near is not None and demand is not None and size is not None:
-        basis = student.table.text_basis(size)
-        assert basis is not None  # noqa: S101 - there are vectors
-        tensors["directions"] = basis * demand.text**0.5
+    demand, found = run.finished().fit.demand, text_directions(student, run.config.settings, student.num_items)
+    if student.table.near is not None and demand is not None and found is not None:
+        tensors["directions"] = found.basis * demand.text**0.5
     save_file({name: np.ascontiguousarray(tensor.numpy()) for name, tensor in tensors.items()}, file)
     manifest = knowledge.manifest
     return TextSource(

@@ -1,5 +1,6 @@
 """References beside the runs of a table: which ones, with what weight of text, and how they rank."""
 
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from dllm2rec.data import Dataset, Examples, TrainOn
 from dllm2rec.data.demand import measure_demand
-from dllm2rec.evaluation.demand import adjusted, beside, choose_demand, evenly
+from dllm2rec.evaluation.demand import adjusted, choose_demand, evenly
 from dllm2rec.evaluation.latency import seconds_per_1000
 from dllm2rec.evaluation.metrics import ndcg
 from dllm2rec.evaluation.ranks import Ranks, ScoreFunction, rank_targets
@@ -69,16 +70,17 @@ def reference_ranks(
     """
     settings = settled(settings, dataset, item_vectors=item_vectors, train_on=train_on)
     sequences = dataset.training_sequences(train_on)
-    score = score_with_reference(fit_reference(settings, dataset, item_vectors=item_vectors, sequences=sequences))
+    reference = fit_reference(settings, dataset, item_vectors=item_vectors, sequences=sequences)
+    score = score_with_reference(reference)
     if follows == "history":
         score = adjusted(score, again=LEFT_OUT)
     elif follows == "demand":
         measured = measure_demand(dataset, train_on)
-        text = None
-        if isinstance(settings, BlendSettings):  # more of its text, as a student may have that reads the same
-            text = score_with_reference(fit_text(settings.text, item_vectors, num_items=dataset.num_items))
+        text = score_with_reference(reference.text) if isinstance(reference, Blend) else None
         weights = choose_demand(score, dataset.examples("validation"), measured, text=text)
-        score = adjusted(beside(score, text, weights.text), shift=weights.shift(measured), again=weights.again)
+        if isinstance(reference, Blend):
+            score = score_with_reference(replace(reference, text_weight=reference.text_weight + weights.text))
+        score = adjusted(score, shift=weights.shift(measured), again=weights.again)
     ranks = rank_targets(score, examples, mask_history=mask_history, top_k=TOP)
     return ranks, seconds_per_1000(score, examples)
 

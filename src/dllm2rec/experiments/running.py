@@ -31,7 +31,7 @@ from dllm2rec.losses.factory import LossSettings, build_loss
 from dllm2rec.losses.softmax import SoftmaxLoss, SoftmaxSettings
 from dllm2rec.students.base import Student
 from dllm2rec.students.factory import build_student
-from dllm2rec.students.text_neighbours import neighbour_scores
+from dllm2rec.students.text_neighbours import Directions, neighbour_scores
 from dllm2rec.training import fit
 from dllm2rec.training.checkpoint import load_student_weights
 
@@ -149,14 +149,17 @@ def finish(student: Student, run: Run, dataset: Dataset, demand: DemandWeights |
     if demand is not None:
         shift = demand.shift(measure_demand(dataset, counted(settings)))
         student.table.shift = torch.from_numpy(np.pad(shift, (0, more), constant_values=demand.new))
-        if demand.text > 0 and (near := text_directions(student, settings)) is not None:
-            student.table.near = near * demand.text**0.5
+        if demand.text > 0 and (found := text_directions(student, settings, dataset.num_items)) is not None:
+            student.table.near = found.near * demand.text**0.5
 
 
-def text_directions(student: Student, settings: CellSettings) -> Tensor | None:
-    """Return the directions `[V, P]` by which a student may count text neighbours, None where it does not."""
+def text_directions(student: Student, settings: CellSettings, first: int) -> Directions | None:
+    """Return the directions by which a student may count text neighbours, None where it does not.
+
+    ``first`` items are those that it learned with, see `ItemTable.text_directions`.
+    """
     size = settings.student.text_neighbours
-    return student.table.text_directions(size) if size is not None and student.table.tied else None
+    return student.table.text_directions(size, first=first) if size is not None and student.table.tied else None
 
 
 def knowledge_of(run: Run, knowledge: Knowledge | None = None) -> Knowledge | None:
@@ -251,12 +254,12 @@ def fit_student(
     validation, weights = dataset.examples("validation"), None
     if settings.demand == "validation":
         student.again = 0.0
-        near = text_directions(student, settings)
+        found = text_directions(student, settings, dataset.num_items)
         weights = choose_demand(
             student.eval(),
             validation,
             measure_demand(dataset, counted(settings)),
-            text=None if near is None else neighbour_scores(near),
+            text=None if found is None else neighbour_scores(found.near),
         )
         finish(student, run, dataset, weights)
         student.again = weights.again

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from dllm2rec.core.ids import padding_index
 from dllm2rec.students.projection import Projector, TextProjector
-from dllm2rec.students.text_neighbours import basis_of, directions
+from dllm2rec.students.text_neighbours import Directions, basis_of, directions
 
 Output = Literal["separate", "tied"]
 VectorScaling = Literal["standardise", "unit", "none"]
@@ -75,6 +75,7 @@ class ItemTable(nn.Module):
         self.offset_dropout = offset_dropout
         self.offset = nn.Parameter(torch.zeros(num_items, dim)) if offset else None
         vectors = None if item_vectors is None else scale_vectors(item_vectors, vector_scaling)
+        self.vector_scaling = vector_scaling
         self.vector_std = 1.0 if vectors is None or vector_scaling != "unit" else vectors.shape[1] ** -0.5
         self.register_buffer("item_vectors", vectors, persistent=False)
         self.projector: TextProjector | None = None
@@ -89,6 +90,7 @@ class ItemTable(nn.Module):
         self.near: Tensor | None
         self.register_buffer("shift", None, persistent=False)
         self.register_buffer("near", None, persistent=False)
+        self._directions: tuple[tuple[int, int | None], Directions] | None = None
 
     @property
     def tied(self) -> bool:
@@ -103,35 +105,42 @@ class ItemTable(nn.Module):
     def input(self, items: Tensor) -> Tensor:
         """Embed items, `[...]` to `[..., width]`; padding becomes the zero vector."""
         pad = padding_index(self.num_items)
-        known = items.clamp(max=pad - 1)
-        embedded = self._widened(self._lookup(known), known)
+        embedded = self._lookup(items.clamp(max=pad - 1))
         return embedded.masked_fill((items == pad).unsqueeze(-1), 0.0)
 
     def output_rows(self, items: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the weights `[..., width]` and biases `[...]` (None: no bias) of items `[...]` without padding."""
-        if self.output_weight is None:
-            weight = self._widened(self._lookup(items), items)
-        else:
-            weight = F.embedding(items, self.output_weight)
+        weight = self._lookup(items) if self.output_weight is None else F.embedding(items, self.output_weight)
         bias = self._bias()
         return weight, None if bias is None else bias[items]
 
     def output_matrix(self) -> tuple[Tensor, Tensor | None]:
         """Return the output weights `[V, width]` and biases `[V]` (None: no bias) of the whole catalogue."""
-        return self._widened(self._table()) if self.output_weight is None else self.output_weight, self._bias()
+        return self._table() if self.output_weight is None else self.output_weight, self._bias()
 
     @torch.no_grad()
     def fold(self) -> Tensor:
         """Return every row, `[V, width]`, without gradient: what a student needs once the text is gone."""
-        return self._widened(self._table())
+        return self._table()
 
-    def text_basis(self, size: int) -> Tensor | None:
-        """Return a basis `[Dt, P]` of the directions of the text vectors, see `basis_of`; None without text."""
-        return None if self.item_vectors is None else basis_of(self.item_vectors, size)
+    @torch.no_grad()
+    def text_directions(self, size: int, *, first: int | None = None) -> Directions | None:
+        """Return the directions of the text vectors in at most ``size`` dimensions; None without text.
 
-    def text_directions(self, size: int) -> Tensor | None:
-        """Return the directions `[V, P]` of the text vectors in their basis; None without text."""
-        return None if self.item_vectors is None else directions(self.item_vectors, basis_of(self.item_vectors, size))
+        Args:
+            size: P.
+            first: so many first items, None for all, are those of training: by them the vectors are scaled, and they
+                choose the basis. So items that come later change nothing for them.
+        """
+        if self.item_vectors is None:
+            return None
+        if self._directions is None or self._directions[0] != (size, first):
+            known = self.item_vectors[:first]
+            mean, deviation = scale_of(known, self.vector_scaling)
+            basis = basis_of((known - mean) / deviation, size)
+            near = directions((self.item_vectors - mean) / deviation, basis)
+            self._directions = (size, first), Directions(near=near, basis=basis)
+        return self._directions[1]
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> None:
@@ -190,17 +199,17 @@ class ItemTable(nn.Module):
         if self.item_vectors is None or not (self.training or torch.is_grad_enabled()):
             return F.embedding(items, self._table())
         distinct, place = torch.unique(items, return_inverse=True)
-        return F.embedding(place, self._embed(distinct))
+        return self._widened(F.embedding(place, self._embed(distinct)), items)
 
     def _table(self) -> Tensor:
         if self.item_vectors is None:
             assert self.offset is not None  # noqa: S101 - checked when built
             return self.offset
         if self.training or torch.is_grad_enabled():
-            return self._embed(None)
-        versions = tuple(tensor._version for tensor in self.parameters())
+            return self._widened(self._embed(None))
+        versions = (*(tensor._version for tensor in self.parameters()), id(self.near))
         if self._folded is None or self._folded[0] != versions:
-            self._folded = versions, self._embed(None)
+            self._folded = versions, self._widened(self._embed(None))
         return self._folded[1]
 
     def _embed(self, rows: Tensor | None) -> Tensor:

@@ -6,6 +6,7 @@ one inner product then adds up both.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from scipy import linalg
@@ -14,6 +15,19 @@ from torch.nn import functional as F
 
 DECAY = 0.8
 """Of a history item's weight, a step of age."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Directions:
+    """Directions of text vectors.
+
+    Attributes:
+        near: `[V, P]`.
+        basis: `[Dt, P]`, in which they are.
+    """
+
+    near: Tensor
+    basis: Tensor
 
 
 def directions(vectors: Tensor, basis: Tensor) -> Tensor:

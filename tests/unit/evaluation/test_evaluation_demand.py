@@ -147,6 +147,22 @@ def test_of_text_as_much_is_taken_as_is_within_a_standard_error() -> None:
     assert _most_text(gains, weight) == TEXT[5]
     assert _most_text([*gains[:5], gains[4]], weight) == TEXT[3]
     assert _most_text([best, *(best - 0.1 for _ in TEXT[1:])], weight) == 0
+    assert _most_text([best] * len(TEXT), weight) == 0
+    assert _most_text([best - 0.001, best, *(best - 0.001 - 0.01 * noise for _ in TEXT[2:])], weight) == TEXT[1]
+
+
+def test_the_history_is_looked_at_again_once_there_is_text() -> None:
+    examples, demand, table = setting(0.0)
+    like = np.random.default_rng(1).permutation(V)
+    text = score_by((0.6 * np.eye(V)[like] + np.eye(V)).astype(np.float32))  # what is most like an item is itself
+    target = np.where(np.arange(N) % 2 == 0, like[examples.history[:, -1]], examples.target)
+    fresh = Examples(**{**vars(examples), "target": target.astype(np.int32)})
+    fresh = fresh.take(np.flatnonzero(fresh.target != fresh.history[:, -1]))
+    np.fill_diagonal(table, -4.0)  # without text the history's items are last
+    found = choose_demand(score_by(0.2 * table), fresh, demand, text=text)
+    assert found.text > 0
+    assert found.again < 0
+    assert choose_demand(score_by(0.2 * table), fresh, demand).again == 0
 
 
 def test_again_counts_once_and_not_for_padding() -> None:

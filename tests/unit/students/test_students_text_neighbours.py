@@ -24,9 +24,11 @@ def test_a_student_adds_decayed_cosines_to_its_scores(settings: StudentSettings)
     weight, vectors = 0.7, student.table.item_vectors
     assert vectors is not None
     before, names = student(HISTORIES).detach(), student.state_dict().keys()
-    near = student.table.text_directions(SIZE + 1)
-    assert near is not None
+    found = student.table.text_directions(SIZE + 1)
+    assert found is not None
+    near = found.near
 
+    student(HISTORIES)  # the folded table is made anew
     student.table.near = near * weight**0.5
 
     expected = torch.zeros_like(before)
@@ -46,6 +48,9 @@ def test_a_student_adds_decayed_cosines_to_its_scores(settings: StudentSettings)
     embedded = student.embed(HISTORIES)
     torch.testing.assert_close(student.encode_rows(embedded, student.mask(HISTORIES)), hidden)
     torch.testing.assert_close(student.table.fold(), student.output_matrix()[0])
+    with torch.no_grad():
+        torch.testing.assert_close(student(HISTORIES), found)
+        assert student.table.fold() is student.table.fold()
     assert student.state_dict().keys() == names
 
 
@@ -59,6 +64,23 @@ def test_fewer_dimensions_keep_the_inner_products_as_well_as_can_be() -> None:
     values = torch.linalg.svdvals(whole.double())
     expected = [float(values[size:].pow(4).sum()) for size in range(1, SIZE + 1)]
     assert errors == pytest.approx(expected, rel=1e-3, abs=1e-6)
+
+
+def test_items_that_come_later_change_nothing_for_the_first() -> None:
+    generator, settings = torch_generator(1, "student"), TransformerSettings(dim=8, output="tied")
+    later = torch.cat([VECTORS, 7 * VECTORS[:5] + 3])
+    old, new = (
+        build_student(settings, num_items=len(one), history=L, item_vectors=one, generator=generator)
+        for one in (VECTORS, later)
+    )
+    for size in (3, SIZE):
+        known, grown = old.table.text_directions(size, first=V), new.table.text_directions(size, first=V)
+        assert known is not None
+        assert grown is not None
+        torch.testing.assert_close(grown.near[:V] @ grown.near[:V].T, known.near @ known.near.T, rtol=1e-4, atol=1e-5)
+    moved = new.table.text_directions(3)
+    assert moved is not None
+    assert not torch.allclose(moved.near[:V] @ moved.near[:V].T, known.near @ known.near.T, atol=0.05)
 
 
 def test_without_text_there_are_no_directions() -> None:
