@@ -92,6 +92,21 @@ def test_ablations_name_each_part_and_what_is_missing(results: Path) -> None:
     assert embedding["all of it"]["NDCG@20"] == ranking["all of it"]["NDCG@20"]
 
 
+def test_an_ablation_is_about_the_cell_that_the_others_vary(results: Path, tmp_path: Path) -> None:
+    """Of equally many seeds, another weight with a better validation is not what the parts are left out of."""
+    from dllm2rec.core.files import read_json, write_json
+
+    folder = shutil.copytree(results, tmp_path / "results")
+    for extra in ("full-2", "trial"):
+        shutil.rmtree(folder / extra, ignore_errors=True)
+    result = read_json(folder / "small-lambda" / "result.json")
+    result["fit"]["validation"]["NDCG@20"] = 0.99
+    write_json(folder / "small-lambda" / "result.json", result)
+    table = {row[""]: row for row in rows(folder, "--table", 8) if row[""]}
+    assert table["without position weights"]["NDCG@20"] != "-"
+    assert {row["student"] for row in table.values()} == {"SASRec + DLLM2Rec"}
+
+
 def test_figure_2_as_a_table_and_as_a_file(results: Path, tmp_path: Path) -> None:
     points = rows(results, "--figure", 2)
     assert [(row["setting"], row["value"]) for row in points][:3] == [

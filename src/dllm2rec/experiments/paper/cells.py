@@ -71,7 +71,8 @@ class Results:
     def full(self, student: str) -> list[Group]:
         """The student with all of DLLM2Rec: each variant that was run.
 
-        Of cells that differ in the weights alone, the one with most seeds, then with the best validation NDCG@20.
+        Of cells that differ in the weights alone, the one with most seeds, then the one that most others differ from in
+        one setting only, which an ablation is about, then the one with the best validation NDCG@20.
         """
         variants: list[list[Group]] = []
         for one in self.of(student):
@@ -83,7 +84,12 @@ class Results:
                 variants.append([one])
             else:
                 variant.append(one)
-        return [max(variant, key=lambda group: _weight(group.runs)) for variant in variants]
+        return [max(variant, key=self._standing) for variant in variants]
+
+    def _standing(self, group: Group) -> tuple[int, int, float]:
+        seeds, validation = _weight(group.runs)
+        taught = [one for one in self.of(group.student) if of_dllm2rec(one)]
+        return seeds, sum(len(differences(one, group)) == 1 for one in taught), validation
 
     def method(self, group: Group) -> str:
         """The name of a method as table 5 writes it; of a variant or a part of DLLM2Rec its own name."""
@@ -124,6 +130,11 @@ def published_student(group: Group) -> str | None:
     if settings.protocol != "paper":
         return None
     return STUDENTS.get((settings.student.kind, settings.loss.kind))
+
+
+def of_dllm2rec(group: Group) -> bool:
+    """Whether a cell is DLLM2Rec, with whatever parts."""
+    return isinstance(group.runs[0].config.settings.method, DLLM2RecSettings)
 
 
 def is_full(group: Group) -> bool:

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 
 from dllm2rec.core.errors import UserError
-from dllm2rec.distillation.settings import DLLM2RecSettings
 from dllm2rec.experiments.agreeing import Agreement, agree
 from dllm2rec.experiments.cells import duration
 from dllm2rec.experiments.evidence import Group, metric_values
@@ -11,6 +10,7 @@ from dllm2rec.experiments.paper.cells import (
     METHODS,
     Results,
     differences,
+    of_dllm2rec,
     published_student,
 )
 from dllm2rec.experiments.paper.published import on, published, result
@@ -243,7 +243,7 @@ def _ablation(results: Results, parts: dict[str, dict[str, object]]) -> Rows:
 
 def _changed(group: Group, full: Group) -> dict[str, object] | None:
     """What a cell with DLLM2Rec sets otherwise than the full one; None for other cells."""
-    if not isinstance(group.runs[0].config.settings.method, DLLM2RecSettings):
+    if not of_dllm2rec(group):
         return None
     return {name: value for name, (value, _) in differences(group, full).items()}
 
