@@ -84,7 +84,7 @@ class ItemTable(nn.Module):
         self.output_weight = nn.Parameter(torch.zeros(num_items, dim)) if output == "separate" else None
         has_bias = output == "separate" if output_bias is None else output_bias
         self.output_bias = nn.Parameter(torch.zeros(num_items)) if has_bias else None
-        self._folded: tuple[tuple[int, ...], Tensor] | None = None
+        self._folded: tuple[tuple[int, ...], Tensor | None, Tensor] | None = None
         self._kept: Tensor | None = None
         self.shift: Tensor | None
         self.near: Tensor | None
@@ -207,10 +207,10 @@ class ItemTable(nn.Module):
             return self.offset
         if self.training or torch.is_grad_enabled():
             return self._widened(self._embed(None))
-        versions = (*(tensor._version for tensor in self.parameters()), id(self.near))
-        if self._folded is None or self._folded[0] != versions:
-            self._folded = versions, self._widened(self._embed(None))
-        return self._folded[1]
+        versions = tuple(tensor._version for tensor in self.parameters())
+        if self._folded is None or self._folded[0] != versions or self._folded[1] is not self.near:
+            self._folded = versions, self.near, self._widened(self._embed(None))
+        return self._folded[2]
 
     def _embed(self, rows: Tensor | None) -> Tensor:
         """Compute ``e`` of the given rows, `[N, D]`, or of all items, `[V, D]`."""
