@@ -143,6 +143,14 @@ def test_what_can_not_be_a_table(results: Path, runs: dict[str, Path], tmp_path:
     refused(call("paper", results, runs["plain"], "--table", 5), "the same dataset")
 
 
+def test_a_copy_of_a_run_changes_no_table(results: Path, tmp_path: Path) -> None:
+    (both := tmp_path / "both").mkdir()
+    for name in ("once", "again"):
+        shutil.copytree(results, both / name)
+    tables = [call("paper", path, "--table", 5).out for path in (both / "once", both)]
+    assert tables[0] == tables[1]
+
+
 def test_runs_of_different_datasets_make_no_table(results: Path, tmp_path: Path) -> None:
     mixed = tmp_path / "mixed"
     shutil.copytree(results / "plain-1", mixed / "one")

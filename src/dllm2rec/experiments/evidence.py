@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dllm2rec.core.errors import UserError
+from dllm2rec.core.files import hash_json
 from dllm2rec.data import Dataset, Examples, Split, TrainOn
 from dllm2rec.evaluation.metrics import hit_rate, ndcg
 from dllm2rec.evaluation.ranks import Ranks, ranks_from_lists
@@ -20,7 +21,7 @@ from dllm2rec.experiments.evaluating import (
 )
 from dllm2rec.experiments.labelling import seconds_per_1000
 from dllm2rec.experiments.references import REFERENCES, TEXT_REFERENCES, Follows, affordable_references, reference_ranks
-from dllm2rec.experiments.runs import Run, family
+from dllm2rec.experiments.runs import Run, family, identity
 from dllm2rec.knowledge.align import align
 from dllm2rec.knowledge.store import Knowledge
 
@@ -132,7 +133,7 @@ def gather(
     """Collect what is known of runs on the same dataset; runs that were not evaluated yet are.
 
     Args:
-        runs: finished; the same run twice counts once.
+        runs: finished; the same run twice counts once, and so does a copy of it.
         split: validation or test.
         mask_history: leave items of the history out.
         references: ranks of the references, where they are known already.
@@ -142,7 +143,7 @@ def gather(
     """
     if not runs:
         raise UserError("there is no finished run to compare; train one first")
-    runs = list({run.path.resolve(): run for run in runs}.values())
+    runs = list({(run.config.label, hash_json(identity(run.config))): run for run in runs}.values())
     dataset = dataset_of(runs[0])
     for run in runs:
         dataset_of(run, dataset)

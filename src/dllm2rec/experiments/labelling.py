@@ -11,11 +11,11 @@ from dllm2rec.core.files import fingerprint, hash_json, read_json, write_json
 from dllm2rec.data import Dataset
 from dllm2rec.knowledge.schema import DamagedError
 from dllm2rec.knowledge.store import Knowledge
+from dllm2rec.teachers.cost import noted
 from dllm2rec.teachers.merging import MERGED
 from dllm2rec.teachers.packaged import PACKAGED
 
 DONE = "taught.json"
-TIMING = "labelling.json"
 
 
 def request(dataset: Dataset, teacher: Mapping[str, Any]) -> dict[str, JsonValue]:
@@ -67,14 +67,14 @@ def taught_by(knowledge: Knowledge) -> tuple[dict[str, Any], dict[str, JsonValue
 
 def seconds_per_1000(knowledge: Knowledge) -> float | None:
     """Return the seconds that the teacher took for 1,000 labels, as measured while it labelled."""
-    timing = _read(knowledge)
+    timing = noted(knowledge.path)
     examples = timing.get("examples", 0)
     return 1000 * timing["seconds"] / examples if examples else None
 
 
 def unfinished_texts(knowledge: Knowledge) -> int:
     """Return how many of the teacher's texts came to no end within the limit of tokens."""
-    return len(_read(knowledge).get("unfinished", []))
+    return len(noted(knowledge.path).get("unfinished", []))
 
 
 def _by_content(teacher: Mapping[str, Any]) -> dict[str, JsonValue]:
@@ -94,9 +94,3 @@ def _by_content(teacher: Mapping[str, Any]) -> dict[str, JsonValue]:
 
 def _content_hash(path: str) -> str:
     return Knowledge.load(Path(path)).content_hash
-
-
-def _read(knowledge: Knowledge) -> dict[str, Any]:
-    file = knowledge.path / TIMING
-    timing: dict[str, Any] = read_json(file) if file.is_file() else {}
-    return timing

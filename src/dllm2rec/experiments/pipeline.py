@@ -280,7 +280,7 @@ def _study_hash(work: _Work, cell: _Cell) -> str:
     if config.search is None:
         return ""
     described = [
-        config.cell(cell.student, cell.method).model_dump(mode="json"),
+        config.cell(cell.student, cell.method).model_dump(mode="json", exclude_none=True),
         {name: span.model_dump(mode="json") for name, span in config.search.of(cell.method).items()},
         config.search.seed,  # but not how many trials: more of them go on with the journal
         work.dataset.content_hash,

@@ -248,7 +248,10 @@ def make_config(
 
 
 def identity(config: RunConfig) -> dict[str, Any]:
-    """Return what the weights depend on."""
+    """Return what the weights depend on.
+
+    What is not set is left out: a setting that a later version adds, and that is not used, leaves the hash as it was.
+    """
     continued = {}
     if config.continues is not None:
         continued = {"continues": config.continues.hash, "replay": config.replay}
@@ -257,7 +260,7 @@ def identity(config: RunConfig) -> dict[str, Any]:
         "seed": config.seed,
         "dataset": config.dataset.hash,
         "knowledge": config.knowledge.hash if config.knowledge else None,
-        **config.settings.model_dump(mode="json"),
+        **config.settings.model_dump(mode="json", exclude_none=True),
     }
 
 

@@ -6,20 +6,21 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, PositiveInt
 
 from dllm2rec.core.errors import UserError
-from dllm2rec.core.files import atomic_path, hash_json, read_json, write_json
+from dllm2rec.core.files import atomic_path, hash_json
 from dllm2rec.core.progress import Advance, progress_bar
 from dllm2rec.data import Dataset, Examples
 from dllm2rec.data.splits import Split
 from dllm2rec.knowledge.schema import MARKER, KnowledgeManifest, Labels, read_manifest
 from dllm2rec.knowledge.store import Knowledge, KnowledgeWriter
 from dllm2rec.teachers.choosing import random
+from dllm2rec.teachers.cost import note
 from dllm2rec.teachers.generation import TitleTrie, Written, write
 from dllm2rec.teachers.grounding import Grounding, text_states, typical_distance
 from dllm2rec.teachers.llm import LanguageModel, load_llm
@@ -27,7 +28,6 @@ from dllm2rec.teachers.prompts import Prompts
 from dllm2rec.teachers.tuning import TuningSettings, tune
 
 ADAPTER = "adapter"
-TIMING = "labelling.json"
 
 
 class BigRecSettings(BaseModel):
@@ -292,16 +292,5 @@ def _label_shard(writer: KnowledgeWriter, labeller: Labeller, shard: Examples, a
     start = time.perf_counter()
     labels, unfinished = labeller.label(shard)
     writer.append(labels)
-    note(writer.path / TIMING, len(shard), time.perf_counter() - start, unfinished)
+    note(writer.path, len(shard), time.perf_counter() - start, unfinished)
     advance(len(shard))
-
-
-def note(file: Path, examples: int, seconds: float, unfinished: list[int]) -> None:
-    """Add up what labelling cost, and which texts came to no end."""
-    before: dict[str, Any] = read_json(file) if file.exists() else {}
-    value = {
-        "examples": before.get("examples", 0) + examples,
-        "seconds": round(before.get("seconds", 0.0) + seconds, 3),
-        "unfinished": before.get("unfinished", []) + unfinished,
-    }
-    write_json(file, value)

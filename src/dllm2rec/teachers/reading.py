@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import atomic_path
 from dllm2rec.core.progress import Advance, progress_bar
 from dllm2rec.data.examples import Sequences
+from dllm2rec.teachers.cost import note
 from dllm2rec.teachers.llm import LanguageModel
 
 Floats = NDArray[np.float32]
@@ -131,6 +133,8 @@ def read_sequences(
 ) -> NDArray[np.float16]:
     """Return the state after each wanted event, `[N, D]`; what was read before is not read again.
 
+    What reading took is noted among the shards, see `cost.noted`.
+
     Args:
         llm: the language model.
         lines: how it reads titles.
@@ -147,9 +151,11 @@ def read_sequences(
             file = work / f"states-{number:05d}.safetensors"
             known = _known(file, np.concatenate([chunk.rows for chunk in shard]))
             if known is None:
+                start = time.perf_counter()
                 known = _read_shard(llm, lines, sequences.items, shard, advance)
                 with atomic_path(file) as target:
                     save_file({"rows": np.concatenate([chunk.rows for chunk in shard]), "states": known}, target)
+                note(work, len(known), time.perf_counter() - start, [])
             else:
                 advance(len(known))
             parts.append(known)

@@ -28,14 +28,16 @@ from dllm2rec.core.seeding import numpy_generator
 from dllm2rec.data import Dataset, Examples, Split
 from dllm2rec.knowledge.schema import MARKER, KnowledgeManifest, Labels
 from dllm2rec.knowledge.store import Knowledge, KnowledgeWriter
-from dllm2rec.teachers.bigrec import TIMING, note
 from dllm2rec.teachers.contrastive import Heads, HeadSettings, first_heads, fit_heads, hard_negatives
+from dllm2rec.teachers.cost import note, noted
 from dllm2rec.teachers.llm import LanguageModel, load_llm
 from dllm2rec.teachers.reading import Floats, Lines, item_states, read_sequences
 from dllm2rec.teachers.reference_teacher import best_items
 from dllm2rec.teachers.retrieval_plan import Plan, make_plan, of_users, user_order
 from dllm2rec.teachers.retrieval_tuning import ADAPTER, RetrievalTuningSettings, tune_reader
 
+NOTED = "noted"
+"""In the working directory: what reading took stands beside the labels."""
 _ENOUGH, _CALIBRATED = 100, 2000
 _SCORES_AT_ONCE = 1 << 24
 
@@ -101,11 +103,12 @@ def teach_retrieval(
     plan = make_plan(dataset, limits, order[len(tuned) :], seed)
     model = load_llm(llm, revision=revision)
     manifest = _manifest(dataset, model, settings, seed, plan)
+    work = out.parent / f".{out.name}.reading-{hash_json(manifest.model_dump(mode='json'))}"
     known = (out / MARKER).exists()
     writer = KnowledgeWriter(out, manifest) if known else None  # refuse other knowledge before any work
     if writer is not None and plan.done(writer.labelled_ids()):
+        shutil.rmtree(work, ignore_errors=True)
         return Knowledge.load(out)
-    work = out.parent / f".{out.name}.reading-{hash_json(manifest.model_dump(mode='json'))}"
     read = _read(dataset, model, plan, tuned, settings, work=work, seed=seed)
     labeller = _Labeller(dataset, read, plan, settings, seed)
     writer = writer or KnowledgeWriter(out, manifest)
@@ -114,8 +117,10 @@ def teach_retrieval(
     if (work / ADAPTER).exists() and not (out / ADAPTER).exists():
         with atomic_path(out / ADAPTER) as target:
             shutil.copytree(work / ADAPTER, target)
+    if not (work / NOTED).exists():  # reading that goes on, or labelling, does not count twice
+        note(out, 0, read.seconds, [])
+        (work / NOTED).touch()
     _label_all(writer, labeller, plan, settings.shard_size)
-    note(out / TIMING, 0, read.seconds, [])
     shutil.rmtree(work, ignore_errors=True)
     return Knowledge.load(out)
 
@@ -128,7 +133,7 @@ class _Read:
         items: `[V, D]`.
         rows: `[N]`, sorted rows of events.
         states: `[N, D]`, after each.
-        seconds: that reading histories took.
+        seconds: that reading histories took, also in runs that were cut off.
     """
 
     items: Floats
@@ -156,11 +161,10 @@ def _read(
     if len(tuned):
         model = _tuned(dataset, model, lines, tuned, settings, work=work, seed=seed)
     items = _items(model, lines, work / "items.npy")
-    start = time.perf_counter()
     states = read_sequences(
         model, lines, dataset.sequences(), plan.read, max_titles=settings.max_titles, work=work / "states"
     )
-    return _Read(items=items, rows=plan.read, states=states, seconds=time.perf_counter() - start)
+    return _Read(items=items, rows=plan.read, states=states, seconds=noted(work / "states").get("seconds", 0.0))
 
 
 def _tuned(
@@ -324,7 +328,7 @@ def _label_all(writer: KnowledgeWriter, labeller: _Labeller, plan: Plan, shard_s
                 for part in _parts(places, min(shard_size, max(1, _SCORES_AT_ONCE // examples.num_items))):
                     start = time.perf_counter()
                     writer.append(labeller.label(heads, split, part))
-                    note(writer.path / TIMING, len(part), time.perf_counter() - start, [])
+                    note(writer.path, len(part), time.perf_counter() - start, [])
                     advance(len(part))
 
 

@@ -25,8 +25,8 @@ from dllm2rec.data import Dataset, Examples
 from dllm2rec.knowledge.schema import KnowledgeManifest
 from dllm2rec.knowledge.store import Knowledge, KnowledgeWriter
 from dllm2rec.knowledge.texts import KINDS, TextKind, Texts, TextWriter
-from dllm2rec.teachers.bigrec import TIMING, note
 from dllm2rec.teachers.choosing import random
+from dllm2rec.teachers.cost import note
 from dllm2rec.teachers.encoder import Encoder, load_encoder
 from dllm2rec.teachers.generation import write
 from dllm2rec.teachers.llm import LanguageModel, load_llm
@@ -165,7 +165,7 @@ def teach_texts(
             for part in _parts(task, writers[kind].keys, settings.shard_size):
                 start = time.perf_counter()
                 writers[kind].append(author.write(part))
-                note(out / TIMING, len(part), time.perf_counter() - start, [])
+                note(out, len(part), time.perf_counter() - start, [])
                 advance(len(part))
     return Knowledge.load(out)
 

@@ -11,10 +11,11 @@ from dllm2rec.data import Dataset, TrainOn
 from dllm2rec.experiments.diagnosis import headline
 from dllm2rec.experiments.doctor import examine, labels_among
 from dllm2rec.experiments.examination import Coverage
-from dllm2rec.experiments.labelling import TIMING, seconds_per_1000, unfinished_texts
+from dllm2rec.experiments.labelling import seconds_per_1000, unfinished_texts
 from dllm2rec.experiments.teacher_settings import Limits, ReferenceTeacher
 from dllm2rec.experiments.teaching import teach
 from dllm2rec.knowledge import Knowledge, KnowledgeManifest, Labels
+from dllm2rec.teachers.cost import TIMING
 
 
 def knowledge(dataset: Dataset, path: Path, *, right: bool, **changes: Any) -> Knowledge:

@@ -21,6 +21,7 @@ from dllm2rec.teachers.contrastive import (
     fit_heads,
     hard_negatives,
 )
+from dllm2rec.teachers.cost import note, noted
 from dllm2rec.teachers.llm import load_llm
 from dllm2rec.teachers.reading import Chunk, Lines, cut, item_states, read_sequences, states_of
 from dllm2rec.teachers.retrieval import RetrievalSettings, teach_retrieval
@@ -280,6 +281,24 @@ def test_a_run_that_is_cut_off_ends_with_the_same_labels(
             teach(tiny_dataset, tiny_llm, tmp_path / "cut")
     assert_same_labels(teach(tiny_dataset, tiny_llm, tmp_path / "cut"), knowledge)
     assert not list(tmp_path.glob(".cut*"))
+
+
+def test_what_reading_took_outlives_a_run_that_is_cut_off(
+    tiny_dataset: Dataset, tiny_llm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut_off(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(retrieval, "fit_heads", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            teach(tiny_dataset, tiny_llm, tmp_path / "cut")
+    (states,) = tmp_path.glob(".cut.reading-*/states")
+    assert noted(states)["seconds"] > 0
+    note(states, 0, 1000.0, [])  # as if the first run had taken that long
+    done = teach(tiny_dataset, tiny_llm, tmp_path / "cut")
+    assert 1000 < noted(done.path)["seconds"] < 1100
+    assert noted(done.path)["examples"] == len(done.labels.example_id)
 
 
 def test_tuning_that_is_cut_off_ends_with_the_same_labels(

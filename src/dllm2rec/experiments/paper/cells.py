@@ -199,4 +199,4 @@ def _chosen(path: Path) -> list[Run]:
 
 
 def _weight(runs: Sequence[Run]) -> tuple[int, float]:
-    return len(runs), max(run.finished().fit.validation["NDCG@20"] for run in runs)
+    return len({run.config.seed for run in runs}), max(run.finished().fit.validation["NDCG@20"] for run in runs)
