@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 from cli_helpers import SMALL_PAPER, call, log_rows, refused, write_log
 
+from dllm2rec.experiments.paper.published import DATASETS, dataset_of, on, published, result
+
 DLLM = ["--method", "dllm2rec"]
 CELLS: dict[str, list[str]] = {
     "plain-1": ["--method", "none"],
     "plain-2": ["--method", "none", "--seed", "2"],
     "hint": ["--method", "hint"],
+    "strong hint": ["--method", "hint", "--set", "method.lambda_d=1"],
     "full-1": DLLM,
     "full-2": [*DLLM, "--seed", "2"],
     "trial": [*DLLM, "--set", "training.learning_rate=0.5"],
@@ -53,6 +56,7 @@ def rows(results: Path, *options: object) -> list[dict[str, str]]:
 def test_table_5_has_every_method_and_marks_what_was_not_run(results: Path) -> None:
     found = {row["method"]: row for row in rows(results, "--table", 5) if row["student"] == "SASRec"}
     assert list(found)[:4] == ["none", "Hint", "HTD", "RD"]
+    assert "SASRec + strong hint" in found
     assert "±" in found["DLLM2Rec"]["HR@20"]
     assert found["DLLM2Rec"]["vs plain"] != "-"
     assert found["KAR"]["HR@20"] == "-"
@@ -161,8 +165,6 @@ def test_runs_of_different_datasets_make_no_table(results: Path, tmp_path: Path)
 
 
 def test_the_transcription_is_the_papers() -> None:
-    from dllm2rec.experiments.paper.published import DATASETS, on, published, result
-
     assert result("DROS", "DLLM2Rec", "Games") == (0.0751, 0.0331)
     assert result("teacher", "BIGRec", "Toys") == (0.0420, 0.0207)
     assert result("SASRec", "no such", "Toys") is None
@@ -174,3 +176,18 @@ def test_the_transcription_is_the_papers() -> None:
         for place in (0, 1)
     ]
     assert sum(gains) / len(gains) == pytest.approx(published()["gain"]["mean"], abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "num_items", "found"),
+    [
+        ("toys", 11_758, "Toys"),
+        ("Toys and Games 2018", 11_924, "Toys"),
+        ("toys", 12, None),
+        ("ml-1m", 3_706, None),
+        ("ml-10m", 10_681, "MovieLens"),
+        ("shop", 17_408, None),
+    ],
+)
+def test_the_papers_figures_stand_beside_its_own_datasets_only(name: str, num_items: int, found: str | None) -> None:
+    assert dataset_of(name, num_items) == found

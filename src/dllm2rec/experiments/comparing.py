@@ -125,7 +125,9 @@ def _tests(evidence: Evidence, seed: int) -> dict[str, Versus]:
         for (own, plain), (group, _) in zip(values, pairs, strict=True)
     ]
     return {
-        group.label: _versus(evidence, baseline.label, own, plain, p_value, seed=seed)
+        group.label: _versus(evidence, baseline.label, own, plain, p_value, seed=seed).model_copy(
+            update={"plain": baseline in _plain(group, evidence.groups)}
+        )
         for (group, baseline), (own, plain), p_value in zip(pairs, values, holm(raw), strict=True)
     }
 
@@ -145,11 +147,26 @@ def _over_reference(evidence: Evidence, seed: int) -> Versus | None:
 
 def _baseline(group: Group, groups: Sequence[Group]) -> Group | None:
     """For a taught group the plain one of the same student; where there is no taught or no plain one, the first."""
-    plain = [other for other in groups if other.student == group.student and not other.distilled]
+    plain = _plain(group, groups)
     if not group.distilled and any(other.distilled for other in groups):
         return None
     baseline = plain[0] if group.distilled and plain else groups[0]
     return None if baseline is group else baseline
+
+
+def _plain(group: Group, groups: Sequence[Group]) -> list[Group]:
+    """Return those that differ from a taught group by having no teacher, whatever else was tuned for each."""
+    if not group.distilled:
+        return []
+    kind = _kind(group)
+    return [
+        other for other in groups if other.student == group.student and not other.distilled and _kind(other) == kind
+    ]
+
+
+def _kind(group: Group) -> tuple[str, ...]:
+    settings = group.runs[0].config.settings
+    return settings.protocol, settings.train_on, settings.demand, settings.student.kind, settings.loss.kind
 
 
 def _versus(

@@ -22,6 +22,7 @@ class Versus(Strict):
         interval: 95% bootstrap interval of the difference.
         gain: difference divided by the baseline's mean; None where that is zero.
         p_value: two-sided, of a sign-flip permutation test, after Holm over the table.
+        plain: whether the other is the same student without a teacher: then the difference is the teacher's.
     """
 
     baseline: str
@@ -29,6 +30,7 @@ class Versus(Strict):
     interval: tuple[float, float]
     gain: float | None
     p_value: float
+    plain: bool = False
 
 
 class Row(Strict):

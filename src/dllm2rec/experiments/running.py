@@ -194,9 +194,10 @@ def knowledge_source(knowledge: Knowledge) -> Source:
 
 
 def student_name(settings: CellSettings) -> str:
-    """Name a student by its kind, and by its loss where that is not the usual one of the protocol."""
-    usual = settings.loss.kind == ("bce" if settings.protocol == "paper" else "softmax")
-    return settings.student.kind if usual else f"{settings.student.kind}+{settings.loss.kind}"
+    """Name a student by its kind, and by its loss or its protocol where that is not the usual one."""
+    kind, loss, protocol = settings.student.kind, settings.loss.kind, settings.protocol
+    name = kind if loss == ("bce" if protocol == "paper" else "softmax") else f"{kind}+{loss}"
+    return name if (kind == "transformer") == (protocol == "strong") else f"{name} ({protocol})"
 
 
 def method_name(settings: CellSettings) -> str:

@@ -19,13 +19,12 @@ def judge(tables: Sequence[Table]) -> Verdict:
     """
     rows = tables[0].rows
     tested = [(row, row.versus) for row in rows if row.versus is not None]
-    distilled = {row.label for row in rows if row.distilled}
-    taught = [(row, versus) for row, versus in tested if row.distilled and versus.baseline not in distilled]
+    taught = [(row, versus) for row, versus in tested if versus.plain]
     lines = [_versus_line(row, versus) for row, versus in tested]
     lines += _reference_line(rows, tables[0].over_reference)
     for table in tables[1:]:
         lines += _teacher_line(table)
-    outcome, headline = _headline(taught, alone=bool(distilled))
+    outcome, headline = _headline(taught, alone=any(row.distilled for row in rows))
     return Verdict(outcome=outcome, headline=headline, lines=tuple(lines))
 
 

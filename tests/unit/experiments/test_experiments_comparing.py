@@ -16,6 +16,7 @@ from dllm2rec.experiments.cells import header, markdown, table_rows
 from dllm2rec.experiments.comparing import tabulate
 from dllm2rec.experiments.config import CellSettings, NoMethod
 from dllm2rec.experiments.evidence import Evidence, Group, Taught, distinct
+from dllm2rec.experiments.protocol import Protocol
 from dllm2rec.experiments.runs import Run, Source, make_config
 from dllm2rec.knowledge import Knowledge, KnowledgeManifest, Labels
 
@@ -27,7 +28,9 @@ def ranked(dataset: Dataset, rank: Rank) -> Ranks:
     return Ranks(example_id=ids, rank=rank, top_items=None)
 
 
-def group(dataset: Dataset, student: str, ranks: Sequence[Rank], *, taught: bool = False) -> Group:
+def group(
+    dataset: Dataset, student: str, ranks: Sequence[Rank], *, taught: bool = False, protocol: Protocol = "paper"
+) -> Group:
     method = DLLM2RecSettings() if taught else NoMethod()
     runs = tuple(
         Run(
@@ -36,7 +39,7 @@ def group(dataset: Dataset, student: str, ranks: Sequence[Rank], *, taught: bool
                 student=student,
                 method="taught" if taught else "plain",
                 seed=seed,
-                settings=CellSettings(method=method),
+                settings=CellSettings(method=method, protocol=protocol),
                 dataset=Source(path=dataset.path, hash=dataset.content_hash, name="small"),
                 knowledge=None,
             ),
@@ -104,6 +107,18 @@ def test_means_and_spreads_over_seeds_by_hand(small: Dataset) -> None:
     assert rows[0].metrics["NDCG@20"] == pytest.approx(0.5)  # rank 3
     assert rows[0].spread == {}
     assert row.versus is None
+
+
+def test_a_student_of_another_protocol_is_not_the_plain_one(small: Dataset) -> None:
+    count = len(small.examples("test"))
+    hits, misses = np.ones(count), np.full(count, 50.0)
+    paper, taught = group(small, "S", [misses]), group(small, "S", [hits], taught=True, protocol="strong")
+    strong = group(small, "S", [misses], protocol="strong")
+    alone = tabulate(evidence(small, paper, taught)).tables[0].rows[-1].versus
+    beside = tabulate(evidence(small, paper, strong, taught)).tables[0].rows[-1].versus
+    assert alone is not None
+    assert beside is not None
+    assert (alone.plain, beside.plain) == (False, True)
 
 
 def test_slices_by_how_often_training_saw_the_target(small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:

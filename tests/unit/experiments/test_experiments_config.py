@@ -159,6 +159,9 @@ def test_a_method_adapts_student_and_loss_once() -> None:
 def test_names_say_what_is_unusual() -> None:
     assert student_name(CellSettings()) == "sasrec"
     assert student_name(CellSettings(loss=DROSSettings())) == "sasrec+dros"
+    assert student_name(CellSettings(protocol="strong")) == "transformer"
+    strong = CellSettings.model_validate({"protocol": "strong", "student": {"kind": "sasrec"}})
+    assert student_name(strong) == "sasrec (strong)"
     assert method_name(CellSettings()) == "plain"
     assert method_name(CellSettings(method=DLLM2RecSettings(variant="released"))) == "dllm2rec (released)"
 

@@ -8,16 +8,19 @@ from dllm2rec.experiments.results import Row, Table, Versus
 from dllm2rec.experiments.verdict import figure, judge, p_text, percent
 
 
-def student(label: str, ndcg: float, *, difference: float | None = None, p_value: float = 1.0) -> Row:
+def student(
+    label: str, ndcg: float, *, difference: float | None = None, p_value: float = 1.0, plain: bool = True
+) -> Row:
     versus = None
     if difference is not None:
-        plain = ndcg - difference
+        before = ndcg - difference
         versus = Versus(
             baseline="plain",
             difference=difference,
             interval=(difference - 0.001, difference + 0.001),
-            gain=difference / plain if plain else None,
+            gain=difference / before if before else None,
             p_value=p_value,
+            plain=plain,
         )
     return Row(
         label=label,
@@ -45,8 +48,8 @@ def table(*rows: Row, examples: int = 100) -> Table:
         ([student("S", 0.01).model_copy(update={"distilled": True})], "none", "No plain student stands beside"),
         (
             [
-                student("plain", 0.01).model_copy(update={"distilled": True}),
-                student("A", 0.03, difference=0.01, p_value=0.01),
+                student("plain", 0.01),
+                student("A", 0.03, difference=0.01, p_value=0.01, plain=False),
             ],
             "none",
             "No plain student stands beside",

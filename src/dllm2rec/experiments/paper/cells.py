@@ -52,7 +52,7 @@ class Results:
     @property
     def published_dataset(self) -> str | None:
         """The paper's name of it, or None."""
-        return dataset_of(self.dataset)
+        return dataset_of(self.dataset, self.evidence.dataset.num_items)
 
     @cached_property
     def comparison(self) -> Comparison:
@@ -174,6 +174,7 @@ def _described(group: Group) -> dict[str, object]:
     rest["loss"].pop("reduction", None)
     return {
         **method,
+        **{name: rest[name] for name in ("protocol", "train_on", "demand")},
         **{f"{part}.{key}": value for part in ("student", "loss", "training") for key, value in rest[part].items()},
     }
 

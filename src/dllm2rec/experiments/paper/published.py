@@ -6,6 +6,8 @@ from importlib.resources import files
 from typing import Any
 
 DATASETS = ("Games", "MovieLens", "Toys")
+SAME_CATALOGUE = 0.05
+"""Relative difference in the number of items."""
 
 
 @cache
@@ -15,11 +17,16 @@ def published() -> dict[str, Any]:
     return tomllib.loads(text)
 
 
-def dataset_of(name: str) -> str | None:
-    """Return the paper's name of a dataset that is called ``name`` here, or None."""
-    lowered = name.lower()
-    by_part = {"game": "Games", "toy": "Toys", "movielens": "MovieLens", "ml-": "MovieLens"}
-    return next((found for part, found in by_part.items() if part in lowered), None)
+def dataset_of(name: str, num_items: int) -> str | None:
+    """Return the paper's name of a dataset that is called ``name`` here, or None.
+
+    Its catalogue has to be that of the paper's, give or take 5%: another selection of the same log, or another of the
+    MovieLens logs, has figures that stand beside none of the paper's.
+    """
+    by_part = {"game": "Games", "toy": "Toys", "movielens": "MovieLens", "ml": "MovieLens"}
+    found = (known for part, known in by_part.items() if part in name.lower())
+    theirs = published()["datasets"]
+    return next((known for known in found if abs(num_items / theirs[known][1] - 1) <= SAME_CATALOGUE), None)
 
 
 def result(student: str, method: str, dataset: str | None) -> tuple[float, float] | None:

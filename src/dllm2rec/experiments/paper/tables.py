@@ -175,7 +175,10 @@ def _place(name: str, order: Sequence[str]) -> int:
 
 
 def _methods_of(results: Results, student: str, groups: Sequence[Group], whole: dict[str, Row]) -> Rows:
-    named = {results.method(group): group for group in groups}
+    named: dict[str, Group] = {}
+    for group in groups:  # two of one method, such as Hint with two weights, go by what they are called here
+        name = results.method(group)
+        named[name if name not in named else group.label] = group
     known = published_student(groups[0])
     names = list(dict.fromkeys([*(METHODS.values() if known else ()), *named]))
     found = [whole[named[name].label] if name in named else None for name in names]
