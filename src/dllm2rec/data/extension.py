@@ -13,6 +13,7 @@ from dllm2rec.data.dataset import Dataset, prepare
 from dllm2rec.data.directory import read_table_file
 from dllm2rec.data.log import Log, item_index, read_events
 from dllm2rec.data.splits import GlobalTimeSplit
+from dllm2rec.data.values import require
 
 HELD_OUT = Fraction(1, 10)
 
@@ -68,8 +69,9 @@ def extend(
 def _extended(known: pl.DataFrame, items: Path, columns: Columns) -> pl.DataFrame:
     """Put new items under the known ones."""
     table = read_catalogue(items, columns, at_least=1)
-    table = table.filter(~table["item_id"].cast(pl.String).is_in(known["item_id"].cast(pl.String).implode()))
-    table = table.with_columns(_like(known["item_id"], table["item_id"], items))
+    ids = _like(known["item_id"], table["item_id"], items)
+    require(ids.is_first_distinct(), ids, items, "is a duplicate item id")
+    table = table.with_columns(ids).filter(~ids.is_in(known["item_id"].implode()))
     shared = [name for name in known.columns if name in table.columns]
     table = table.select(shared).with_columns(
         index=pl.int_range(known.height, known.height + table.height, dtype=pl.Int32)
@@ -78,7 +80,7 @@ def _extended(known: pl.DataFrame, items: Path, columns: Columns) -> pl.DataFram
 
 
 def _like(known: pl.Series, ids: pl.Series, file: Path) -> pl.Series:
-    """Give ids the type of those that are known; both are compared as text."""
+    """Give ids the type of those that are known: where those are numbers, 05 is 5."""
     text = ids.cast(pl.String)
     cast = text.cast(known.dtype, strict=False)
     if cast.null_count():

@@ -1,6 +1,7 @@
 """Verb `add-items`: a bundle learns of new items from their titles, without training."""
 
 import json
+import re
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -99,16 +100,16 @@ def _extended(old: NDArray[Any], new: NDArray[Any] | None, count: int) -> NDArra
 def _read(items: Path, columns: Columns, bundle: Bundle) -> tuple[list[str | int], list[str]]:
     table = read_catalogue(items, columns, at_least=1)
     numbers = all(isinstance(known, int) for known in bundle.ids)
-    ids: list[str | int] = []
+    known, ids = set(bundle.ids), dict[str | int, None]()
     for row, value in enumerate(table["item_id"].to_list(), start=1):
-        if numbers and not str(value).lstrip("-").isdecimal():
+        if numbers and not re.fullmatch(r"-?[0-9]+", str(value)):
             raise UserError(f"{items}: row {row}: id {value!r} is no whole number, as the ids of {bundle.path} are")
-        ids.append(int(value) if numbers else str(value))
-    known = set(bundle.ids)
-    for row, identifier in enumerate(ids, start=1):
-        if identifier in known:
-            raise UserError(f"{items}: row {row}: item {identifier!r} is in {bundle.path} already; remove the row")
-    return ids, table["title"].to_list()
+        identifier = int(value) if numbers else str(value)
+        if identifier in known or identifier in ids:
+            where = f"in {bundle.path} already" if identifier in known else "in an earlier row"
+            raise UserError(f"{items}: row {row}: item {identifier!r} is {where}; remove the row")
+        ids[identifier] = None
+    return list(ids), table["title"].to_list()
 
 
 def _load(file: Path, count: int, size: int) -> Floats:

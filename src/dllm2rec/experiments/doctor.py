@@ -84,6 +84,7 @@ def _rivals(knowledge: Knowledge, dataset: Dataset, student: Run | None) -> list
     """The teacher against each rival, on the labelled examples of validation and of test."""
     rivals = []
     splits: Sequence[Split] = ("validation", "test")
+    train_on: TrainOn = "before-cut" if labels_among(knowledge) == "before-cut" else "positions"  # as the teacher's
     for split in splits:
         examples = dataset.examples(split)
         taught = judge_teacher(knowledge, dataset, examples)
@@ -91,7 +92,7 @@ def _rivals(knowledge: Knowledge, dataset: Dataset, student: Run | None) -> list
             continue
         kept = taught.labelled
         for name in RIVALS:
-            ranks, _ = reference_ranks(REFERENCES[name], dataset, examples.take(kept))
+            ranks, _ = reference_ranks(REFERENCES[name], dataset, examples.take(kept), train_on=train_on)
             rivals.append(_rival(taught, ranks, name, split, examples.target[kept]))
         if student is not None:
             evaluate(student, split=split, dataset=dataset)

@@ -6,7 +6,7 @@ from dllm2rec.evaluation.latency import seconds_per_1000
 from dllm2rec.evaluation.metrics import coverage, summary
 from dllm2rec.evaluation.ranks import Ranks, ScoreFunction, rank_targets
 from dllm2rec.experiments.running import rebuild
-from dllm2rec.experiments.runs import Evaluation, Run
+from dllm2rec.experiments.runs import Evaluation, Run, evaluation_name
 from dllm2rec.knowledge.store import Knowledge
 from dllm2rec.students.base import Student
 
@@ -34,8 +34,8 @@ def evaluate(
         UserError: training has not ended, or the dataset is gone or another.
     """
     result = run.finished()
-    done = result.evaluation.get(split)
-    if done is not None and done.mask_history == mask_history and run.has_ranks(split):
+    done = result.evaluated(split, mask_history=mask_history)
+    if done is not None and run.has_ranks(split, mask_history=mask_history):
         return done
     dataset = dataset_of(run, dataset)
     score = score_with(rebuild(run, dataset, knowledge))
@@ -47,11 +47,9 @@ def evaluate(
         metrics=metrics(ranks, dataset),
         seconds_per_1000=seconds_per_1000(score, examples),
     )
-    others = {name: one for name, one in result.evaluation.items() if name != split}
-    if done is not None:  # ranks and result are never of two evaluations, whenever this is interrupted
-        run.write_result(result.model_copy(update={"evaluation": others}))
-    run.write_ranks(split, ranks)
-    run.write_result(result.model_copy(update={"evaluation": {**others, split: evaluation}}))
+    run.write_ranks(split, ranks, mask_history=mask_history)
+    name = evaluation_name(split, mask_history=mask_history)
+    run.write_result(result.model_copy(update={"evaluation": result.evaluation | {name: evaluation}}))
     return evaluation
 
 

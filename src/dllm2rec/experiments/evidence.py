@@ -214,7 +214,7 @@ def _group(runs: list[Run], label: str, rank: Callable[[Run], Timed]) -> Group:
 
 def _ranked(dataset: Dataset, split: Split, mask_history: bool, run: Run) -> Timed:
     done = evaluate(run, split=split, mask_history=mask_history, dataset=dataset)
-    ranks = run.read_ranks(split)
+    ranks = run.read_ranks(split, mask_history=mask_history)
     if not np.array_equal(ranks.example_id, dataset.examples(split).example_id):
         raise UserError(f"{run.path}: its {split} ranks are of other examples; remove them and evaluate again")
     return ranks, done.seconds_per_1000

@@ -275,7 +275,7 @@ def write_encoder(student: Student, file: Path, *, precision: Precision = "float
 
 
 def _manifest(run: Run, dataset: Dataset, student: Student) -> BundleManifest:
-    evaluation = run.finished().evaluation.get("test")
+    evaluation = run.finished().evaluated("test")
     return BundleManifest(
         student=f"{run.config.label}, seed {run.config.seed}",
         num_items=student.num_items,

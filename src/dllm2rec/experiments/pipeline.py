@@ -33,7 +33,8 @@ from dllm2rec.experiments.references import REFERENCES, TEXT_REFERENCES
 from dllm2rec.experiments.report.page import write_report
 from dllm2rec.experiments.results import Comparison
 from dllm2rec.experiments.running import plan, train
-from dllm2rec.experiments.runs import RESULT, Run, software
+from dllm2rec.experiments.runs import MARKER as RUN
+from dllm2rec.experiments.runs import RESULT, Run, RunConfig, identity, software
 from dllm2rec.experiments.search import Choice, search
 from dllm2rec.experiments.stages import Say, Stage, Stages
 from dllm2rec.experiments.summary import Extras, write_summary
@@ -261,7 +262,7 @@ def _teach(settings: dict[str, Any], out: Path, stages: Stages, dataset: Dataset
 def _train_cell(work: _Work, cell: _Cell, seeds: Sequence[int]) -> _Trained:
     """Search, then train and evaluate every seed; what fails is left out."""
     guard, config = work.stages.guard, work.config
-    study = work.out / "studies" / f"{_slug(cell.student)}-{_slug(cell.method)}-{_study_hash(work, cell)}.journal"
+    study = work.out / "studies" / f"{_slug(cell.student)}-{_slug(cell.method)}-{_study_hash(work, cell)}.json"
     searching = partial(search, config, cell.student, cell.method, partial(_trial, work, cell), study=study)
     searched = guard(f"search {cell.label}", work.out, searching)
     if searched is None:
@@ -280,7 +281,7 @@ def _study_hash(work: _Work, cell: _Cell) -> str:
     if config.search is None:
         return ""
     described = [
-        config.cell(cell.student, cell.method).model_dump(mode="json", exclude_none=True),
+        config.cell(cell.student, cell.method).model_dump(mode="json"),
         {name: span.model_dump(mode="json") for name, span in config.search.of(cell.method).items()},
         config.search.seed,  # but not how many trials: more of them go on with the journal
         work.dataset.content_hash,
@@ -297,12 +298,11 @@ def _trial(work: _Work, cell: _Cell, settings: CellSettings) -> Run:
 def _train_and_evaluate(work: _Work, cell: _Cell, settings: CellSettings, seed: int) -> Run:
     trained = _train(work, cell, settings, seed, verb="train")
     mask = work.config.evaluation.mask_history
-    done = trained.finished().evaluation.get("test")
     work.stages.do(
         f"evaluate {cell.label}, seed {seed}",
         trained.path,
         partial(evaluate, trained, mask_history=mask, dataset=work.dataset),
-        cached=done is not None and done.mask_history == mask,
+        cached=trained.finished().evaluated("test", mask_history=mask) is not None,
     )
     return trained
 
@@ -310,13 +310,28 @@ def _train_and_evaluate(work: _Work, cell: _Cell, settings: CellSettings, seed: 
 def _train(work: _Work, cell: _Cell, settings: CellSettings, seed: int, *, verb: str) -> Run:
     names = {"student": cell.student, "method": cell.method}
     planned = plan(work.dataset, settings, seed=seed, knowledge=work.knowledge, **names)
-    path = work.out / "runs" / f"{_slug(cell.student)}-{_slug(cell.method)}-seed{seed}-{planned.hash[:8]}"
+    path = _run_path(work.out / "runs", f"{_slug(cell.student)}-{_slug(cell.method)}-seed{seed}", planned)
     return work.stages.do(
         f"{verb} {cell.label}, seed {seed}",
         path,
         partial(train, work.dataset, settings, out=path, seed=seed, knowledge=work.knowledge, **names),
         cached=(path / RESULT).is_file(),
     )
+
+
+def _run_path(runs: Path, name: str, planned: RunConfig) -> Path:
+    """Return where a run belongs, or where an older version began it: its hash lacks settings that came since."""
+    wanted, path = identity(planned), runs / f"{name}-{planned.hash[:8]}"
+    if path.exists():
+        return path
+
+    def same(other: Path) -> bool:
+        try:
+            return identity(Run.load(other).config) == wanted
+        except UserError:  # of a version too old to be read
+            return False
+
+    return next(filter(same, sorted(file.parent for file in runs.glob(f"{name}-*/{RUN}"))), path)
 
 
 def _conclude(work: _Work, runs: Sequence[Run], choices: Sequence[Choice]) -> Comparison:

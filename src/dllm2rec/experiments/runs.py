@@ -117,10 +117,23 @@ class Evaluation(Strict):
 
 
 class RunResult(Strict):
-    """What `result.json` says: `fit` once training has ended, and an evaluation for each split asked for."""
+    """What `result.json` says: `fit` once training has ended, and an evaluation for each split asked for.
+
+    With the items of histories left out it is one of its own, see `evaluation_name`.
+    """
 
     fit: FitSummary
-    evaluation: dict[Split, Evaluation] = Field(default_factory=dict)
+    evaluation: dict[str, Evaluation] = Field(default_factory=dict)
+
+    def evaluated(self, split: Split, *, mask_history: bool = False) -> Evaluation | None:
+        """Return how a split was answered; None where it was not yet."""
+        done = self.evaluation.get(evaluation_name(split, mask_history=mask_history))
+        return done if done is not None and done.mask_history == mask_history else None
+
+
+def evaluation_name(split: Split, *, mask_history: bool) -> str:
+    """Name an evaluation, in `result.json` and of the file of its ranks."""
+    return f"{split}-masked" if mask_history else split
 
 
 @dataclass(frozen=True)
@@ -195,24 +208,24 @@ class Run:
         together = (folder / source.path.name for folder in (path, *path.parents[:3]))
         return next((path for path in (source.path, *together) if path.is_dir()), source.path)
 
-    def has_ranks(self, split: Split) -> bool:
+    def has_ranks(self, split: Split, *, mask_history: bool = False) -> bool:
         """Whether the examples of a split were ranked."""
-        return self._ranks_file(split).is_file()
+        return self._ranks_file(split, mask_history).is_file()
 
-    def write_ranks(self, split: Split, ranks: Ranks) -> None:
+    def write_ranks(self, split: Split, ranks: Ranks, *, mask_history: bool = False) -> None:
         """Write a row an example: its id, the rank of its target, the best items."""
-        write_ranks(self._ranks_file(split), ranks)
+        write_ranks(self._ranks_file(split, mask_history), ranks)
 
-    def read_ranks(self, split: Split) -> Ranks:
+    def read_ranks(self, split: Split, *, mask_history: bool = False) -> Ranks:
         """Read what `write_ranks` wrote.
 
         Raises:
             UserError: it is missing or damaged.
         """
-        return read_ranks(self._ranks_file(split))
+        return read_ranks(self._ranks_file(split, mask_history))
 
-    def _ranks_file(self, split: Split) -> Path:
-        return self.path / f"ranks-{split}.parquet"
+    def _ranks_file(self, split: Split, mask_history: bool) -> Path:
+        return self.path / f"ranks-{evaluation_name(split, mask_history=mask_history)}.parquet"
 
 
 def make_config(
@@ -248,10 +261,7 @@ def make_config(
 
 
 def identity(config: RunConfig) -> dict[str, Any]:
-    """Return what the weights depend on.
-
-    What is not set is left out: a setting that a later version adds, and that is not used, leaves the hash as it was.
-    """
+    """Return what the weights depend on."""
     continued = {}
     if config.continues is not None:
         continued = {"continues": config.continues.hash, "replay": config.replay}
@@ -260,7 +270,7 @@ def identity(config: RunConfig) -> dict[str, Any]:
         "seed": config.seed,
         "dataset": config.dataset.hash,
         "knowledge": config.knowledge.hash if config.knowledge else None,
-        **config.settings.model_dump(mode="json", exclude_none=True),
+        **config.settings.model_dump(mode="json"),
     }
 
 

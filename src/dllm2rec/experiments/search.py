@@ -1,6 +1,5 @@
 """The same search for every student and method: optuna proposes, validation alone chooses."""
 
-import logging
 import math
 from collections.abc import Callable, Mapping
 from itertools import product
@@ -16,12 +15,11 @@ from optuna.distributions import (
 )
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.samplers import TPESampler
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 from pydantic import Field
 
 from dllm2rec.core.errors import UserError
+from dllm2rec.core.files import read_json, write_json
 from dllm2rec.core.seeding import derive_seed
 from dllm2rec.experiments.config import CellSettings, Config, Range
 from dllm2rec.experiments.dataset_settings import Strict
@@ -86,7 +84,7 @@ def search(
         student: name of the student.
         method: name of the method.
         train: trains a trial with the seed of the search.
-        study: journal of the trials.
+        study: file of the trials that ended.
 
     Returns:
         The settings; and what was tried, or None where the experiment has no search.
@@ -96,19 +94,15 @@ def search(
     """
     if config.search is None:
         return config.cell(student, method), None
-    ranges, count, seed = config.search.of(method), config.search.trials, config.search.seed
-    journal = _open(study)
+    ranges, count = config.search.of(method), config.search.trials
+    journal, stated = _Journal(study, ranges, config.search.seed), config.stands(student, method, ranges)
     done: list[Trial] = []
     for number in range(count):
-        frozen = _frozen(journal, number)
-        if frozen is None:
-            _propose(journal, ranges, number, seed, config.stands(student, method, ranges))
-            frozen = _frozen(journal, number)
-            assert frozen is not None  # noqa: S101 - it was just proposed
-        trial = _try(frozen.params, config, student, method, train)  # what was trained before is only read
-        if frozen.state == TrialState.RUNNING:
-            failed = trial.validation is None
-            journal.tell(number, trial.validation, state=TrialState.FAIL if failed else TrialState.COMPLETE)
+        known = number < len(journal.trials)
+        change = journal.trials[number].params if known else journal.propose(stated)
+        trial = _try(change, config, student, method, train)  # what was trained before is only read
+        if not known:
+            journal.tell(change, trial.validation)
         done.append(trial)
     values = [-math.inf if trial.validation is None else trial.validation for trial in done]
     chosen = values.index(max(values))
@@ -117,47 +111,73 @@ def search(
     choice = Choice(
         student=student,
         method=method,
-        seed=seed,
+        seed=config.search.seed,
         trials=tuple(done),
         chosen=chosen,
-        importance=_importance(journal, ranges),
+        importance=_importance(journal.study, ranges),
         edges=tuple(name for name, span in ranges.items() if _at_edge(span, done[chosen].change[name])),
     )
     return config.cell(student, method, done[chosen].change), choice
 
 
-def _open(study: Path) -> optuna.Study:
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    logging.getLogger("optuna").setLevel(logging.ERROR)
-    study.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        return optuna.create_study(
-            storage=JournalStorage(JournalFileBackend(str(study))),
-            study_name="search",
-            direction="maximize",
-            load_if_exists=True,
-        )
-    except (ValueError, KeyError) as error:
-        raise UserError(f"{study}: not a journal of trials ({error}); remove it, finished trials are kept") from None
+class _Journal:
+    """Trials that ended, each kept on disk; the next one follows from them and the seed.
 
+    Args:
+        file: `[{"change": ..., "validation": ...}, ...]`; None for a trial that failed.
+        ranges: what is searched.
+        seed: of the search.
 
-def _frozen(study: optuna.Study, number: int) -> FrozenTrial | None:
-    trials = study.get_trials(deepcopy=False)
-    return trials[number] if number < len(trials) else None
+    Raises:
+        UserError: the file holds something else.
+    """
 
+    def __init__(self, file: Path, ranges: Mapping[str, Range], seed: int) -> None:
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self._file, self._ranges, self._seed = file, ranges, seed
+        self._told: list[dict[str, Any]] = []
+        self.study = optuna.create_study(direction="maximize")
+        known = read_json(file) if file.is_file() else []
+        try:
+            for one in known:
+                self._add(one["change"], one["validation"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{file}: not a journal of trials ({error}); remove it, finished trials are kept") from None
 
-def _propose(
-    study: optuna.Study, ranges: Mapping[str, Range], number: int, seed: int, stated: Mapping[str, Any]
-) -> None:
-    """Add a trial: the next combination of choices; or what the experiment states, and then what TPE proposes."""
-    if all(span.choices is not None for span in ranges.values()):
-        combinations = list(product(*(span.samples() for span in ranges.values())))
-        study.enqueue_trial(dict(zip(ranges, combinations[number % len(combinations)], strict=True)))
-    elif number == 0 and all(name in stated and _holds(span, stated[name]) for name, span in ranges.items()):
-        study.enqueue_trial(dict(stated))
-    derived = derive_seed(seed, "trial", number) % (1 << 31)
-    study.sampler = TPESampler(seed=derived, n_startup_trials=5, multivariate=True)
-    study.ask({name: _distribution(span) for name, span in ranges.items()})
+    @property
+    def trials(self) -> list[FrozenTrial]:
+        """In order."""
+        return self.study.get_trials(deepcopy=False)
+
+    def propose(self, stated: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the next combination of choices; or what the experiment states, and then what TPE proposes."""
+        number, ranges = len(self.trials), self._ranges
+        if all(span.choices is not None for span in ranges.values()):
+            combinations = list(product(*(span.samples() for span in ranges.values())))
+            return dict(zip(ranges, combinations[number % len(combinations)], strict=True))
+        if number == 0 and all(name in stated and _holds(span, stated[name]) for name, span in ranges.items()):
+            return dict(stated)
+        asked = optuna.create_study(direction="maximize", sampler=self._sampler(number))
+        asked.add_trials(self.trials)
+        return asked.ask(self._distributions()).params
+
+    def tell(self, change: dict[str, Any], validation: float | None) -> None:
+        """Keep a trial that ended."""
+        self._add(change, validation)
+        write_json(self._file, self._told)
+
+    def _add(self, change: dict[str, Any], validation: float | None) -> None:
+        state = TrialState.FAIL if validation is None else TrialState.COMPLETE
+        distributions = self._distributions()
+        self.study.add_trial(create_trial(params=change, distributions=distributions, value=validation, state=state))
+        self._told.append({"change": change, "validation": validation})
+
+    def _sampler(self, number: int) -> TPESampler:
+        derived = derive_seed(self._seed, "trial", number) % (1 << 31)
+        return TPESampler(seed=derived, n_startup_trials=5, multivariate=True)
+
+    def _distributions(self) -> dict[str, BaseDistribution]:
+        return {name: _distribution(span) for name, span in self._ranges.items()}
 
 
 def _try(change: dict[str, Any], config: Config, student: str, method: str, train: TrainTrial) -> Trial:

@@ -116,12 +116,32 @@ def test_wrong_new_items(line: str, words: str, old: Dataset, tmp_path: Path) ->
         extend(old, tmp_path / "new.csv", tmp_path / "more.csv", out=tmp_path / "extended")
 
 
-def test_an_id_of_another_type_than_those_known_is_refused(tmp_path: Path) -> None:
-    rows(1000, 8, ITEMS).write_parquet(tmp_path / "log.parquet")
-    catalogue(ITEMS).write_csv(tmp_path / "items.csv")
-    log = read_log(tmp_path / "log.parquet", tmp_path / "items.csv")
-    old = prepare(log, PaperSplit(history=4), tmp_path / "old", name="numbers")
-    rows(5000, 5, ITEMS).with_columns(user_id=pl.lit("kim")).write_csv(tmp_path / "new.csv")
+def numbers(table: pl.DataFrame) -> pl.DataFrame:
+    return table.with_columns(pl.col("item_id").str.slice(1).cast(pl.Int64))
+
+
+@pytest.fixture
+def numbered(tmp_path: Path) -> Dataset:
+    """Users and items are numbers."""
+    numbers(rows(1000, 8, ITEMS)).write_parquet(tmp_path / "log.parquet")
+    numbers(catalogue(ITEMS)).write_parquet(tmp_path / "items.parquet")
+    log = read_log(tmp_path / "log.parquet", tmp_path / "items.parquet")
+    return prepare(log, PaperSplit(history=4), tmp_path / "old", name="numbers")
+
+
+def test_an_id_of_another_type_than_those_known_is_refused(numbered: Dataset, tmp_path: Path) -> None:
+    numbers(rows(5000, 5, ITEMS)).with_columns(user_id=pl.lit("kim")).write_csv(tmp_path / "new.csv")
 
     with pytest.raises(UserError, match="row 1: user_id 'kim' is no number"):
-        extend(old, tmp_path / "new.csv", out=tmp_path / "extended")
+        extend(numbered, tmp_path / "new.csv", out=tmp_path / "extended")
+
+
+def test_a_number_is_the_same_item_however_it_is_written(numbered: Dataset, tmp_path: Path) -> None:
+    numbers(rows(5000, 5, ITEMS)).write_csv(tmp_path / "new.csv")
+    (tmp_path / "more.csv").write_text("item_id,title\n005,known\n12,a\n013,b\n")
+    new = extend(numbered, tmp_path / "new.csv", tmp_path / "more.csv", out=tmp_path / "extended")
+    assert new.items["item_id"].to_list() == [*range(ITEMS), 12, 13]
+
+    (tmp_path / "more.csv").write_text("item_id,title\n12,a\n012,b\n")
+    with pytest.raises(UserError, match="row 2: item_id 12 is a duplicate"):
+        extend(numbered, tmp_path / "new.csv", tmp_path / "more.csv", out=tmp_path / "other")

@@ -80,10 +80,3 @@ def test_an_update_is_named_by_what_it_goes_on_from_and_replays_and_its_family_b
     assert family(first.config) == family(second.config)
     assert family(updates[0]) == family(updates[2]) != family(updates[1])
     assert family(updates[0]) != family(first.config)
-
-
-def test_what_is_not_set_leaves_the_hash_as_it_was() -> None:
-    settings = identity(config())
-    assert config().settings.student.text_neighbours is None
-    assert "text_neighbours" not in settings["student"]
-    assert identity(config(student={"kind": "sasrec", "text_neighbours": 8}))["student"]["text_neighbours"] == 8

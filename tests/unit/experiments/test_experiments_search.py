@@ -62,7 +62,7 @@ def near(target: float) -> Callable[[CellSettings], float]:
 
 
 def test_it_begins_with_what_the_experiment_states_and_gets_nearer(tmp_path: Path) -> None:
-    chosen, choice, seen = run(config(20, RATE), tmp_path / "s.journal", near(0.02))
+    chosen, choice, seen = run(config(20, RATE), tmp_path / "s.json", near(0.02))
     assert seen[0].training.learning_rate == pytest.approx(1e-3)
     assert len(choice.trials) == 20
     assert choice.chosen == max(range(20), key=lambda index: choice.trials[index].validation or 0)
@@ -74,7 +74,7 @@ def test_it_begins_with_what_the_experiment_states_and_gets_nearer(tmp_path: Pat
 
 def test_interrupted_anywhere_it_ends_with_the_same_trials(tmp_path: Path) -> None:
     ranges = {**RATE, "student.dim": {"low": 8, "high": 64, "whole": True}}
-    _, whole, _ = run(config(9, ranges), tmp_path / "whole.journal", near(0.02))
+    _, whole, _ = run(config(9, ranges), tmp_path / "whole.json", near(0.02))
     for cut in range(1, 9):
         calls = iter(range(100))
 
@@ -83,7 +83,7 @@ def test_interrupted_anywhere_it_ends_with_the_same_trials(tmp_path: Path) -> No
                 raise KeyboardInterrupt
             return near(0.02)(cell)
 
-        study = tmp_path / f"{cut}.journal"
+        study = tmp_path / f"{cut}.json"
         with pytest.raises(KeyboardInterrupt):
             run(config(9, ranges), study, interrupted)
         _, again, _ = run(config(9, ranges), study, near(0.02))
@@ -91,16 +91,16 @@ def test_interrupted_anywhere_it_ends_with_the_same_trials(tmp_path: Path) -> No
 
 
 def test_more_trials_go_on_with_those_that_are_there(tmp_path: Path) -> None:
-    _, few, _ = run(config(4, RATE), tmp_path / "s.journal", near(0.02))
-    _, more, _ = run(config(7, RATE), tmp_path / "s.journal", near(0.02))
-    _, fewer, _ = run(config(3, RATE), tmp_path / "s.journal", near(0.02))
+    _, few, _ = run(config(4, RATE), tmp_path / "s.json", near(0.02))
+    _, more, _ = run(config(7, RATE), tmp_path / "s.json", near(0.02))
+    _, fewer, _ = run(config(3, RATE), tmp_path / "s.json", near(0.02))
     assert more.trials[:4] == few.trials
     assert fewer.trials == few.trials[:3]
 
 
 def test_choices_are_all_tried_in_order_and_again(tmp_path: Path) -> None:
     ranges = {"training.patience": {"choices": [2, 3]}, "student.dim": {"choices": [8, 16]}}
-    chosen, choice, seen = run(config(5, ranges), tmp_path / "s.journal", lambda cell: cell.student.dim)
+    chosen, choice, seen = run(config(5, ranges), tmp_path / "s.json", lambda cell: cell.student.dim)
     tried = [(cell.training.patience, cell.student.dim) for cell in seen]
     assert tried == [(2, 8), (2, 16), (3, 8), (3, 16), (2, 8)]
     assert choice.chosen == 1  # of equal ones the first
@@ -109,7 +109,7 @@ def test_choices_are_all_tried_in_order_and_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("target", "edges"), [(1e-4, True), (0.1, True), (0.01, False)])
 def test_a_best_value_at_the_edge_of_its_range_is_told(target: float, edges: bool, tmp_path: Path) -> None:
-    _, choice, _ = run(config(25, RATE), tmp_path / "s.journal", near(target))
+    _, choice, _ = run(config(25, RATE), tmp_path / "s.json", near(target))
     assert choice.edges == (("training.learning_rate",) if edges else ())
 
 
@@ -119,12 +119,12 @@ def test_failed_trials_are_kept_with_their_reason(tmp_path: Path) -> None:
             raise UserError("training diverged")
         return near(2e-3)(cell)
 
-    chosen, choice, _ = run(config(8, RATE), tmp_path / "s.journal", sometimes)
+    chosen, choice, _ = run(config(8, RATE), tmp_path / "s.json", sometimes)
     failed = [trial for trial in choice.trials if trial.error]
     assert failed
     assert all(trial.error == "training diverged" and trial.validation is None for trial in failed)
     assert chosen.training.learning_rate <= 3e-3
-    _, again, _ = run(config(8, RATE), tmp_path / "s.journal", sometimes)
+    _, again, _ = run(config(8, RATE), tmp_path / "s.json", sometimes)
     assert again == choice
 
 
@@ -133,10 +133,18 @@ def test_when_all_fail_the_search_does(tmp_path: Path) -> None:
         raise UserError("no")
 
     with pytest.raises(UserError, match="every trial of the search failed; the last one with: no"):
-        run(config(3, RATE), tmp_path / "s.journal", never)
+        run(config(3, RATE), tmp_path / "s.json", never)
 
 
-def test_a_journal_that_is_none(tmp_path: Path) -> None:
-    (tmp_path / "s.journal").write_text("not a journal\n")
-    with pytest.raises(UserError, match=r"s\.journal: not a journal of trials"):
-        run(config(3, RATE), tmp_path / "s.journal", near(0.02))
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("not a journal", "not a JSON file"),
+        ('{"a": 1}', "not a journal of trials"),
+        ('[{"change": {"training.epochs": 3}, "validation": 0.1}]', "not a journal of trials"),
+    ],
+)
+def test_a_journal_that_is_none(text: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "s.json").write_text(text)
+    with pytest.raises(UserError, match=rf"s\.json: {words}"):
+        run(config(3, RATE), tmp_path / "s.json", near(0.02))

@@ -92,6 +92,8 @@ def test_packed_vectors_and_an_index_take_new_items(dataset: Dataset, knowledge:
         ("5000,a\n5000,b\n", "duplicate"),
         ("5000,\n", "no title"),
         ("x1,a\n", "no whole number"),
+        ("--5,a\n", "no whole number"),
+        ("5000,a\n05000,b\n", "row 2: item 5000 is in an earlier row"),
         ("", "no row"),
     ],
 )
