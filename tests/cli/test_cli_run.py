@@ -221,6 +221,32 @@ def test_kill_9_and_again(config: Path, tmp_path: Path) -> None:
     assert "train SASRec, plain, seed 1" in cached
 
 
+@pytest.mark.parametrize(("stop", "code", "words"), [("ctrl-c", 130, "goes on"), ("memory", 2, "fewer --jobs")])
+def test_two_jobs_that_are_stopped_leave_one_line(
+    stop: str, code: int, words: str, config: Path, tmp_path: Path
+) -> None:
+    program = [sys.executable, "-c", "from dllm2rec.cli.main import main; main()", "run", str(config)]
+    program += ["--out", str(tmp_path / "out"), "--jobs", "2", "--set", "training.epochs=100000"]
+    running = subprocess.Popen(program, stderr=subprocess.PIPE, start_new_session=True)
+    try:
+        while len(list((tmp_path / "out").glob("runs/*/metrics.jsonl"))) < 2:
+            assert running.poll() is None
+            time.sleep(0.1)
+        if stop == "ctrl-c":
+            os.killpg(running.pid, signal.SIGINT)  # as a terminal does: all of them get it
+        else:
+            children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
+            workers = [int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+            os.kill(workers[0], signal.SIGKILL)
+        _, error = running.communicate(timeout=60)
+    finally:
+        if running.poll() is None:
+            os.killpg(running.pid, signal.SIGKILL)
+    assert running.returncode == code, error
+    assert words in " ".join(error.decode().split())
+    assert b"Traceback" not in error
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -7,11 +7,13 @@ In its directory: `dataset-<hash>`, `knowledge-<hash>`, `studies` (of the search
 
 import re
 import shutil
+import signal
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any
 
@@ -187,14 +189,22 @@ def _all_cells(work: _Work, jobs: int, seeds: Sequence[int]) -> list[_Trained]:
         try:
             for future in as_completed(futures):
                 work.stages.take(future.result()[1])
+        except BrokenProcessPool:
+            raise UserError(
+                "a process that trained was killed, as happens where memory is short; start the same command again, "
+                "with fewer --jobs: what is finished is kept"
+            ) from None
         except BaseException:
+            for child in active_children():
+                child.terminate()
             pool.shutdown(cancel_futures=True)
             raise
     return [future.result()[0] for future in futures]
 
 
 def _alone(threads: int) -> None:
-    """Make a process one of several: its share of the processors, and no bars of its own."""
+    """Make a process one of several: its share of the processors, no bars of its own, and Ctrl-C is for the first."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(threads)
     silence_progress()
 

@@ -58,6 +58,14 @@ def version(port: int) -> object:
     return ask(port, "GET", "/ready")[1]["version"]
 
 
+def metrics(port: int) -> list[str]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection.request("GET", "/metrics")
+    text = connection.getresponse().read().decode()
+    connection.close()
+    return text.splitlines()
+
+
 def until(port: int, wanted: set[object]) -> None:
     """Wait until forty answers in a row come from the wanted versions."""
     end = time.monotonic() + 60
@@ -113,11 +121,29 @@ def test_metrics_of_all_workers_are_added(bundles: list[Path]) -> None:
     with server(bundles[0], "--workers", "2") as (port, _):
         for _ in range(30):
             assert ask(port, "POST", "/v1/recommend", {"histories": [[1, 2]]})[0] == 200
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-        connection.request("GET", "/metrics")
-        text = connection.getresponse().read().decode()
-        connection.close()
-    assert 'dllm2rec_requests_total{route="/v1/recommend",status="200"} 30.0' in text.splitlines()
+        assert 'dllm2rec_requests_total{route="/v1/recommend",status="200"} 30.0' in metrics(port)
+
+
+def test_a_worker_that_dies_is_replaced_and_its_bundle_answers_no_more(bundles: list[Path], tmp_path: Path) -> None:
+    place = shutil.copytree(bundles[0], tmp_path / "place")
+    with server(place, "--workers", "2") as (port, process):
+        before = version(port)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        workers = [int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        until(port, {before})
+        shutil.rmtree(place)
+        shutil.copytree(bundles[1], place)
+        for worker in workers:
+            os.kill(worker, signal.SIGKILL)
+        end, lines = time.monotonic() + 60, [""]
+        while not any(line.startswith("dllm2rec_bundle{") and str(before) not in line for line in lines):
+            assert time.monotonic() < end
+            time.sleep(0.2)
+            lines = metrics(port)
+        until(port, {version(port)})
+        shown = [line for line in metrics(port) if line.startswith("dllm2rec_bundle{")]
+        assert len(shown) == 1
+        assert str(before) not in shown[0]
 
 
 def test_what_cannot_be_served_is_said_in_one_line(bundles: list[Path], tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from multiprocessing.process import BaseProcess
 
 import uvicorn
 from fastapi import FastAPI
+from prometheus_client.multiprocess import mark_process_dead
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.serving.http.live import Live
@@ -25,6 +26,7 @@ from dllm2rec.serving.http.metrics import DIRECTORY
 from dllm2rec.serving.http.settings import ServeSettings
 
 BACKLOG = 2048
+RETRY = 5  # seconds until a worker whose bundle is broken is started anew
 GRACE = 10  # seconds that requests under way get when the server stops
 
 
@@ -88,6 +90,15 @@ def _work(settings: ServeSettings, listening: socket.socket) -> None:
     uvicorn.Server(config).run([listening])
 
 
+def _work_or_wait(settings: ServeSettings, listening: socket.socket) -> None:
+    """Serve in a process that is started anew when it ends: not at once where the bundle is broken by now."""
+    try:
+        _work(settings, listening)
+    except UserError as error:
+        print(f"a worker can't serve: {error}", file=sys.stderr, flush=True)  # noqa: T201 - the log of a server
+        time.sleep(RETRY)
+
+
 @asynccontextmanager
 async def _reload_on_hangup(app: FastAPI) -> AsyncIterator[None]:
     loop, running = asyncio.get_running_loop(), set[asyncio.Task[None]]()
@@ -126,15 +137,17 @@ class _Manager:
             signal.signal(number, self._stop)
         signal.signal(signal.SIGHUP, lambda number, _frame: self._tell(number))
         while not self._stopping:
-            self._workers = [worker for worker in self._workers if worker.is_alive()]
+            for worker in [worker for worker in self._workers if not worker.is_alive()]:
+                mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]  # its bundle answers no more
+                self._workers.remove(worker)
             self._workers += [self._start() for _ in range(self._settings.workers - len(self._workers))]
-            time.sleep(0.5)  # a signal ends it at once
+            time.sleep(0.5)
         self._tell(signal.SIGTERM)
         for worker in self._workers:
             worker.join()
 
     def _start(self) -> BaseProcess:
-        worker = self._context.Process(target=_work, args=(self._settings, self._listening), daemon=True)
+        worker = self._context.Process(target=_work_or_wait, args=(self._settings, self._listening), daemon=True)
         worker.start()
         return worker
 
