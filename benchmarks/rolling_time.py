@@ -37,7 +37,6 @@ from dllm2rec.evaluation.metrics import hit_rate, ndcg
 from dllm2rec.evaluation.ranks import ScoreFunction, rank_targets
 from dllm2rec.evaluation.significance import paired_permutation_test
 from dllm2rec.experiments.config import CellSettings
-from dllm2rec.experiments.evaluating import score_with
 from dllm2rec.experiments.references import score_with_reference, settled
 from dllm2rec.experiments.running import train
 from dllm2rec.experiments.runs import Run
@@ -89,22 +88,14 @@ def newest(dataset: Dataset, before: Dataset) -> Examples:
     found = [dataset.examples(split) for split in ("train", "validation", "test")]
     known = np.concatenate([before.examples(split).example_id for split in ("train", "validation", "test")])
     new = [part.take(~np.isin(part.example_id, known)) for part in found]
-    return Examples(
-        example_id=np.concatenate([part.example_id for part in new]),
-        user=np.concatenate([part.user for part in new]),
-        history=np.concatenate([part.history for part in new]),
-        target=np.concatenate([part.target for part in new]),
-        time=np.concatenate([part.time for part in new]),
-        num_items=dataset.num_items,
-    )
+    return Examples.join(new)
 
 
 def only_known(student: Student, known: int) -> Callable[[Tensor], Tensor]:
     """Score nothing but the first items."""
-    score = score_with(student)
 
     def masked(history: Tensor) -> Tensor:
-        scores = score(torch.where(history >= known, student.num_items, history))
+        scores: Tensor = student(torch.where(history >= known, student.num_items, history))
         scores[:, known:] = -1e9
         return scores
 
@@ -177,9 +168,9 @@ def main() -> None:
             student = grown(Run.load(out / "run"), dataset, knowledge)
             scores = {
                 "nothing": only_known(student, base.num_items),
-                "add-items": score_with(student),
-                "update": score_with(grown(Run.load(previous), dataset, knowledge)),
-                "retrain": score_with(grown(Run.load(anew), dataset, knowledge)),
+                "add-items": student,
+                "update": grown(Run.load(previous), dataset, knowledge),
+                "retrain": grown(Run.load(anew), dataset, knowledge),
                 "counting": counting(before, Knowledge.load(known), dataset, knowledge),
             }
             ranks = {arm: rank_targets(scores[arm], examples).rank for arm in ARMS}

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from dllm2rec.cli.options import Column, Json, Out, Set, TimeUnit, show, words_to_stderr
+from dllm2rec.evaluation.metrics import METRIC
 
 
 def update(
@@ -62,7 +63,7 @@ def update(
             force=force,
             columns=columns,
         )
-    old, new = done.old["NDCG@20"], done.new["NDCG@20"]
+    old, new = done.old[METRIC], done.new[METRIC]
     show(
         {
             "run": str(out),

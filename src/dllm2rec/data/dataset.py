@@ -226,9 +226,7 @@ class Dataset:
             )
 
 
-def prepare(
-    log: Log, split: SplitSettings, out: Path, *, name: str, overwrite: bool = False, extends: tuple[str, ...] = ()
-) -> Dataset:
+def prepare(log: Log, split: SplitSettings, out: Path, *, name: str, extends: tuple[str, ...] = ()) -> Dataset:
     """Split a log and write the dataset directory, whole or not at all.
 
     An equal dataset that is already there is left as it is and returned.
@@ -238,7 +236,6 @@ def prepare(
         split: how to cut it.
         out: the directory.
         name: for tables and reports.
-        overwrite: replace another dataset that is there.
         extends: see `DatasetManifest`.
 
     Raises:
@@ -247,13 +244,10 @@ def prepare(
     require_fresh_directory(out, marker=MARKER)
     tables = build_tables(log, split)
     manifest = _manifest(tables, split, name, extends)
-    replace = (out / MARKER).exists()
-    if replace and not overwrite:
+    if (out / MARKER).exists():
         return _same_or_refuse(out, manifest)
     with atomic_path(out) as target:
         write_files(target, manifest, vars(tables))
-        if replace:
-            out.replace(target.with_name("replaced"))
     return Dataset.load(out)
 
 

@@ -1,6 +1,6 @@
 """What a dataset hands out: examples of one split, and training sequences."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,6 +59,11 @@ class Examples:
             num_items=self.num_items,
             later=None if self.later is None else self.later[rows],
         )
+
+    def batches(self, size: int) -> Iterator["Examples"]:
+        """Yield them in order, at most ``size`` at a time."""
+        for start in range(0, len(self), size):
+            yield self.take(np.arange(start, min(start + size, len(self))))
 
     @classmethod
     def join(cls, parts: Sequence["Examples"]) -> "Examples":

@@ -14,7 +14,7 @@ In a catalogue that was filtered by the number of interactions (a k-core), an it
 be chosen later, or it would not be there. So part of the gain from `new` on such data is the filter's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import product
 
 import numpy as np
@@ -226,8 +226,5 @@ def _scores(score: ScoreFunction, examples: Examples) -> Tensor:
     return ask(score, torch.from_numpy(examples.history.astype(np.int64)), examples.user).detach().cpu()
 
 
-def _parts(examples: Examples) -> list[Examples]:
-    size = max(1, _SCORES_AT_ONCE // examples.num_items)
-    return [
-        examples.take(np.arange(start, min(start + size, len(examples)))) for start in range(0, len(examples), size)
-    ]
+def _parts(examples: Examples) -> Iterator[Examples]:
+    return examples.batches(max(1, _SCORES_AT_ONCE // examples.num_items))

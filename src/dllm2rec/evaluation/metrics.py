@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Values = NDArray[np.float64]
+METRIC = "NDCG@20"
+"""By which everything is chosen and tested."""
 
 
 def hit_rate(rank: Values, k: int) -> Values:

@@ -8,7 +8,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dllm2rec.core.progress import progress_bar
 from dllm2rec.data import Examples
 
 ScoreFunction = Callable[..., Tensor]
@@ -50,7 +49,6 @@ def rank_targets(
     batch_size: int = 512,
     mask_history: bool = False,
     top_k: int = 0,
-    progress: bool = False,
 ) -> Ranks:
     """Rank the target of each example among all V items.
 
@@ -63,7 +61,6 @@ def rank_targets(
         batch_size: most histories a block; fewer where the catalogue is large.
         mask_history: leave items of the history out, but never the target. The paper does not.
         top_k: also return the best items; equal scores in order of the index.
-        progress: show a bar.
 
     Raises:
         ValueError: scores of the wrong shape, or NaN among them.
@@ -72,18 +69,16 @@ def rank_targets(
     top_k = min(top_k, examples.num_items)
     rank = np.empty(len(examples), np.float64)
     top = np.empty((len(examples), top_k), np.int32) if top_k else None
-    with progress_bar("ranking", len(examples)) if progress else _silence() as advance:
-        for start in range(0, len(examples), size):
-            rows = slice(start, min(start + size, len(examples)))
-            history = torch.from_numpy(examples.history[rows].astype(np.int64))
-            target = torch.from_numpy(examples.target[rows].astype(np.int64)).unsqueeze(1)
-            scores = _checked(ask(score, history, examples.user[rows]), (len(history), examples.num_items))
-            if mask_history:
-                scores = _masked(scores, history, target)
-            rank[rows] = mean_ranks(scores, target)
-            if top is not None:
-                top[rows] = best_items(scores, top_k).numpy()
-            advance(len(history))
+    for start in range(0, len(examples), size):
+        rows = slice(start, min(start + size, len(examples)))
+        history = torch.from_numpy(examples.history[rows].astype(np.int64))
+        target = torch.from_numpy(examples.target[rows].astype(np.int64)).unsqueeze(1)
+        scores = _checked(ask(score, history, examples.user[rows]), (len(history), examples.num_items))
+        if mask_history:
+            scores = _masked(scores, history, target)
+        rank[rows] = mean_ranks(scores, target)
+        if top is not None:
+            top[rows] = best_items(scores, top_k).numpy()
     return Ranks(example_id=examples.example_id, rank=rank, top_items=top)
 
 
@@ -136,10 +131,3 @@ def mean_ranks(scores: Tensor, target: Tensor) -> NDArray[np.float64]:
     greater, equal = (np.count_nonzero(found, axis=1) for found in (values > own, values == own))
     rank: NDArray[np.float64] = 1.0 + greater + (equal - 1.0) / 2.0
     return rank
-
-
-class _silence:  # noqa: N801 - reads as the context it is
-    def __enter__(self) -> Callable[[int], None]:
-        return lambda _: None
-
-    def __exit__(self, *_: object) -> None: ...

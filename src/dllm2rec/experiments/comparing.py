@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from dllm2rec.core.seeding import numpy_generator
 from dllm2rec.data import Split
+from dllm2rec.evaluation.metrics import METRIC
 from dllm2rec.evaluation.significance import bootstrap_interval, holm, paired_permutation_test
 from dllm2rec.evaluation.slices import UNSEEN, Slice
 from dllm2rec.experiments.evidence import Evidence, Group, Taught, followed, gather, metric_values, reference_data
@@ -14,7 +15,7 @@ from dllm2rec.experiments.references import EASE_ITEMS
 from dllm2rec.experiments.results import Comparison, Row, Table, Versus
 from dllm2rec.experiments.running import method_name
 from dllm2rec.experiments.runs import Run
-from dllm2rec.experiments.verdict import METRIC, judge
+from dllm2rec.experiments.verdict import judge
 
 Mask = NDArray[np.bool_]
 HITS = "HR@20"

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from dllm2rec.data import Split
+from dllm2rec.evaluation.metrics import METRIC
 from dllm2rec.experiments.cells import duration
 from dllm2rec.experiments.examination import Examination, Finding, Rival, Texts, Vectors, Weights
 from dllm2rec.experiments.verdict import figure, listing
@@ -37,7 +38,7 @@ def headline(page: Examination) -> str:
         return "This teacher gives item vectors and no rankings: only embedding distillation can use it."
     if not rivals:
         return "Unknown: no validation or test example is labelled, so the teacher can't be compared with anything."
-    beaten = [rival.name for rival in rivals if rival.teacher["NDCG@20"] > rival.rival["NDCG@20"]]
+    beaten = [rival.name for rival in rivals if rival.teacher[METRIC] > rival.rival[METRIC]]
     if len(beaten) == len(rivals):
         return f"Promising: on {split} the teacher is better than {listing(beaten)}."
     if beaten:
@@ -79,7 +80,7 @@ def _rival(rival: Rival) -> Iterator[Finding]:
     own, theirs = rival.teacher, rival.rival
     caution = f" Few examples ({rival.examples}): take it as a hint." if rival.examples < FEW else ""
     yield Finding(
-        level="good" if own["NDCG@20"] > theirs["NDCG@20"] else "bad",
+        level="good" if own[METRIC] > theirs[METRIC] else "bad",
         text=(
             f"On {rival.examples:,} {rival.split} examples it reaches HR@20 {figure(own['HR@20'])} and "
             f"NDCG@20 {figure(own['NDCG@20'])}; {rival.name} {figure(theirs['HR@20'])} and "

@@ -13,6 +13,7 @@ from dllm2rec.data.splits import SPLITS
 from dllm2rec.distillation.distances import normalise_distances
 from dllm2rec.distillation.weights import sequence_confidence
 from dllm2rec.evaluation.agreement import hit_rate_by_overlap, overlap, win_ratio
+from dllm2rec.evaluation.metrics import METRIC
 from dllm2rec.evaluation.ranks import Ranks
 from dllm2rec.experiments.diagnosis import diagnose
 from dllm2rec.experiments.evaluating import TOP, evaluate
@@ -103,7 +104,7 @@ def _rivals(knowledge: Knowledge, dataset: Dataset, student: Run | None) -> list
 
 def _rival(taught: Taught, other: Ranks, name: str, split: Split, targets: NDArray[np.int32]) -> Rival:
     own, theirs = metric_values(taught.ranks), metric_values(other)
-    wins = win_ratio(own["NDCG@20"], theirs["NDCG@20"])
+    wins = win_ratio(own[METRIC], theirs[METRIC])
     depth = min(TOP, taught.knowledge.manifest.depth)
     assert taught.ranks.top_items is not None and other.top_items is not None  # noqa: S101, PT018 - both were asked for
     first, second = taught.ranks.top_items[:, :depth], other.top_items[:, :depth]

@@ -4,11 +4,10 @@ from dllm2rec.core.errors import UserError
 from dllm2rec.data import Dataset, Split
 from dllm2rec.evaluation.latency import seconds_per_1000
 from dllm2rec.evaluation.metrics import coverage, summary
-from dllm2rec.evaluation.ranks import Ranks, ScoreFunction, rank_targets
+from dllm2rec.evaluation.ranks import Ranks, rank_targets
 from dllm2rec.experiments.running import rebuild
 from dllm2rec.experiments.runs import Evaluation, Run, evaluation_name
 from dllm2rec.knowledge.store import Knowledge
-from dllm2rec.students.base import Student
 
 TOP = 20
 
@@ -38,14 +37,14 @@ def evaluate(
     if done is not None and run.has_ranks(split, mask_history=mask_history):
         return done
     dataset = dataset_of(run, dataset)
-    score = score_with(rebuild(run, dataset, knowledge))
+    student = rebuild(run, dataset, knowledge)
     examples = dataset.examples(split)
-    ranks = rank_targets(score, examples, mask_history=mask_history, top_k=TOP)
+    ranks = rank_targets(student, examples, mask_history=mask_history, top_k=TOP)
     evaluation = Evaluation(
         mask_history=mask_history,
         examples=len(examples),
         metrics=metrics(ranks, dataset),
-        seconds_per_1000=seconds_per_1000(score, examples),
+        seconds_per_1000=seconds_per_1000(student, examples),
     )
     run.write_ranks(split, ranks, mask_history=mask_history)
     name = evaluation_name(split, mask_history=mask_history)
@@ -75,8 +74,3 @@ def metrics(ranks: Ranks, dataset: Dataset) -> dict[str, float]:
     if ranks.top_items is not None:
         values[f"coverage@{TOP}"] = coverage(ranks.top_items[:, :TOP], dataset.num_items)
     return values
-
-
-def score_with(student: Student) -> ScoreFunction:
-    """Turn a student into a function from histories `[B, L]` to scores `[B, V]`."""
-    return student.eval()

@@ -128,7 +128,6 @@ def gather(
     *,
     split: Split = "test",
     mask_history: bool = False,
-    references: Mapping[str, Timed] | None = None,
 ) -> Evidence:
     """Collect what is known of runs on the same dataset; runs that were not evaluated yet are.
 
@@ -136,7 +135,6 @@ def gather(
         runs: finished; the same run twice counts once, and so does a copy of it.
         split: validation or test.
         mask_history: leave items of the history out.
-        references: ranks of the references, where they are known already.
 
     Raises:
         UserError: there is no run, or the runs are on different datasets.
@@ -149,8 +147,6 @@ def gather(
         dataset_of(run, dataset)
     examples = dataset.examples(split)
     knowledge, missing = _knowledge(runs)
-    if references is None:
-        references = _references(runs, knowledge, dataset, examples, mask_history=mask_history)
     judged = (judge_teacher(one, dataset, examples) for one in knowledge)
     return Evidence(
         dataset=dataset,
@@ -158,7 +154,7 @@ def gather(
         mask_history=mask_history,
         examples=examples,
         groups=_groups(runs, partial(_ranked, dataset, split, mask_history)),
-        references=references,
+        references=_references(runs, knowledge, dataset, examples, mask_history=mask_history),
         teachers=tuple(taught for taught in judged if taught is not None),
         missing=missing,
     )
@@ -175,9 +171,8 @@ def judge_teacher(knowledge: Knowledge, dataset: Dataset, examples: Examples) ->
     if knowledge.manifest.depth == 0 or not (rows >= 0).any():
         return None
     labels = knowledge.labels.take(rows[rows >= 0])
-    manifest = knowledge.manifest
     return Taught(
-        name=f"{manifest.teacher} ({manifest.model})" if manifest.model else manifest.teacher,
+        name=knowledge.manifest.name,
         knowledge=knowledge,
         label_rows=rows,
         ranks=ranks_from_lists(labels.ranked_items, examples.take(rows >= 0)),

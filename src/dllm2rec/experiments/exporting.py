@@ -165,12 +165,12 @@ def _write(
     seen = torch.from_numpy(dataset.train_counts(counted(run.config.settings)) > 0)
     text = _write_text(target / TEXT, run, student, knowledge, seen=seen)
     manifest = replace(_manifest(run, dataset, student), text=text, precision=precision)
-    (target / CARD).write_text(_card(manifest), encoding="utf-8")
     write_manifest(target, manifest)
 
 
 def write_manifest(bundle: Path, manifest: BundleManifest) -> None:
-    """Write `bundle.json`, with the hashes of the files that lie there."""
+    """Write `bundle.json`, with the hashes of the files that lie there, and the card."""
+    (bundle / CARD).write_text(_card(manifest), encoding="utf-8")
     files = [*FILES, *(name for name in (TEXT, INDEX) if (bundle / name).exists())]
     manifest = replace(manifest, files={name: hash_file(bundle / name) for name in files})
     (bundle / MARKER).write_text(manifest.to_json(), encoding="utf-8")

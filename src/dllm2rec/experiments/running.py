@@ -188,9 +188,7 @@ def item_vectors(settings: CellSettings, knowledge: Knowledge | None) -> Tensor 
 
 def knowledge_source(knowledge: Knowledge) -> Source:
     """Describe where a run's knowledge came from."""
-    manifest = knowledge.manifest
-    name = f"{manifest.teacher} ({manifest.model})" if manifest.model else manifest.teacher
-    return Source(path=knowledge.path.resolve(), hash=knowledge.content_hash, name=name)
+    return Source(path=knowledge.path.resolve(), hash=knowledge.content_hash, name=knowledge.manifest.name)
 
 
 def student_name(settings: CellSettings) -> str:

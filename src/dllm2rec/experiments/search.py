@@ -21,10 +21,10 @@ from pydantic import Field
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import read_json, write_json
 from dllm2rec.core.seeding import derive_seed
+from dllm2rec.evaluation.metrics import METRIC
 from dllm2rec.experiments.config import CellSettings, Config, Range
 from dllm2rec.experiments.dataset_settings import Strict
 from dllm2rec.experiments.runs import Run
-from dllm2rec.training.stopping import METRIC
 
 EDGE = 0.05  # of a range
 TrainTrial = Callable[[CellSettings], Run]

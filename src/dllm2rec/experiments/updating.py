@@ -13,12 +13,12 @@ from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import atomic_path, hash_file, read_json, require_fresh_directory, write_json
 from dllm2rec.core.seeding import numpy_generator
 from dllm2rec.data import Columns, Dataset, Examples, extend
-from dllm2rec.evaluation.metrics import ndcg, summary
+from dllm2rec.evaluation.metrics import METRIC, ndcg, summary
 from dllm2rec.evaluation.ranks import rank_targets
 from dllm2rec.evaluation.significance import paired_permutation_test
 from dllm2rec.experiments.config import CellSettings
 from dllm2rec.experiments.dataset_settings import Strict
-from dllm2rec.experiments.evaluating import dataset_of, evaluate, score_with
+from dllm2rec.experiments.evaluating import dataset_of, evaluate
 from dllm2rec.experiments.running import (
     build,
     finish,
@@ -41,7 +41,6 @@ MARKER = "update.json"
 OUTCOME = "outcome.json"
 DATASET = "dataset"
 KNOWLEDGE = "knowledge"
-METRIC = "NDCG@20"
 FITTED_TO_ALL = ("retrieval", MERGED)
 """Teachers whose labels of old examples change with what is new."""
 
@@ -290,7 +289,7 @@ def _judge(updated: Run, result: RunResult, after: _Material, old: Student, *, f
     """Compare both students on the newest events; writes the result if the new one stays."""
     test = after.dataset.examples("test")
     student = rebuild(updated, after.dataset, after.knowledge, fit=result.fit)
-    ranks = [rank_targets(score_with(one), test).rank for one in (old, student)]
+    ranks = [rank_targets(one, test).rank for one in (old, student)]
     was, now = (summary(rank, ks=(20,)) for rank in ranks)
     p_value = paired_permutation_test(
         ndcg(ranks[1], 20),

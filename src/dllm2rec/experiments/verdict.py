@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 
+from dllm2rec.evaluation.metrics import METRIC
 from dllm2rec.experiments.results import SIGNIFICANT, Outcome, Row, Table, Verdict, Versus
-
-METRIC = "NDCG@20"
 
 
 def judge(tables: Sequence[Table]) -> Verdict:

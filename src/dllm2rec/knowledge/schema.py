@@ -50,6 +50,11 @@ class KnowledgeManifest(BaseModel):
     vector_size: int | None = Field(ge=1)
     distance_scale: float | None = Field(gt=0)
 
+    @property
+    def name(self) -> str:
+        """The teacher and its model, for people."""
+        return f"{self.teacher} ({self.model})" if self.model else self.teacher
+
     def differences(self, other: "KnowledgeManifest") -> list[str]:
         """Say each field in which ``other`` differs, as ``"seed is 0, asked for 1"``; settings one by one."""
         here, there = _flatten(self), _flatten(other)

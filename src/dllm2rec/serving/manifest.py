@@ -38,7 +38,7 @@ class BundleManifest:
         format_version: of the directory.
         student: what was exported, for people.
         num_items: V.
-        dim: D.
+        dim: length of an item's vector as the table has it, its text's direction included.
         history: the most items of a history that the encoder reads, L.
         dataset: name and content hash of what it was trained on.
         metrics: on the test examples, as far as they were measured.

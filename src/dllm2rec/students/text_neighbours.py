@@ -1,4 +1,4 @@
-"""Text neighbours inside a student: how near an item's text is to the history's, by the teacher's vectors as they are.
+"""Text neighbours inside a student: how near an item's text is to the history's, by the teacher's vectors alone.
 
 What a student learns of an item is of the time that it learned from; that two titles are alike stays true. So each item
 may have, beside its own vector, the direction of its text vector, and a history the decayed sum of those of its items:

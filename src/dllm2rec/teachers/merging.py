@@ -5,7 +5,7 @@ examples are labelled by what was found there, and nothing is learned from them.
 ``-log p``: a student's temperature of 1 is the calibrated one.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -121,7 +121,7 @@ def merge(
             sources=merged,
             vectors=vectors,
             validation_examples=len(validation),
-            calibration_error=_error([label(some) for some in _batches(validation, batch_size)], validation),
+            calibration_error=_error([label(some) for some in validation.batches(batch_size)], validation),
         ).model_dump(mode="json"),
         depth=depth,
         vector_size=None if item_vectors is None else item_vectors.shape[1],
@@ -133,7 +133,7 @@ def merge(
     examples = _labelled(dataset, listing, _everything(dataset))
     waiting = examples.take(~np.isin(examples.example_id, writer.labelled_ids()))
     with progress_bar("merging", len(examples), completed=len(examples) - len(waiting)) as advance:
-        for some in _batches(waiting, batch_size):
+        for some in waiting.batches(batch_size):
             writer.append(label(some))
             advance(len(some))
     return Knowledge.load(out)
@@ -230,11 +230,6 @@ def _rows(dataset: Dataset, sources: Sequence[Knowledge], examples: Examples) ->
 def _labelled(dataset: Dataset, sources: Sequence[Knowledge], examples: Examples) -> Examples:
     """Return the examples that some source labelled."""
     return examples.take(np.flatnonzero((_rows(dataset, sources, examples) >= 0).any(axis=1)))
-
-
-def _batches(examples: Examples, size: int) -> Iterator[Examples]:
-    for start in range(0, len(examples), size):
-        yield examples.take(np.arange(start, min(start + size, len(examples))))
 
 
 def _everything(dataset: Dataset) -> Examples:

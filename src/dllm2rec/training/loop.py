@@ -17,14 +17,13 @@ from dllm2rec.core.seeding import torch_generator
 from dllm2rec.data import Examples
 from dllm2rec.data.batches import Batch, batches
 from dllm2rec.distillation.base import Distiller
-from dllm2rec.evaluation.metrics import summary
+from dllm2rec.evaluation.metrics import METRIC, summary
 from dllm2rec.evaluation.ranks import rank_targets
 from dllm2rec.losses.base import Loss, SharedScorer
 from dllm2rec.losses.checks import NotFiniteError
 from dllm2rec.students.base import Student
 from dllm2rec.training.checkpoint import Progress, load_checkpoint, load_student_weights, save_best, save_checkpoint
 from dllm2rec.training.runlog import append_log, write_log
-from dllm2rec.training.stopping import METRIC
 
 ENOUGH_STEPS, EPOCHS = 2000, (4, 50)
 
@@ -68,7 +67,6 @@ class FitResult:
 
     Attributes:
         best_epoch: whose weights the student has now, from 1.
-        best_validation: metrics of that epoch on validation.
         epochs_run: epochs that were trained.
         seconds: that they took, validation included.
         examples_per_second: training examples a second, validation excluded.
@@ -76,7 +74,6 @@ class FitResult:
     """
 
     best_epoch: int
-    best_validation: dict[str, float]
     epochs_run: int
     seconds: float
     examples_per_second: float
@@ -257,7 +254,6 @@ def _result(progress: Progress, examples: int) -> FitResult:
     seconds = sum(line["train_seconds"] for line in history)
     return FitResult(
         best_epoch=best,
-        best_validation=history[best - 1]["validation"],
         epochs_run=progress.epoch,
         seconds=progress.seconds,
         examples_per_second=examples * len(history) / max(seconds, 1e-9),

@@ -2,8 +2,6 @@
 
 from pydantic import BaseModel, ConfigDict
 
-METRIC = "NDCG@20"
-
 
 class Stopping(BaseModel):
     """What early stopping remembers between epochs.

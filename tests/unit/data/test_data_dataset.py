@@ -131,10 +131,6 @@ def test_preparing_again_is_a_no_op_another_dataset_is_refused(tmp_path: Path) -
     assert again.manifest.name == "small"
     assert {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in out.iterdir()} == before
 
-    replaced = prepare(small_log(), LeaveOneOutSplit(), out, name="new", overwrite=True)
-    assert replaced.manifest.name == "new"
-    assert [path.name for path in tmp_path.iterdir()] == ["data"]
-
 
 def test_output_that_holds_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "notes").mkdir()

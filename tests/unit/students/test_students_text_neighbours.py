@@ -28,7 +28,8 @@ def test_a_student_adds_decayed_cosines_to_its_scores(settings: StudentSettings)
     assert found is not None
     near = found.near
 
-    student(HISTORIES)  # the folded table is made anew
+    with torch.no_grad():
+        student(HISTORIES)  # which folds the table: it has to be made anew
     student.table.near = near * weight**0.5
 
     expected = torch.zeros_like(before)
@@ -38,7 +39,8 @@ def test_a_student_adds_decayed_cosines_to_its_scores(settings: StudentSettings)
                 for other in range(V):
                     cosine = torch.cosine_similarity(vectors[item], vectors[other], dim=0)
                     expected[row, other] += weight * 0.8**age * cosine
-    found = student(HISTORIES)
+    with torch.no_grad():
+        found = student(HISTORIES)
     torch.testing.assert_close(found - before, expected, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(weight * neighbour_scores(near)(HISTORIES), expected, rtol=1e-4, atol=1e-5)
     hidden, items = student.encode(HISTORIES), torch.tensor([[5, 2], [0, 1], [13, 7]])

@@ -9,6 +9,7 @@ from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import hash_json
 from dllm2rec.data import Split
 from dllm2rec.distillation.settings import DLLM2RecSettings, decide
+from dllm2rec.evaluation.metrics import METRIC
 from dllm2rec.experiments.comparing import tabulate
 from dllm2rec.experiments.evidence import Evidence, Group, gather
 from dllm2rec.experiments.paper.published import dataset_of
@@ -200,4 +201,4 @@ def _chosen(path: Path) -> list[Run]:
 
 
 def _weight(runs: Sequence[Run]) -> tuple[int, float]:
-    return len({run.config.seed for run in runs}), max(run.finished().fit.validation["NDCG@20"] for run in runs)
+    return len({run.config.seed for run in runs}), max(run.finished().fit.validation[METRIC] for run in runs)

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from dllm2rec.evaluation.metrics import METRIC
 from dllm2rec.evaluation.slices import Slice, history_slices
 from dllm2rec.experiments.agreeing import agree
 from dllm2rec.experiments.diagnosis import headline
@@ -18,7 +19,6 @@ from dllm2rec.experiments.summary import SEARCH_HEADER, Extras, search_rows, tim
 from dllm2rec.knowledge.align import align
 from dllm2rec.training.runlog import read_log
 
-METRIC = "NDCG@20"
 _EDGES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, float("inf"))
 
 
