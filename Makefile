@@ -33,6 +33,9 @@ format: install ## rewrite the files as `make check` wants them
 experiments: install ## the slow, resumable experiments behind docs/results.md
 	$(RUN) dllm2rec run configs/toys.toml
 	$(RUN) dllm2rec run configs/methods.toml --jobs 2
-	mkdir -p runs/toys-ablation
-	cp -ru runs/toys-methods/experiment.json runs/toys-methods/dataset-* runs/toys-methods/knowledge-* runs/toys-ablation
-	$(RUN) dllm2rec run configs/ablation.toml --jobs 2
+	$(RUN) dllm2rec run configs/texts.toml --out runs/toys-methods --jobs 2
+	for name in gain ablation; do \
+	    mkdir -p runs/toys-$$name && \
+	    cp -ru runs/toys-methods/experiment.json runs/toys-methods/dataset-* runs/toys-methods/knowledge-* runs/toys-$$name && \
+	    $(RUN) dllm2rec run configs/$$name.toml --jobs 2 || exit 1; \
+	done
