@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_helpers import SMALL_TEACHER, call, log_rows, refused, write_log
+from cli_helpers import SMALL_PAPER, SMALL_TEACHER, call, log_rows, refused, write_log
 from safetensors.numpy import load_file, save_file
 
 from dllm2rec.data import Dataset
@@ -118,6 +118,20 @@ def test_a_budget_is_spent_by_a_rule_and_a_greater_one_adds(rule: str, dataset: 
     few = labelled(tmp_path / "k")
     assert call(*teach, "--budget", "10%").json["labels"]["train"] > 8
     assert few < labelled(tmp_path / "k")
+
+
+def test_labels_that_are_added_leave_what_was_trained_on_the_others(dataset: Path, tmp_path: Path) -> None:
+    known, run = tmp_path / "k", tmp_path / "run"
+    teach = ("teach", dataset, "--teacher", "text", "--out", known)
+    assert call(*teach, "--budget", "80%").code == 0
+    done = call("train", dataset, *SMALL_PAPER, "--knowledge", known, "--method", "dllm2rec", "--out", run)
+    assert done.code == 0, done.err
+    assert call(*teach).code == 0
+    done = call("evaluate", run, "--json")
+    assert done.code == 0, done.err
+    vectors = known / "item_vectors.safetensors"
+    vectors.write_bytes(vectors.read_bytes()[:-4] + b"\0\0\0\0")
+    refused(call("evaluate", run, "--split", "validation"), "is not the knowledge that")
 
 
 def test_a_language_model_labels_what_is_chosen_with_vectors_that_are_named(

@@ -221,6 +221,13 @@ def test_what_is_refused(runs: dict[str, Path], more: list[str], tmp_path: Path)
     refused(call("update", run, *more, "--out", tmp_path / "other"), "something else")
 
 
+def test_an_input_at_fault_does_not_occupy_the_place(runs: dict[str, Path], more: list[str], tmp_path: Path) -> None:
+    events, out = more[more.index("--interactions") + 1], tmp_path / "out"
+    refused(call("update", runs["plain"], "--interactions", events, "--out", out), "--items")
+    done = call("update", runs["plain"], *more, "--force", "--out", out)
+    assert done.code == 0, done.err
+
+
 def test_another_update_in_the_same_place_is_refused(
     updated: Path, runs: dict[str, Path], more: list[str], taught: Path, tmp_path: Path
 ) -> None:

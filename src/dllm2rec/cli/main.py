@@ -1,5 +1,6 @@
 """The program `dllm2rec`."""
 
+from importlib.metadata import version
 from typing import Annotated
 
 import typer
@@ -31,8 +32,19 @@ app = typer.Typer(
 )
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"dllm2rec {version('dllm2rec')}")
+        raise typer.Exit
+
+
 @app.callback()
-def _options(debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a defect.")] = False) -> None:
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a defect.")] = False,
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which version this is.")
+    ] = False,
+) -> None:
     """Options that stand before the verb."""
 
 

@@ -15,7 +15,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, fo
 Set = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="NAME=VALUE", help="Any setting, such as training.epochs=5; give it as often as needed."
+        "--set",
+        metavar="NAME=VALUE",
+        help="Any setting of the verb; give it as often as needed. A name that it lacks lists those that it has.",
     ),
 ]
 Jobs = Annotated[int, typer.Option(min=1, metavar="N", help="Cells that are trained at once.")]

@@ -49,6 +49,8 @@ def recommend(
 
     if (history is None) == (interactions is None) or (interactions is not None) != ((user is None) != (out is None)):
         raise UserError("give --history, or --interactions with --user, or --interactions with --out")
+    if out is not None and out.suffix != ".parquet":
+        raise UserError(f"--out {out}: it becomes a Parquet file; name it so, such as {out.with_suffix('.parquet')}")
     recommender = Recommender.load(bundle, approximate=approximate)
     columns = {"user": user_column, "item": item_column, "time": time_column, "time_unit": time_unit}
     options: dict[str, Any] = {"k": k, "exclude_seen": exclude_seen}

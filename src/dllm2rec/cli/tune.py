@@ -11,7 +11,7 @@ from dllm2rec.cli.options import Jobs, Json, Set, show, words_to_stderr
 
 def tune(
     *,
-    config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="An experiment with a [search] table.")],
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="An experiment with a table `search`.")],
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Its directory; runs/<name> if not given.")] = None,
     jobs: Jobs = 1,
     settings: Set = None,

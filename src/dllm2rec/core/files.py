@@ -30,11 +30,22 @@ def explain_os_error(error: OSError, path: Path) -> UserError:
             return UserError(f"{path}: {error.strerror or error}")
 
 
+def _new_file_mode() -> int:
+    """Return the mode that a new file gets here."""
+    masked = os.umask(0)  # it can only be read by setting it
+    os.umask(masked)
+    return 0o666 & ~masked
+
+
+_MODE = _new_file_mode()
+
+
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that takes its place when the block ends well, and vanishes otherwise.
 
     Works for a file or a directory that the block creates. An existing file is replaced; an existing directory is not.
+    Files get the mode of any new file, whatever library wrote them.
 
     Raises:
         UserError: the file system refuses (no space, no permission, a file in the way).
@@ -48,6 +59,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
         if target.is_file():
             with target.open("rb") as handle:
                 os.fsync(handle.fileno())
+        for file in (target, *target.rglob("*")):  # safetensors leaves files that nobody else may read
+            if file.is_file() and not file.is_symlink():
+                file.chmod(_MODE)
         target.replace(path)
     except OSError as error:
         raise explain_os_error(error, path) from error

@@ -43,11 +43,12 @@ def extend(
     known = read_table_file(dataset.path, "interactions")
     _require_newer(time, known["time"], interactions)
     users = read_table_file(dataset.path, "users")["user_id"]
+    remedy = "give new items and their titles with --items" if items is None else "add them there, or remove these rows"
     old = pl.DataFrame({"user": users.gather(known["user"]), "item": known["item"], "time": known["time"]})
     new = pl.DataFrame(
         {
             "user": _like(users, user, interactions),
-            "item": item_index(item, catalogue, interactions, items or dataset.path),
+            "item": item_index(item, catalogue, interactions, items or dataset.path, remedy=remedy),
             "time": time.cast(known["time"].dtype) if known["time"].dtype == pl.Float64 else time,
         }
     )

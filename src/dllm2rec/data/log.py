@@ -81,11 +81,18 @@ def order_events(events: pl.DataFrame, *, tie_breaker: pl.Series | None = None) 
     return indexed.sort(pl.col("user_index"), pl.col("time"), tie_breaker, maintain_order=True)
 
 
-def item_index(item: pl.Series, catalogue: pl.DataFrame, interactions: Path, items: Path) -> pl.Series:
+def item_index(
+    item: pl.Series,
+    catalogue: pl.DataFrame,
+    interactions: Path,
+    items: Path,
+    *,
+    remedy: str = "add them there, or remove these rows",
+) -> pl.Series:
     """Return the index of each row's item in the catalogue, Int32.
 
     Raises:
-        UserError: an item is not in it; the first row with one is named.
+        UserError: an item is not in it; the first row with one is named, and the remedy.
     """
     known = catalogue.select(pl.col("item_id").cast(pl.String), pl.col("index"))
     rows = pl.DataFrame({"item_id": item.cast(pl.String)}).join(known, on="item_id", how="left", maintain_order="left")
@@ -97,7 +104,8 @@ def item_index(item: pl.Series, catalogue: pl.DataFrame, interactions: Path, ite
     message = f"{interactions}: row {row + 1}: {item.name} {item[row]!r} is not in {items}"
     if len(unknown) == len(item):
         raise UserError(f"{message}, nor is any other ({items.name} has ids such as {catalogue['item_id'][0]!r})")
-    raise UserError(f"{message} ({len(unknown)} rows with {item.gather(unknown).n_unique()} unknown items in all)")
+    unknown_items = item.gather(unknown).n_unique()
+    raise UserError(f"{message} ({len(unknown)} rows with {unknown_items} unknown items in all); {remedy}")
 
 
 def _require_a_crowd(events: pl.DataFrame, path: Path) -> None:

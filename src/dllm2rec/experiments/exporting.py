@@ -1,6 +1,7 @@
 """Verb `export`: a trained student becomes a bundle that serves without PyTorch."""
 
 import json
+import logging
 import tempfile
 import warnings
 from dataclasses import dataclass, replace
@@ -256,7 +257,11 @@ def write_encoder(student: Student, file: Path, *, precision: Precision = "float
         with tempfile.TemporaryDirectory() as folder:
             whole = Path(folder) / ENCODER
             write_encoder(student, whole)
-            quantize_dynamic(whole, file, weight_type=QuantType.QInt8)
+            logging.disable(logging.WARNING)  # it recommends a pass that changes nothing here
+            try:
+                quantize_dynamic(whole, file, weight_type=QuantType.QInt8)
+            finally:
+                logging.disable(logging.NOTSET)
         return
     embedded = torch.zeros(2, student.history, student.width)
     mask = torch.ones(2, student.history, dtype=torch.bool)

@@ -172,7 +172,7 @@ def knowledge_of(run: Run, knowledge: Knowledge | None = None) -> Knowledge | No
     if source is None:
         return None
     knowledge = knowledge or Knowledge.load(run.find(source))
-    if knowledge.content_hash != source.hash:
+    if knowledge.content_hash != source.hash and knowledge.read_hash != source.read:  # labels may have been added
         raise UserError(f"{knowledge.path}: is not the knowledge that {run.path} was trained on, or has changed")
     return knowledge
 
@@ -188,7 +188,12 @@ def item_vectors(settings: CellSettings, knowledge: Knowledge | None) -> Tensor 
 
 def knowledge_source(knowledge: Knowledge) -> Source:
     """Describe where a run's knowledge came from."""
-    return Source(path=knowledge.path.resolve(), hash=knowledge.content_hash, name=knowledge.manifest.name)
+    return Source(
+        path=knowledge.path.resolve(),
+        hash=knowledge.content_hash,
+        name=knowledge.manifest.name,
+        read=knowledge.read_hash,
+    )
 
 
 def student_name(settings: CellSettings) -> str:

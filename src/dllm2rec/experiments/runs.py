@@ -31,11 +31,13 @@ class Source(Strict):
         path: where it lay.
         hash: of its content.
         name: for people.
+        read: of what a trained student goes on reading of knowledge, see `Knowledge.read_hash`.
     """
 
     path: Path
     hash: str
     name: str
+    read: str | None = None
 
 
 class RunConfig(Strict):

@@ -194,7 +194,8 @@ def _request(
 def _begin(out: Path, asked: dict[str, Any]) -> None:
     """Write down what is asked for; refuse a directory where something else was asked for."""
     require_fresh_directory(out, marker=MARKER)
-    there = read_json(out / MARKER) if (out / MARKER).exists() else asked
+    begun = (out / MARKER).exists() and (out / DATASET).exists()  # before, the input may have been at fault
+    there = read_json(out / MARKER) if begun else asked
     if not (out / KNOWLEDGE).exists():  # what was refused for want of knowledge goes on with some
         there = {**there, "knowledge": asked["knowledge"]}
     elif asked["knowledge"] is not None:

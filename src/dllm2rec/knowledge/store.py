@@ -96,13 +96,23 @@ class Knowledge:
         for array in (labels.example_id, labels.ranked_items, labels.distances, labels.target_distance):
             digest.update(np.ascontiguousarray(array).data)
         digest.update("\x00".join(labels.generated_text).encode())
+        self._update(digest)
+        return digest.hexdigest()[:16]
+
+    @cached_property
+    def read_hash(self) -> str:
+        """Name of what a trained student goes on reading, item vectors and texts, and of who gave them."""
+        digest = hashlib.blake2b(hash_json(self.manifest.model_dump(mode="json")).encode())
+        self._update(digest)
+        return digest.hexdigest()[:16]
+
+    def _update(self, digest: "hashlib.blake2b") -> None:
         if self.item_vectors is not None:
             digest.update(np.ascontiguousarray(self.item_vectors).data)
         for kind, texts in self.texts.items():
             digest.update(f"{kind}\x00".encode() + "\x00".join(texts.text).encode())
             digest.update(texts.key.data)
             digest.update(np.ascontiguousarray(texts.vectors).data)
-        return digest.hexdigest()[:16]
 
 
 class KnowledgeWriter:

@@ -48,7 +48,8 @@ class TextProjection:
         if text is None:
             raise UserError(
                 f"{bundle.path}: {bundle.manifest.student} has no output tied to text, so an item that training never "
-                "saw can't be recommended; train with item vectors and student.output=tied (`dllm2rec train --help`)"
+                "saw can't be recommended; train one that reads text: `dllm2rec train DATASET --knowledge KNOWLEDGE`, "
+                "with knowledge that has item vectors (such as --teacher blend or encoder gives)"
             )
         tensors = load_file(bundle.path / TEXT)
         return cls(path=bundle.path, tensors=tensors, weight=text.weight, probes=text.probes, bias=text.bias)

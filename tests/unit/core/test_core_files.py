@@ -27,6 +27,16 @@ def test_an_interrupted_write_leaves_the_old_file_and_no_rubbish(tmp_path: Path)
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_others_may_read_what_the_process_lets_them_read(tmp_path: Path) -> None:
+    (tmp_path / "plain").write_text("a")
+    with atomic_path(tmp_path / "folder") as target:
+        target.mkdir()
+        (target / "private").write_text("b")
+        (target / "private").chmod(0o600)
+    modes = {file.stat().st_mode for file in (tmp_path / "plain", tmp_path / "folder" / "private")}
+    assert len(modes) == 1
+
+
 def test_a_directory_appears_whole(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "directory"
     with atomic_path(path) as target:
