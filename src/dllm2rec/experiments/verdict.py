@@ -79,8 +79,8 @@ def _versus_line(row: Row, versus: Versus) -> str:
     low, high = versus.interval
     return (
         f"{row.label}: {METRIC} {figure(value)} against {figure(value - versus.difference)} of {versus.baseline}, "
-        f"{percent(versus.gain)} (95% interval of the difference alone {low:+.4f} to {high:+.4f}; after Holm "
-        f"{_certain(versus)})."
+        f"{percent(versus.gain)} (difference between {low:+.4f} and {high:+.4f} with 95% confidence, uncorrected; "
+        f"{_certain(versus)} after Holm)."
     )
 
 
