@@ -174,3 +174,10 @@ def test_a_verb_or_option_that_does_not_exist(tmp_path: Path) -> None:
     assert call("prepaer").code == 2
     assert call("prepare", "--outt", tmp_path).code == 2
     assert call("prepare").code == 2
+
+
+def test_a_unit_that_makes_it_1970_is_asked_about(tmp_path: Path) -> None:
+    files = write_log(tmp_path, [(user, item, 1_600_000_000 + time) for user, item, time in log_rows()])
+    assert "of 2020-09-25 to 2020-09-25" in " ".join(call("prepare", *files, "--out", tmp_path / "right").out.split())
+    wrong = call("prepare", *files, "--time-unit", "us", "--out", tmp_path / "wrong")
+    assert "1970-01-01 (is that right? else see --time-unit)" in " ".join(wrong.out.split())

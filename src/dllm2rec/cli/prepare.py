@@ -1,11 +1,17 @@
 """`dllm2rec prepare`: a log becomes a dataset directory."""
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from dllm2rec.cli.options import Column, Json, Out, Set, TimeUnit, show, words_to_stderr
+
+if TYPE_CHECKING:
+    from dllm2rec.data import Dataset
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def prepare(
@@ -57,7 +63,17 @@ def prepare(
         {"dataset": str(out), **manifest.model_dump(mode="json")},
         f"{manifest.name}: {manifest.num_users:,} users, {manifest.num_items:,} items, "
         f"{manifest.num_interactions:,} interactions",
-        f"examples: {counts} ({manifest.split.kind} split, hash {manifest.content_hash})",
+        f"examples: {counts} ({manifest.split.kind} split, hash {manifest.content_hash}), {_days(dataset)}",
         f"dataset written to {out}",
         as_json=json,
     )
+
+
+def _days(dataset: "Dataset") -> str:
+    """Say of which days the examples are, which shows a wrong unit of the times."""
+    import numpy as np
+
+    times = np.concatenate([dataset.examples(split).time for split in ("train", "validation", "test")])
+    first, last = (EPOCH + timedelta(seconds=float(end)) for end in (times.min(), times.max()))
+    asked = " (is that right? else see --time-unit)" if last.year < 1980 else ""
+    return f"of {first:%Y-%m-%d} to {last:%Y-%m-%d}{asked}"
