@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from dllm2rec.cli.options import Column, Json, Out, Set, TimeUnit, show, words_to_stderr
-from dllm2rec.evaluation.metrics import METRIC
 
 
 def update(
@@ -38,6 +37,7 @@ def update(
     Example: dllm2rec update work/run --interactions new.csv --out work/run-2
     """
     from dllm2rec.data import Columns
+    from dllm2rec.evaluation.metrics import METRIC
     from dllm2rec.experiments.runs import Run
     from dllm2rec.experiments.updating import read_settings
     from dllm2rec.experiments.updating import update as go_on
