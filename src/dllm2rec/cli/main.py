@@ -17,6 +17,7 @@ from dllm2rec.cli.recommend import recommend
 from dllm2rec.cli.report import report
 from dllm2rec.cli.run import run
 from dllm2rec.cli.serve import serve
+from dllm2rec.cli.settings import settings
 from dllm2rec.cli.teach import teach
 from dllm2rec.cli.train import train
 from dllm2rec.cli.tune import tune
@@ -64,6 +65,7 @@ for verb in (
     serve,
     add_items,
     update,
+    settings,
 ):
     app.command()(verb)
 

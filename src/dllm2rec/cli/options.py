@@ -17,7 +17,7 @@ Set = Annotated[
     typer.Option(
         "--set",
         metavar="NAME=VALUE",
-        help="Any setting of the verb; give it as often as needed. A name that it lacks lists those that it has.",
+        help="Any setting of the verb; give it as often as needed. `dllm2rec settings VERB` lists them.",
     ),
 ]
 Jobs = Annotated[int, typer.Option(min=1, metavar="N", help="Cells that are trained at once.")]

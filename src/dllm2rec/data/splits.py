@@ -46,6 +46,12 @@ class _SplitBase(BaseModel):
 
 
 class _RatioSplit(_SplitBase):
+    """What splits by shares have, too.
+
+    Attributes:
+        ratios: of training, validation and test; they sum to 1.
+    """
+
     ratios: tuple[Ratio, Ratio, Ratio] = (0.8, 0.1, 0.1)
 
     @model_validator(mode="after")

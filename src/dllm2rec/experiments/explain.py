@@ -3,6 +3,7 @@
 import dataclasses
 import types
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import annotated_types
@@ -18,6 +19,7 @@ _BOUNDS = (
     (annotated_types.Le, "le", "at most"),
     (annotated_types.Lt, "lt", "less than"),
 )
+_PLAIN = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"}
 
 
 def explain(model: type[BaseModel], error: ErrorDetails) -> str:
@@ -36,12 +38,11 @@ def explain(model: type[BaseModel], error: ErrorDetails) -> str:
         case "model_type" | "model_attributes_type" | "dataclass_type" | "dict_type":
             return f"{where}: {error['input']!r} is not allowed; it must be a table of settings"
         case _:
-            allowed = _allowed(field)
-            return f"{where}: {error['input']!r} is not allowed; it must be {allowed or _lower(error['msg'])}"
+            return f"{where}: {error['input']!r} is not allowed; it must be {allowed(field) or _lower(error['msg'])}"
 
 
 def _explain_kind(where: str, field: Any, error: ErrorDetails) -> str:
-    kinds = [tag for candidate in _alternatives(field) for tag in _tags(candidate)]
+    kinds = [tag for candidate in alternatives(field) for tag in tags(candidate)]
     if error["type"] == "union_tag_not_found":
         return f"{where}.kind is missing; one of {', '.join(map(repr, kinds))}"
     tag = error["ctx"]["tag"]
@@ -63,35 +64,35 @@ def _locate(model: type[BaseModel], location: Sequence[str | int]) -> tuple[list
         if narrowed:
             continue
         path.append(str(part))
-        fields = _fields(here)
-        names = list(fields)
-        here = fields.get(str(part)) if fields else next(iter(reversed(_arguments(here))), None)
+        known = fields(here)
+        names = list(known)
+        here = known.get(str(part)) if known else next(iter(reversed(_arguments(here))), None)
     return path, here, names
 
 
 def _narrow(here: Any, part: str | int) -> tuple[Any, bool]:
     """Take off wrappers; say whether ``part`` was the tag of a union, which is no part of the user's path."""
-    candidates = [candidate for candidate in _alternatives(here) if candidate is not type(None)]
+    candidates = [candidate for candidate in alternatives(here) if candidate is not type(None)]
     models = [candidate for candidate in candidates if _is_model(candidate)]
     for candidate in models if len(candidates) > 1 else []:
-        if part in _tags(candidate):
+        if part in tags(candidate):
             return candidate, True
     return (models or candidates or [None])[0], False
 
 
-def _alternatives(annotation: Any) -> list[Any]:
-    """The members of a union, below `Annotated` and `FieldInfo`; a list with one element for anything else."""
+def alternatives(annotation: Any) -> list[Any]:
+    """Return the members of a union, below `Annotated` and `FieldInfo`; a list with one element for anything else."""
     if isinstance(annotation, FieldInfo):
-        return _alternatives(annotation.annotation)
+        return alternatives(annotation.annotation)
     if get_origin(annotation) is Annotated:
-        return _alternatives(get_args(annotation)[0])
+        return alternatives(get_args(annotation)[0])
     if get_origin(annotation) in (Union, types.UnionType):
-        return [inner for member in get_args(annotation) for inner in _alternatives(member)]
+        return [inner for member in get_args(annotation) for inner in alternatives(member)]
     return [annotation]
 
 
-def _tags(candidate: Any) -> tuple[str, ...]:
-    """The values of a model's `kind`."""
+def tags(candidate: Any) -> tuple[str, ...]:
+    """Return the values of a model's `kind`."""
     if not (_is_model(candidate) and "kind" in candidate.model_fields):
         return ()
     return get_args(candidate.model_fields["kind"].annotation)
@@ -101,8 +102,8 @@ def _is_model(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
-def _fields(annotation: Any) -> dict[str, Any]:
-    """The fields of a model or a dataclass."""
+def fields(annotation: Any) -> dict[str, Any]:
+    """Return the fields of a model or a dataclass; none of anything else."""
     if _is_model(annotation):
         return dict(annotation.model_fields)
     if dataclasses.is_dataclass(annotation) and isinstance(annotation, type):
@@ -115,18 +116,18 @@ def _arguments(annotation: Any) -> list[Any]:
     return [argument for argument in get_args(annotation) if argument is not Ellipsis]
 
 
-def _allowed(field: Any) -> str:
+def allowed(field: Any) -> str:
     """What a field allows, in words; empty where only pydantic knows."""
-    members = [member for member in _alternatives(field) if member is not type(None)]
+    members = [member for member in alternatives(field) if member is not type(None)]
     choices = [choice for member in members if get_origin(member) is Literal for choice in get_args(member)]
+    plain = [_PLAIN[member] for member in members if member in _PLAIN]
     if choices:
-        return "one of " + ", ".join(repr(choice) for choice in choices)
-    kind = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}.get(members[0], "")
+        return " or ".join([*plain, "one of " + ", ".join(map(repr, choices))])
     found = _metadata(field)
     bounds = [
         f"{words} {getattr(one, name):g}" for one in found for bound, name, words in _BOUNDS if isinstance(one, bound)
     ]
-    return " ".join(part for part in (kind, " and ".join(bounds)) if part)
+    return " ".join(part for part in (" or ".join(plain), " and ".join(bounds)) if part)
 
 
 def _metadata(annotation: Any) -> list[Any]:

@@ -11,7 +11,11 @@ from dllm2rec.students.item_table import ItemTable
 
 
 class GRU4RecSettings(SharedSettings):
-    """GRU4Rec. `layers`: how many recurrent layers."""
+    """GRU4Rec.
+
+    Attributes:
+        layers: how many recurrent layers.
+    """
 
     kind: Literal["gru4rec"] = "gru4rec"
     layers: PositiveInt = 1

@@ -12,7 +12,11 @@ from dllm2rec.students.item_table import ItemTable
 
 
 class SASRecSettings(SharedSettings):
-    """SASRec with one head. `blocks`: how many attention blocks."""
+    """SASRec with one head.
+
+    Attributes:
+        blocks: how many attention blocks.
+    """
 
     kind: Literal["sasrec"] = "sasrec"
     blocks: PositiveInt = 1

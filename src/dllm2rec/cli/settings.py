@@ -1,0 +1,51 @@
+"""`dllm2rec settings`: what can be set."""
+
+from dataclasses import asdict
+from typing import Annotated, Literal
+
+import typer
+
+from dllm2rec.cli.options import Json, show
+from dllm2rec.core.errors import UserError
+
+
+def settings(
+    *,
+    verb: Annotated[
+        Literal["prepare", "teach", "train", "run"], typer.Argument(help="Whose; those of run are of its file.")
+    ],
+    words: Annotated[
+        str, typer.Argument(metavar="[WORDS]", help="Only names with these letters, such as student.dropout.")
+    ] = "",
+    protocol: Annotated[
+        Literal["strong", "paper"], typer.Option(help="Whose defaults the settings of train have.")
+    ] = "strong",
+    json: Json = False,
+) -> None:
+    """List what --set, or a file of settings, can change: each name with its default and its meaning.
+
+    Example: dllm2rec settings train student.dropout
+    """
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    from dllm2rec.experiments.manual import about, manual
+
+    sections = about(words, manual(verb, protocol=protocol))
+    if not sections:
+        raise UserError(f"{verb} has no setting with '{words}' in its name; `dllm2rec settings {verb}` lists all")
+    parts: list[Text | Table] = []
+    for section in sections:
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, show_header=False)
+        table.add_column(style="bold", overflow="fold", ratio=2)
+        table.add_column(overflow="fold", ratio=1)
+        table.add_column(overflow="fold", ratio=5)
+        for one in section.settings:
+            meaning = f"{one.meaning} ({one.allowed})" if one.allowed and one.meaning else one.meaning or one.allowed
+            table.add_row(one.name, Text(one.default), Text(meaning))
+        parts += [
+            Text(f"\n[{section.name}] " if section.name else "\n", style="bold").append(section.about, style="dim"),
+            table,
+        ]
+    show([asdict(section) for section in sections], *parts, as_json=json)
