@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dllm2rec.data import Split
 from dllm2rec.evaluation.metrics import METRIC
 from dllm2rec.experiments.cells import duration
-from dllm2rec.experiments.examination import Examination, Finding, Rival, Texts, Vectors, Weights
+from dllm2rec.experiments.examination import Calibration, Examination, Finding, Rival, Texts, Vectors, Weights
 from dllm2rec.experiments.verdict import figure, listing
 from dllm2rec.teachers.merging import Mixture
 
@@ -21,6 +21,7 @@ def diagnose(page: Examination) -> tuple[Finding, ...]:
         *(finding for rival in page.rivals for finding in _rival(rival)),
         *_missing_rivals(page),
         *_weights(page.weights),
+        *_calibration(page.calibration),
         *_texts(page.texts),
         *_titles(page),
         *_vectors(page.vectors),
@@ -121,6 +122,23 @@ def _weights(weights: Weights | None) -> Iterator[Finding]:
         yield Finding(level="bad", text=f"{spread} Nearly all weight lies on a few sequences.")
     else:
         yield Finding(level="good", text=spread)
+
+
+def _calibration(found: Calibration | None) -> Iterator[Finding]:
+    if found is None:
+        return
+    whose = "By its own probabilities"
+    if found.temperature is not None:
+        whose = (
+            f"With its distances as probabilities, at the temperature that validation says ({found.temperature:.4g}),"
+        )
+    yield Finding(
+        level="note",
+        text=(
+            f"{whose} it is {found.confidence:.2%} sure of its best item on {found.examples:,} test examples, and right "
+            f"in {found.right:.2%}; the expected calibration error is {figure(found.error)}."
+        ),
+    )
 
 
 def _texts(texts: Texts | None) -> Iterator[Finding]:

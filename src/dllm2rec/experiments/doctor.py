@@ -18,16 +18,21 @@ from dllm2rec.evaluation.ranks import Ranks
 from dllm2rec.experiments.diagnosis import diagnose
 from dllm2rec.experiments.evaluating import TOP, evaluate
 from dllm2rec.experiments.evidence import Taught, judge_teacher, metric_values
-from dllm2rec.experiments.examination import Coverage, Examination, Rival, Texts, Vectors, Weights
+from dllm2rec.experiments.examination import Calibration, Coverage, Examination, Rival, Texts, Vectors, Weights
 from dllm2rec.experiments.labelling import seconds_per_1000, unfinished_texts
 from dllm2rec.experiments.references import REFERENCES, reference_ranks
 from dllm2rec.experiments.runs import Run
 from dllm2rec.knowledge.align import align
+from dllm2rec.knowledge.confidence import calibration_error, likeliest_temperature, reliability, shares
 from dllm2rec.knowledge.store import Knowledge
 from dllm2rec.teachers.merging import mixture_of
 
 LIST = 10
+ENOUGH = 100
+"""Labelled examples of a split without which nothing is said of calibration."""
 RIVALS = ("popularity", "item-kNN")
+PROBABILITIES = {"retrieval", "merged"}
+"""Teachers whose distances are ``-log p``."""
 OWN_EXAMPLES = {"bigrec", "imported"}
 """Teachers that label the split's own training examples."""
 
@@ -56,6 +61,7 @@ def examine(knowledge: Knowledge, dataset: Dataset, *, student: Run | None = Non
         "coverage": coverage,
         "rivals": _rivals(knowledge, dataset, student),
         "weights": _weights(knowledge, rows["train"]),
+        "calibration": _calibration(knowledge, dataset),
         "texts": _texts(knowledge, dataset),
         "vectors": _vectors(knowledge),
         "repeated_titles": len(dataset.titles) - len(set(dataset.titles)),
@@ -155,6 +161,44 @@ def confidence_weights(knowledge: Knowledge, rows: NDArray[np.int64]) -> NDArray
     distances = normalise_distances(torch.from_numpy(knowledge.labels.target_distance[used]))
     weights: NDArray[np.float64] = sequence_confidence(distances, size=1).numpy().astype(np.float64)
     return weights
+
+
+def _calibration(knowledge: Knowledge, dataset: Dataset) -> Calibration | None:
+    """Hold the probabilities of a teacher against what came in test.
+
+    Who gives none has distances, of which validation makes probabilities.
+    """
+    labelled = []
+    for split in SPLITS[1:]:
+        examples = dataset.examples(split)
+        rows = align(knowledge, dataset, examples)
+        kept = np.flatnonzero(rows >= 0)
+        if len(kept) < ENOUGH or knowledge.manifest.depth == 0:
+            return None
+        labelled.append((knowledge.labels.take(rows[kept]), examples.target[kept]))
+    (before, chosen), (labels, target) = labelled
+    temperature = None
+    if knowledge.manifest.teacher in PROBABILITIES:
+        probability = np.exp(-labels.distances.astype(np.float64))
+    else:
+        temperature = likeliest_temperature(
+            ranked_items=before.ranked_items, distances=before.distances, target=chosen, num_items=dataset.num_items
+        )
+        probability = shares(
+            ranked_items=labels.ranked_items,
+            distances=labels.distances,
+            temperature=temperature,
+            num_items=dataset.num_items,
+        ).listed
+    hits = labels.ranked_items == target[:, None]
+    return Calibration(
+        temperature=temperature,
+        examples=len(target),
+        confidence=float(probability[:, 0].mean()),
+        right=float(hits[:, 0].mean()),
+        error=calibration_error(probability[:, 0], hits[:, 0]),
+        bins=tuple(reliability(probability, hits)),
+    )
 
 
 def _texts(knowledge: Knowledge, dataset: Dataset) -> Texts | None:

@@ -66,6 +66,27 @@ class Weights(Strict):
     top_tenth: float
 
 
+class Calibration(Strict):
+    """How sure the teacher is of test examples, and how often it is right.
+
+    Attributes:
+        temperature: under which its distances are probabilities, found on validation, see `likeliest_temperature`; None
+            where they are as they stand.
+        examples: of test, that are labelled.
+        confidence: mean probability of its best item.
+        right: share of the examples whose target that is.
+        error: expected calibration error of the best item, see `calibration_error`.
+        bins: mean probability and share of hits of all that it lists, see `reliability`.
+    """
+
+    temperature: float | None
+    examples: int
+    confidence: float
+    right: float
+    error: float
+    bins: tuple[tuple[float, float], ...]
+
+
 class Texts(Strict):
     """What the teacher wrote, as shares of all texts.
 
@@ -124,6 +145,7 @@ class Examination(Strict):
         coverage: of each split.
         rivals: on validation and test, where examples are labelled.
         weights: None without labelled training examples.
+        calibration: None where too few examples of validation or test are labelled.
         texts: None for a teacher that writes none.
         vectors: None where there are none.
         repeated_titles: items whose title an earlier item has too.
@@ -141,6 +163,7 @@ class Examination(Strict):
     coverage: dict[Split, Coverage]
     rivals: tuple[Rival, ...]
     weights: Weights | None
+    calibration: Calibration | None = None
     texts: Texts | None
     vectors: Vectors | None
     repeated_titles: int

@@ -104,3 +104,28 @@ def calibration_error(confidence: NDArray[np.floating], hit: NDArray[np.bool_], 
     order = np.argsort(confidence, kind="stable")
     gaps = (confidence - hit)[order]
     return float(sum(abs(part.sum()) for part in np.array_split(gaps, bins)) / len(gaps))
+
+
+def reliability(
+    probability: NDArray[np.floating], hit: NDArray[np.bool_], *, bins: int = 10
+) -> list[tuple[float, float]]:
+    """Compare what was expected with what came, over bins that expect equally many hits each.
+
+    Args:
+        probability: of anything, that it is the true item; any shape.
+        hit: whether it is, of the same shape.
+        bins: how many; one without anything in it is left out.
+
+    Returns:
+        For each bin, from the least probable, its mean probability and its share of hits.
+
+    >>> reliability(np.array([0.1, 0.1, 0.2, 0.4]), np.array([False, False, True, True]), bins=2)
+    [(0.13333333333333333, 0.3333333333333333), (0.4, 1.0)]
+    """
+    flat, came = probability.ravel().astype(np.float64), hit.ravel()
+    order = np.argsort(flat, kind="stable")
+    flat, came = flat[order], came[order]
+    total = np.cumsum(flat)
+    place = np.searchsorted(np.linspace(0, total[-1], bins + 1)[1:-1] * (1 + 1e-12), total) if len(flat) else total
+    parts = (place == number for number in range(bins))
+    return [(float(flat[part].mean()), float(came[part].mean())) for part in parts if part.any()]

@@ -130,3 +130,46 @@ def test_what_labelling_cost(small: Dataset, tmp_path: Path) -> None:
     assert seconds_per_1000(known) == 200.0
     assert unfinished_texts(known) == 2
     assert "200 s for 1,000 examples" in examine(known, small).findings[-1].text
+
+
+@pytest.fixture
+def few_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dllm2rec.experiments.doctor.ENOUGH", 20)
+
+
+@pytest.mark.usefixtures("few_are_enough")
+def test_how_sure_a_teacher_is_and_how_often_right(small: Dataset, tmp_path: Path) -> None:
+    page = examine(knowledge(small, tmp_path, right=True), small)
+    found = page.calibration
+    assert found is not None
+    assert found.examples == small.manifest.counts["test"]
+    assert found.right == 1.0
+    assert found.confidence == pytest.approx(1.0, abs=0.05)  # validation says that it may be trusted
+    assert found.error == pytest.approx(1 - found.confidence)
+    assert any("expected calibration error" in finding.text for finding in page.findings)
+
+
+@pytest.mark.usefixtures("few_are_enough")
+def test_a_teacher_that_is_never_right_is_not_sure(small: Dataset, tmp_path: Path) -> None:
+    found = examine(knowledge(small, tmp_path, right=False), small).calibration
+    assert found is not None
+    assert found.right == 0.0
+    assert found.confidence < 0.1
+
+
+@pytest.mark.usefixtures("few_are_enough")
+def test_probabilities_of_a_teacher_are_taken_as_they_are(small: Dataset, tmp_path: Path) -> None:
+    told = knowledge(small, tmp_path, right=True)
+    sure = np.full_like(told.labels.distances, -np.log(0.01))
+    sure[:, 0] = -np.log(0.3)
+    manifest = told.manifest.model_copy(update={"teacher": "retrieval"})
+    found = examine(replace(told, manifest=manifest, labels=replace(told.labels, distances=sure)), small).calibration
+    assert found is not None
+    assert found.temperature is None
+    assert found.confidence == pytest.approx(0.3)
+    assert found.error == pytest.approx(0.7)
+    assert found.bins[-1] == pytest.approx((0.3, 1.0))
+
+
+def test_too_few_labels_say_nothing_of_calibration(small: Dataset, tmp_path: Path) -> None:
+    assert examine(knowledge(small, tmp_path, right=True), small).calibration is None

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from dllm2rec.knowledge.confidence import calibration_error, likeliest_temperature, shares
+from dllm2rec.knowledge.confidence import calibration_error, likeliest_temperature, reliability, shares
 
 
 def test_the_likeliest_temperature_is_where_the_answers_were_drawn() -> None:
@@ -93,3 +93,24 @@ def test_a_teacher_as_sure_as_it_is_right_has_no_calibration_error() -> None:
     hit = np.concatenate([np.arange(10) < 10 * share for share in (0.2, 0.5, 1.0, 0.0)])
     assert calibration_error(confidence, hit, bins=4) == pytest.approx(0)
     assert calibration_error(np.zeros(4), np.ones(4, np.bool_)) == 1.0
+
+
+def test_bins_of_reliability_expect_equally_many_hits() -> None:
+    generator = np.random.default_rng(0)
+    probability = generator.random((500, 20)) ** 4 / 5
+    hit = generator.random(probability.shape) < probability
+    found = reliability(probability, hit, bins=5)
+    assert len(found) == 5
+    edges = np.sort(probability.ravel())
+    total = edges.sum() / 5
+    start = 0
+    for mean, share in found:
+        count = round(total / mean)
+        part = edges[start : start + count]
+        assert part.mean() == pytest.approx(mean, rel=0.02)
+        assert share == pytest.approx(mean, rel=0.5)
+        start += count
+
+
+def test_nothing_is_reliable() -> None:
+    assert reliability(np.empty((0, 3)), np.empty((0, 3), bool)) == []
