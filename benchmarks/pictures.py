@@ -1,0 +1,140 @@
+"""The pictures of the documentation, as SVG that reads on light and dark pages.
+
+How sure a teacher is and how often it is right; HR@20 by how often training saw the target, of runs and of the best
+reference that needs no training; a metric against what was spent, from lines of JSON with ``name``, ``x``, ``y``.
+
+    python benchmarks/pictures.py calibration --dataset DATASET --knowledge KNOWLEDGE --out docs/calibration.svg
+    python benchmarks/pictures.py slices --of TOYS BLEND RUN RUN --of GAMES BLEND RUN --out docs/slices.svg
+    python benchmarks/pictures.py curve points.jsonl --x "labels" --y "HR@20" --out docs/budget.svg
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib import pyplot as plt
+
+from dllm2rec import Dataset, Knowledge, Run, evaluate
+from dllm2rec.core.files import atomic_path
+from dllm2rec.evaluation.slices import popularity_slices
+from dllm2rec.experiments.doctor import examine
+from dllm2rec.experiments.references import reference_ranks
+from dllm2rec.teachers.references import BlendSettings
+
+BLUE, GRAY = "#3b82f6", "#8a94a6"
+STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "dllm2rec",
+    "font.family": "sans-serif",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "savefig.transparent": True,
+    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), GRAY),
+}
+
+
+def save(figure: Any, out: Path) -> None:
+    figure.tight_layout()
+    with atomic_path(out) as target:
+        figure.savefig(target, format="svg", metadata={"Date": None, "Creator": None})
+
+
+def calibration(dataset: Path, knowledge: Path, out: Path) -> None:
+    """Draw what a teacher expects of what it lists against what came, on both axes logarithmic."""
+    found = examine(Knowledge.load(knowledge), Dataset.load(dataset)).calibration
+    if found is None:
+        raise SystemExit(f"{knowledge}: too few examples of validation and test are labelled")
+    expected, came = np.array(found.bins).T
+    figure, axes = plt.subplots(figsize=(4.6, 4.2))
+    ends = [min(expected.min(), came[came > 0].min()) / 1.5, max(expected.max(), came.max()) * 1.5]
+    axes.plot(ends, ends, color=GRAY, linewidth=1, linestyle="--", label="as sure as right")
+    axes.plot(expected, came, color=BLUE, marker="o", label=f"{found.examples:,} test examples")
+    axes.set(xscale="log", yscale="log", xlabel="probability of a listed item", ylabel="share that came next")
+    axes.legend(frameon=False)
+    save(figure, out)
+
+
+def slices(groups: Sequence[Sequence[Path]], out: Path) -> None:
+    """Draw a panel a dataset: unseen targets, then those that training saw seldom to often."""
+    figure, panels = plt.subplots(1, len(groups), figsize=(4.6 * len(groups), 3.2), squeeze=False)
+    for axes, (data, vectors, *paths) in zip(panels[0], groups, strict=True):
+        dataset = Dataset.load(data)
+        examples = dataset.examples("test")
+        reference, _ = reference_ranks(
+            BlendSettings(),
+            dataset,
+            examples,
+            train_on="before-cut",
+            item_vectors=Knowledge.load(vectors).item_vectors,
+            follows="demand",
+        )
+        hits = []
+        for path in paths:
+            run = Run.load(path)
+            evaluate(run, split="test", dataset=dataset)
+            hits.append(run.read_ranks("test").rank <= 20)
+        parts = popularity_slices(examples, dataset.train_counts("before-cut"))
+        bars = (
+            ("counting, following demand", GRAY, (reference.rank <= 20).astype(float)),
+            (f"student, {len(paths)} seed{'s' * (len(paths) > 1)}", BLUE, np.mean(hits, axis=0)),
+        )
+        for place, (name, colour, hit) in enumerate(bars):
+            heights = [hit[part.rows].mean() for part in parts]
+            drawn = axes.bar(np.arange(len(parts)) + 0.4 * place - 0.2, heights, 0.36, color=colour, label=name)
+            axes.bar_label(drawn, [f"{height:.3f}".removeprefix("0") for height in heights], fontsize=8, color=GRAY)
+        names = [part.name.removeprefix("seen ").replace(" in training", "").replace(" times", "") for part in parts]
+        axes.set_xticks(range(len(parts)), names)
+        axes.set(title=dataset.manifest.name, xlabel="times in training", ylabel="HR@20")
+        axes.title.set_fontsize(11)
+        axes.legend(frameon=False, fontsize=8)
+    save(figure, out)
+
+
+def curve(points: Path, x: str, y: str, out: Path) -> None:
+    """Draw a line for each name, the horizontal axis logarithmic where it is above 0."""
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for line in points.read_text(encoding="utf-8").splitlines():
+        one = json.loads(line)
+        lines.setdefault(one["name"], []).append((one["x"], one["y"]))
+    figure, axes = plt.subplots(figsize=(5.6, 3.6))
+    for name, marker in zip(lines, "osD^vP*", strict=False):
+        axes.plot(*zip(*sorted(lines[name]), strict=True), marker=marker, label=name)
+    low = min(value for line in lines.values() for value, _ in line if value > 0)
+    axes.set_xscale("symlog", linthresh=low)
+    axes.set(xlabel=x, ylabel=y)
+    axes.legend(frameon=False, fontsize=8)
+    save(figure, out)
+
+
+def main() -> None:
+    mpl.use("svg")
+    mpl.rcParams.update(STYLE)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    first = verbs.add_parser("calibration")
+    first.add_argument("--dataset", type=Path, required=True)
+    first.add_argument("--knowledge", type=Path, required=True)
+    second = verbs.add_parser("slices")
+    second.add_argument("--of", type=Path, nargs="+", action="append", required=True, metavar="DATASET VECTORS RUN")
+    third = verbs.add_parser("curve")
+    third.add_argument("points", type=Path)
+    third.add_argument("--x", required=True)
+    third.add_argument("--y", required=True)
+    for verb in (first, second, third):
+        verb.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    match arguments.verb:
+        case "calibration":
+            calibration(arguments.dataset, arguments.knowledge, arguments.out)
+        case "slices":
+            slices(arguments.of, arguments.out)
+        case "curve":
+            curve(arguments.points, arguments.x, arguments.y, arguments.out)
+
+
+if __name__ == "__main__":
+    main()
