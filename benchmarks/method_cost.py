@@ -82,13 +82,8 @@ def make_knowledge(count: int) -> Knowledge:
         dataset_hash="",
         num_items=ITEMS,
         teacher="benchmark",
-        model="",
-        revision="",
-        seed=0,
-        settings={},
         depth=DEPTH,
         vector_size=VECTOR_SIZE,
-        distance_scale=None,
     )
     labels = Labels(
         example_id=np.arange(count),

@@ -72,13 +72,9 @@ def import_legacy(dataset: Dataset, source: Path, *, out: Path) -> Knowledge:
         dataset_hash=dataset.content_hash,
         num_items=dataset.num_items,
         teacher="imported",
-        model="",
-        revision="",
-        seed=0,
         settings={file.name: hash_file(file) for file in files.present()},
         depth=0 if labels is None else labels.ranked_items.shape[1],
         vector_size=None if vectors is None else vectors.shape[1],
-        distance_scale=None,
     )
     writer = KnowledgeWriter(out, manifest)
     if vectors is not None:

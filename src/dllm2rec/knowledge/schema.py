@@ -28,7 +28,7 @@ class KnowledgeManifest(BaseModel):
         num_items: V of that dataset.
         teacher: kind of the teacher, such as "bigrec", "encoder" or "knn".
         model: name of its model; empty where it has none.
-        revision: exact version of the model, such as a commit or a file hash.
+        revision: exact version of the model, such as a commit or a file hash; empty where it has none.
         seed: of everything random in the teacher.
         settings: of the teacher, as JSON.
         depth: items listed per example, K; 0 means item vectors only.
@@ -42,13 +42,13 @@ class KnowledgeManifest(BaseModel):
     dataset_hash: str
     num_items: int = Field(ge=1)
     teacher: str
-    model: str
-    revision: str
-    seed: int
-    settings: dict[str, JsonValue]
+    model: str = ""
+    revision: str = ""
+    seed: int = 0
+    settings: dict[str, JsonValue] = {}
     depth: int = Field(ge=0)
-    vector_size: int | None = Field(ge=1)
-    distance_scale: float | None = Field(gt=0)
+    vector_size: int | None = Field(default=None, ge=1)
+    distance_scale: float | None = Field(default=None, gt=0)
 
     @property
     def name(self) -> str:

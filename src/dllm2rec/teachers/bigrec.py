@@ -214,7 +214,6 @@ def _manifest(dataset: Dataset, model: LanguageModel, settings: BigRecSettings, 
         settings=described,
         depth=settings.depth,
         vector_size=int(model.model.config.get_text_config().hidden_size),
-        distance_scale=None,
     )
 
 

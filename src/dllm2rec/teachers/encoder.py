@@ -143,11 +143,9 @@ def teach_encoder(
         teacher="encoder",
         model=model,
         revision=_revision(directory),
-        seed=0,
         settings={"pooling": encoder.pooling, "max_length": encoder.max_length, "normalise": True},
         depth=0,
         vector_size=encoder.size,
-        distance_scale=None,
     )
     writer = KnowledgeWriter(out, manifest)
     if not writer.has_item_vectors():

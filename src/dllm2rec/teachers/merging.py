@@ -115,8 +115,6 @@ def merge(
         num_items=dataset.num_items,
         teacher=MERGED,
         model=" + ".join(one.name for one in merged),
-        revision="",
-        seed=0,
         settings=Mixture(
             sources=merged,
             vectors=vectors,
@@ -125,7 +123,6 @@ def merge(
         ).model_dump(mode="json"),
         depth=depth,
         vector_size=None if item_vectors is None else item_vectors.shape[1],
-        distance_scale=None,
     )
     writer = KnowledgeWriter(out, manifest)
     if item_vectors is not None and not writer.has_item_vectors():

@@ -57,13 +57,10 @@ def label_with_reference(
         dataset_hash=dataset.content_hash,
         num_items=dataset.num_items,
         teacher=settings.kind,
-        model="",
         revision="" if used is None else hashlib.sha256(np.ascontiguousarray(used).data).hexdigest()[:16],
-        seed=0,
         settings={**settings.model_dump(mode="json"), "train_on": train_on, "folds": folds},
         depth=min(depth, dataset.num_items),
         vector_size=None if used is None else used.shape[1],
-        distance_scale=None,
     )
     sequences = dataset.training_sequences(train_on)
     fitted = partial(fit_reference, settings, dataset, item_vectors=item_vectors)

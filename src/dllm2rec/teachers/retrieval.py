@@ -351,5 +351,4 @@ def _manifest(
         settings={**settings.model_dump(mode="json", exclude={"shard_size"}), **counts},
         depth=settings.depth,
         vector_size=settings.heads.size,
-        distance_scale=None,
     )

@@ -231,5 +231,4 @@ def _manifest(
         settings=dict(described),
         depth=0,
         vector_size=encoder.size,
-        distance_scale=None,
     )

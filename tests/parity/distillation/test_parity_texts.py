@@ -37,11 +37,8 @@ def make_knowledge() -> Knowledge:
         teacher="texts",
         model="m",
         revision="r",
-        seed=0,
-        settings={},
         depth=0,
         vector_size=DT,
-        distance_scale=None,
     )
     vectors = RNG.normal(size=(V, DT)).astype(np.float32)
     found = {"item": texts([0, 2, 3, 9, 11]), "user": texts([1, 4, 5]), "chain": texts([100, 103, 107, 109, 111, 120])}

@@ -15,13 +15,7 @@ MANIFEST = KnowledgeManifest(
     dataset_hash="abc",
     num_items=1,
     teacher="knn",
-    model="",
-    revision="",
-    seed=0,
-    settings={},
     depth=0,
-    vector_size=None,
-    distance_scale=None,
 )
 
 

@@ -12,13 +12,7 @@ MANIFEST = KnowledgeManifest(
     dataset_hash="abc",
     num_items=NUM_ITEMS,
     teacher="knn",
-    model="",
-    revision="",
-    seed=0,
-    settings={},
     depth=DEPTH,
-    vector_size=None,
-    distance_scale=None,
 )
 
 

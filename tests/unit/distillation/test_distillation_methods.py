@@ -74,13 +74,8 @@ def knowledge(*, depth: int = DEPTH, vectors: bool = True) -> Knowledge:
         dataset_hash="x",
         num_items=V,
         teacher="bigrec",
-        model="",
-        revision="",
-        seed=0,
-        settings={},
         depth=depth,
         vector_size=12 if vectors else None,
-        distance_scale=None,
     )
     item_vectors = rng.normal(size=(V, 12)).astype(np.float32) if vectors else None
     return Knowledge(path=Path("k"), manifest=manifest, labels=labels, item_vectors=item_vectors)

@@ -77,13 +77,7 @@ def teacher(dataset: Dataset, labelled: int) -> Taught:
         dataset_hash=dataset.content_hash,
         num_items=dataset.num_items,
         teacher="oracle",
-        model="",
-        revision="",
-        seed=0,
-        settings={},
         depth=2,
-        vector_size=None,
-        distance_scale=None,
     )
     knowledge = Knowledge(path=Path("k"), manifest=manifest, labels=Labels.empty(2), item_vectors=None)
     return Taught(

@@ -39,12 +39,8 @@ def knowledge(dataset: Dataset, path: Path, *, right: bool, **changes: Any) -> K
         num_items=dataset.num_items,
         teacher="bigrec",
         model="tiny",
-        revision="",
-        seed=0,
-        settings={},
         depth=25,
         vector_size=6,
-        distance_scale=None,
     )
     return Knowledge(
         path=path, manifest=manifest, labels=Labels(**{**labels, **changes}), item_vectors=vectors.astype(np.float32)

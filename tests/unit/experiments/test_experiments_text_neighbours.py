@@ -57,13 +57,8 @@ def read(dataset: Dataset, vectors: NDArray[np.float32], out: Path) -> Knowledge
         dataset_hash=dataset.content_hash,
         num_items=dataset.num_items,
         teacher="test",
-        model="",
-        revision="",
-        seed=0,
-        settings={},
         depth=0,
         vector_size=SIZE,
-        distance_scale=None,
     )
     KnowledgeWriter(out, manifest).write_item_vectors(vectors[: dataset.num_items])
     return Knowledge.load(out)

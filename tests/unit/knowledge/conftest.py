@@ -19,7 +19,6 @@ def manifest() -> KnowledgeManifest:
         teacher="bigrec",
         model="tiny",
         revision="r1",
-        seed=0,
         settings={"beams": 4},
         depth=3,
         vector_size=2,

@@ -41,13 +41,8 @@ def knowledge(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Kno
         dataset_hash=dataset.content_hash,
         num_items=ITEMS,
         teacher="test",
-        model="",
-        revision="",
-        seed=0,
-        settings={},
         depth=0,
         vector_size=6,
-        distance_scale=None,
     )
     vectors = np.random.default_rng(1).normal(size=(ITEMS, 6)).astype(np.float32)
     KnowledgeWriter(out, manifest).write_item_vectors(vectors)

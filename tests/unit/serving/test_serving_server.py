@@ -121,7 +121,9 @@ def test_metrics_of_all_workers_are_added(bundles: list[Path]) -> None:
     with server(bundles[0], "--workers", "2") as (port, _):
         for _ in range(30):
             assert ask(port, "POST", "/v1/recommend", {"histories": [[1, 2]]})[0] == 200
-        assert 'dllm2rec_requests_total{route="/v1/recommend",status="200"} 30.0' in metrics(port)
+        end = time.monotonic() + 60
+        while 'dllm2rec_requests_total{route="/v1/recommend",status="200"} 30.0' not in metrics(port):
+            assert time.monotonic() < end  # a request is counted when its answer is out, so a moment later
 
 
 def test_a_worker_that_dies_is_replaced_and_its_bundle_answers_no_more(bundles: list[Path], tmp_path: Path) -> None:
