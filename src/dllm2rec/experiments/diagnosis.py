@@ -129,14 +129,12 @@ def _calibration(found: Calibration | None) -> Iterator[Finding]:
         return
     whose = "By its own probabilities"
     if found.temperature is not None:
-        whose = (
-            f"With its distances as probabilities, at the temperature that validation says ({found.temperature:.4g}),"
-        )
+        whose = f"With its distances as probabilities, at the temperature of validation ({found.temperature:.4g}),"
     yield Finding(
         level="note",
         text=(
-            f"{whose} it is {found.confidence:.2%} sure of its best item on {found.examples:,} test examples, and right "
-            f"in {found.right:.2%}; the expected calibration error is {figure(found.error)}."
+            f"{whose} it is {found.confidence:.2%} sure of its best item on {found.examples:,} test examples, and "
+            f"right in {found.right:.2%}; the expected calibration error is {figure(found.error)}."
         ),
     )
 
