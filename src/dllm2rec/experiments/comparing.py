@@ -197,7 +197,7 @@ def _notes(evidence: Evidence, tests: int) -> tuple[str, ...]:
     masked = "left out" if evidence.mask_history else "not left out"
     notes = [
         f"Split: {manifest.split.kind}, {evidence.split} part.",
-        f"Methods: {'; '.join(sorted({_method(group) for group in evidence.groups}))}.",
+        f"Methods: {_methods(evidence.groups)}.",
         _seeds(evidence.groups),
         "Selection: epochs and settings by validation NDCG@20 only.",
         f"Ranks: among all {manifest.num_items:,} items, ties take the mean rank, items of the history {masked}"
@@ -212,8 +212,8 @@ def _notes(evidence: Evidence, tests: int) -> tuple[str, ...]:
         )
     if tests:
         notes.append(
-            "Tests: NDCG@20 by example (mean over seeds) against the plain student of the same name, else the first "
-            f"student; two-sided sign-flip permutation, the examples of a user together, Holm over {tests}."
+            "Tests: NDCG@20 by example (mean over seeds) against the plain student of the same name, protocol, "
+            f"data and loss, else the first student; two-sided sign-flip permutation, the examples of a user together, Holm over {tests}."
         )
     if not evidence.teachers:
         notes.append(f"No teacher labelled {evidence.split} examples.")
@@ -241,11 +241,15 @@ def _data(evidence: Evidence) -> str:
     )
 
 
-def _method(group: Group) -> str:
-    """The name of a method, and what it is where the name does not say it."""
-    config = group.runs[0].config
-    kind = method_name(config.settings)
-    return kind if kind == config.method else f"{config.method} = {kind}"
+def _methods(groups: Sequence[Group]) -> str:
+    """The names of the methods, and what they are where names do not say it."""
+    names: dict[str, list[str]] = {}
+    for config in (group.runs[0].config for group in groups):
+        known = names.setdefault(method_name(config.settings), [])
+        known += [config.method] if config.method not in known else []
+    return "; ".join(
+        kind if same == [kind] else f"{', '.join(sorted(same))} = {kind}" for kind, same in sorted(names.items())
+    )
 
 
 def _seeds(groups: Sequence[Group]) -> str:
