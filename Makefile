@@ -34,6 +34,7 @@ experiments: install ## the slow, resumable experiments behind docs/results.md
 	$(RUN) dllm2rec run configs/toys.toml
 	$(RUN) dllm2rec run configs/methods.toml --jobs 2
 	$(RUN) dllm2rec run configs/texts.toml --out runs/toys-methods --jobs 2
+	$(RUN) dllm2rec run configs/movielens.toml
 	for name in gain ablation; do \
 	    mkdir -p runs/toys-$$name && \
 	    cp -ru runs/toys-methods/experiment.json runs/toys-methods/dataset-* runs/toys-methods/knowledge-* runs/toys-$$name && \

@@ -1,13 +1,16 @@
 """Is a difference more than chance? Tests on pairs of values of the same examples.
 
 Examples of one user are not independent of each other: whoever likes what a system recommends does so more than once.
-So tests and intervals take the user of each example, and flip or draw the examples of a user together.
+So tests and intervals take the user of each example, and flip or draw the examples of a user together. And two
+trainings that differ by their seed alone differ in what they answer, often beyond what users explain: where systems
+were trained several times, a difference has to be beyond what seeds do, too.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 Values = NDArray[np.float64]
 _BLOCK = 1 << 22
@@ -48,6 +51,60 @@ def paired_permutation_test(
         sums = 2.0 * (signs @ difference) - difference.sum()
         extreme += int((np.abs(sums) >= observed).sum())
     return (1 + extreme) / (1 + permutations)
+
+
+def trained_test(
+    a: Values,
+    b: Values,
+    *,
+    generator: np.random.Generator,
+    user: NDArray[np.integer] | None = None,
+    permutations: int = 10_000,
+) -> float:
+    """Two-sided p-value of the difference of two systems, each trained with some seeds, for other users and seeds.
+
+    The larger one of `paired_permutation_test` on the means over seeds, and of a t-test whose variance is that of the
+    mean difference over users plus, of each system with several seeds, what its seeds vary by beyond what users explain
+    (crossed random effects by moments; degrees of freedom after Welch and Satterthwaite). What is not trained, or was
+    trained once, adds no variance of seeds: for the latter the test speaks of these weights alone.
+
+    Args:
+        a: `[S, N]`, a metric of one system, a row a seed.
+        b: `[T, N]`, the same of the other.
+        generator: draws the flips.
+        user: `[N]`, whose example each is; None where each is of another.
+        permutations: how many.
+
+    Raises:
+        ValueError: the two differ in the number of examples, or are empty.
+    """
+    one, other = a.mean(axis=0), b.mean(axis=0)
+    flipped = paired_permutation_test(one, other, generator=generator, user=user, permutations=permutations)
+    sums, counts = _by_user(one - other, user)
+    if max(len(a), len(b)) == 1 or len(sums) == 1:
+        return flipped
+    mean = sums.sum() / counts.sum()
+    parts = [(_over_users(sums - mean * counts, counts), len(sums) - 1)]
+    parts += [(_over_seeds(values, user), len(values) - 1) for values in (a, b) if len(values) > 1]
+    variance = sum(part for part, _ in parts)
+    if variance == 0:
+        return flipped
+    freedom = variance**2 / sum(part**2 / known for part, known in parts)
+    return max(flipped, float(2 * stats.t.sf(abs(mean) / np.sqrt(variance), freedom)))
+
+
+def _over_users(sums: Values, counts: Values) -> float:
+    """Estimate the variance of a mean over examples from what is left of each user's sum."""
+    return float((sums**2).sum() / counts.sum() ** 2 * len(sums) / (len(sums) - 1))
+
+
+def _over_seeds(values: Values, user: NDArray[np.integer] | None) -> float:
+    """Estimate the variance that seeds add to the mean of ``values`` `[S, N]` over both, beyond that of users."""
+    seeds = len(values)
+    means = values.mean(axis=1, keepdims=True)
+    rest = values - values.mean(axis=0) - (means - means.mean())
+    explained = sum(_over_users(*_by_user(one, user)) for one in rest) / (seeds - 1)
+    return max(0.0, float(means.var(ddof=1)) - explained) / seeds
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from dllm2rec.core.seeding import numpy_generator
 from dllm2rec.data import Split
 from dllm2rec.evaluation.metrics import METRIC
-from dllm2rec.evaluation.significance import bootstrap_interval, holm, paired_permutation_test
+from dllm2rec.evaluation.significance import bootstrap_interval, holm, trained_test
 from dllm2rec.evaluation.slices import UNSEEN, Slice
 from dllm2rec.experiments.evidence import Evidence, Group, Taught, followed, gather, metric_values, reference_data
 from dllm2rec.experiments.references import EASE_ITEMS
@@ -118,18 +118,23 @@ def _by_slice(hits: NDArray[np.float64], kept: Mask, slices: Sequence[Slice]) ->
 def _tests(evidence: Evidence, seed: int) -> dict[str, Versus]:
     """Test each group against its baseline; p-values are adjusted together."""
     pairs = [(group, baseline) for group in evidence.groups if (baseline := _baseline(group, evidence.groups))]
-    values = [(group.values[METRIC].mean(axis=0), baseline.values[METRIC].mean(axis=0)) for group, baseline in pairs]
     raw = [
-        paired_permutation_test(
-            own, plain, user=evidence.examples.user, generator=numpy_generator(seed, "permutation", group.label)
+        trained_test(
+            group.values[METRIC],
+            baseline.values[METRIC],
+            user=evidence.examples.user,
+            generator=numpy_generator(seed, "permutation", group.label),
         )
-        for (own, plain), (group, _) in zip(values, pairs, strict=True)
+        for group, baseline in pairs
     ]
     return {
-        group.label: _versus(evidence, baseline.label, own, plain, p_value, seed=seed).model_copy(
-            update={"plain": baseline in _plain(group, evidence.groups)}
+        group.label: _versus(evidence, baseline.label, group, baseline.values[METRIC], p_value, seed=seed).model_copy(
+            update={
+                "plain": baseline in _plain(group, evidence.groups),
+                "several_seeds": min(len(group.runs), len(baseline.runs)) > 1,
+            }
         )
-        for (group, baseline), (own, plain), p_value in zip(pairs, values, holm(raw), strict=True)
+        for (group, baseline), p_value in zip(pairs, holm(raw), strict=True)
     }
 
 
@@ -138,12 +143,16 @@ def _over_reference(evidence: Evidence, seed: int) -> Versus | None:
     best = evidence.best_reference
     if not evidence.groups or best is None:
         return None
-    name, values = best[0], best[1][METRIC]
-    own = max((group.values[METRIC].mean(axis=0) for group in evidence.groups), key=lambda some: float(some.mean()))
-    p_value = paired_permutation_test(
-        own, values, user=evidence.examples.user, generator=numpy_generator(seed, "permutation", name)
+    name, values = best[0], best[1][METRIC][None]
+    own = max(evidence.groups, key=lambda group: float(group.values[METRIC].mean()))
+    p_value = trained_test(
+        own.values[METRIC],
+        values,
+        user=evidence.examples.user,
+        generator=numpy_generator(seed, "permutation", name),
     )
-    return _versus(evidence, name, own, values, p_value, seed=seed)
+    versus = _versus(evidence, name, own, values, p_value, seed=seed)
+    return versus.model_copy(update={"several_seeds": len(own.runs) > 1})
 
 
 def _baseline(group: Group, groups: Sequence[Group]) -> Group | None:
@@ -171,20 +180,15 @@ def _kind(group: Group) -> tuple[str, ...]:
 
 
 def _versus(
-    evidence: Evidence,
-    baseline: str,
-    own: NDArray[np.float64],
-    plain: NDArray[np.float64],
-    p_value: float,
-    *,
-    seed: int,
+    evidence: Evidence, name: str, group: Group, baseline: NDArray[np.float64], p_value: float, *, seed: int
 ) -> Versus:
+    own, plain = group.values[METRIC].mean(axis=0), baseline.mean(axis=0)
     difference, before = float((own - plain).mean()), float(plain.mean())
     return Versus(
-        baseline=baseline,
+        baseline=name,
         difference=difference,
         interval=bootstrap_interval(
-            own - plain, user=evidence.examples.user, generator=numpy_generator(seed, "bootstrap", baseline)
+            own - plain, user=evidence.examples.user, generator=numpy_generator(seed, "bootstrap", name)
         ),
         gain=difference / before if before > 0 else None,
         p_value=p_value,
@@ -212,9 +216,12 @@ def _notes(evidence: Evidence, tests: int) -> tuple[str, ...]:
         )
     if tests:
         notes.append(
-            "Tests: NDCG@20 by example (mean over seeds) against the plain student of the same name, protocol, "
-            f"data and loss, else the first student; two-sided sign-flip permutation, the examples of a user together, Holm over {tests}."
+            "Tests: NDCG@20 by example (mean over seeds) against the plain student of the same name, protocol, data "
+            "and loss, else the first student; two-sided sign-flip permutation, the examples of a user together, and where "
+            f"there are several seeds no less than a t-test over users and seeds; Holm over {tests}."
         )
+        if any(len(group.runs) == 1 for group in evidence.groups):
+            notes.append("A student with one seed: what another seed would give is not known, and may differ as much.")
     if not evidence.teachers:
         notes.append(f"No teacher labelled {evidence.split} examples.")
     notes += [f"The knowledge that taught is gone from {path}, or has changed." for path in evidence.missing]

@@ -21,8 +21,9 @@ class Versus(Strict):
         difference: mean over examples of this row's minus the baseline's.
         interval: 95% bootstrap interval of the difference.
         gain: difference divided by the baseline's mean; None where that is zero.
-        p_value: two-sided, of a sign-flip permutation test, after Holm over the table.
+        p_value: two-sided, see `trained_test`, after Holm over the table.
         plain: whether the other is the same student without a teacher: then the difference is the teacher's.
+        several_seeds: whether what is compared was trained with several seeds; else nothing says what another gives.
     """
 
     baseline: str
@@ -31,6 +32,7 @@ class Versus(Strict):
     gain: float | None
     p_value: float
     plain: bool = False
+    several_seeds: bool = False
 
 
 class Row(Strict):

@@ -58,6 +58,12 @@ def _headline(taught: Sequence[tuple[Row, Versus]], *, alone: bool) -> tuple[Out
         return "none", plain if alone else "No student here was taught by a teacher."
     helped = [row for row, versus in taught if is_significant(versus) and versus.difference > 0]
     harmed = [row for row, versus in taught if is_significant(versus) and versus.difference < 0]
+    if (helped or harmed) and not any(versus.several_seeds for row, versus in taught if row in helped + harmed):
+        found = [f"{_names(some)} {word} than plain" for some, word in ((helped, "better"), (harmed, "worse")) if some]
+        return "unclear", (
+            f"With one seed, {', '.join(found)} beyond chance on these examples; trainings differ by their seed, too: "
+            "several of each say whether it was the teacher."
+        )
     match bool(helped), bool(harmed):
         case True, False:
             extent = "Yes" if len(helped) == len(taught) else "In part"

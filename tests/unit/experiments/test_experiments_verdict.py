@@ -9,7 +9,13 @@ from dllm2rec.experiments.verdict import figure, judge, p_text, percent
 
 
 def student(
-    label: str, ndcg: float, *, difference: float | None = None, p_value: float = 1.0, plain: bool = True
+    label: str,
+    ndcg: float,
+    *,
+    difference: float | None = None,
+    p_value: float = 1.0,
+    plain: bool = True,
+    several_seeds: bool = True,
 ) -> Row:
     versus = None
     if difference is not None:
@@ -21,6 +27,7 @@ def student(
             gain=difference / before if before else None,
             p_value=p_value,
             plain=plain,
+            several_seeds=several_seeds,
         )
     return Row(
         label=label,
@@ -58,6 +65,16 @@ def table(*rows: Row, examples: int = 100) -> Table:
             [student("A", 0.03, difference=0.01, p_value=0.01)],
             "helped",
             "Yes, the teacher helped: A is better than plain",
+        ),
+        (
+            [student("A", 0.03, difference=0.01, p_value=0.01, several_seeds=False)],
+            "unclear",
+            "With one seed, A is better than plain",
+        ),
+        (
+            [student("A", 0.03, difference=-0.01, p_value=0.01, several_seeds=False)],
+            "unclear",
+            "With one seed, A is worse than plain",
         ),
         (
             [student("A", 0.03, difference=-0.01, p_value=0.01)],
