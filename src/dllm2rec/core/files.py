@@ -70,6 +70,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a killed process left in ``folder`` in the middle of `atomic_path`; nobody else may write there."""
+    for left in folder.glob(".*.tmp"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON, atomically. NaN is refused: it is not JSON."""
     with atomic_path(path) as target:

@@ -58,6 +58,8 @@ def clean_titles(titles: pl.Series, item_id: pl.Series, path: Path) -> pl.Series
     Raises:
         UserError: the titles are not text, or an item has none.
     """
+    if isinstance(titles.dtype, pl.Categorical | pl.Enum):
+        titles = titles.cast(pl.String)
     if not (titles.dtype == pl.String or titles.dtype.is_integer()):
         raise wrong_type(titles, path, "is not text")
     clean = pl.Series("title", [html.unescape(title or "") for title in titles.cast(pl.String)], dtype=pl.String)

@@ -29,14 +29,15 @@ def extend(
 
     Args:
         dataset: the old one.
-        interactions: the new events, none older than the newest of ``dataset``.
+        interactions: the new events, none older than the newest of ``dataset``; those that are known, of the same
+            time, are passed over.
         items: ids and titles of new items; rows with known ids are passed over.
         out: the new dataset directory; an equal dataset that is there already is left as it is.
         columns: names of columns that are not well known.
 
     Raises:
-        UserError: an event is older than those known or of an unknown item, the files are wrong, or there are too few
-            new events to hold some out.
+        UserError: an event is older than those known or of an unknown item, none is new, the files are wrong, or there
+            are too few new events to hold some out.
     """
     catalogue = dataset.items if items is None else _extended(dataset.items, items, columns)
     user, item, time = read_events(interactions, columns)
@@ -52,6 +53,7 @@ def extend(
             "time": time.cast(known["time"].dtype) if known["time"].dtype == pl.Float64 else time,
         }
     )
+    new = _unknown(new, old, interactions)
     held_out = float(HELD_OUT * new.height / (old.height + new.height))
     split = GlobalTimeSplit(history=dataset.manifest.history, ratios=(1 - 2 * held_out, held_out, held_out))
     log = Log(interactions=pl.concat([old, new], how="vertical_relaxed"), items=catalogue)
@@ -88,6 +90,15 @@ def _like(known: pl.Series, ids: pl.Series, file: Path) -> pl.Series:
         row = int(cast.is_null().arg_true()[0])
         raise UserError(f"{file}: row {row + 1}: {ids.name} {text[row]!r} is no number, as the known ids are")
     return cast.alias(ids.name)
+
+
+def _unknown(new: pl.DataFrame, old: pl.DataFrame, file: Path) -> pl.DataFrame:
+    """Leave out what is known: a log that is taken from the newest time on begins with events of that time again."""
+    newest = old.filter(pl.col("time") == pl.col("time").max()).cast(new.schema).unique()
+    left = new.join(newest, on=new.columns, how="anti", maintain_order="left")
+    if not left.height:
+        raise UserError(f"{file}: all of its events are known; give newer ones")
+    return left
 
 
 def _require_newer(time: pl.Series, known: pl.Series, file: Path) -> None:

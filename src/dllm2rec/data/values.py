@@ -8,6 +8,8 @@ import polars as pl
 from dllm2rec.core.errors import UserError
 from dllm2rec.data.columns import TimeUnit
 
+EXACT = 2**53
+"""Up to here a float tells all whole numbers apart."""
 LATEST = int(datetime(2100, 1, 1, tzinfo=UTC).timestamp())
 _PER_SECOND: dict[TimeUnit, int] = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
@@ -41,6 +43,7 @@ def ids(values: pl.Series, path: Path) -> pl.Series:
             values = values.cast(pl.String)
         case dtype if dtype.is_float():
             require(values.is_finite() & (values == values.round()), values, path, "is not an id")
+            require(values.abs() < EXACT, values, path, "is too large to be exact; write ids as text or whole numbers")
             values = values.cast(pl.Int64)
         case dtype if not (dtype.is_integer() or dtype == pl.String):
             raise wrong_type(values, path, "is not an id; ids are text or whole numbers")

@@ -36,8 +36,8 @@ def hash_ids(texts: Iterable[str]) -> NDArray[np.uint64]:
 def example_ids(*, user: NDArray[np.uint64], ordinal: NDArray[np.int64], item: NDArray[np.uint64]) -> NDArray[np.int64]:
     """Mix the hashes of a user and a target item with the target's ordinal to a 63-bit id.
 
-    The id depends on nothing else: neither the order of the file, nor the split, nor the other users. With a million
-    examples two share an id with probability 6e-8.
+    The id depends on nothing else: neither the split, nor the other users, nor, where no two events of a user have the
+    same time, the order of the file. With a million examples two share an id with probability 6e-8.
 
     Args:
         user: `[N]` from `hash_ids`.

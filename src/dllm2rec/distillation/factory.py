@@ -16,6 +16,9 @@ from dllm2rec.losses.base import Loss
 from dllm2rec.losses.dros import DROSLoss
 from dllm2rec.losses.softmax import SoftmaxLoss
 
+CALIBRATED = 200_000
+"""Most labels that a temperature is found with."""
+
 
 def build_distillers(
     settings: DLLM2RecSettings,
@@ -93,16 +96,18 @@ def build_soft_labels(
     if loss.since is not None:
         absent |= loss.since.numpy()[items[used]] > training.time[labelled][:, None]
     trusted[absent & (items[used] != target[:, None])] = np.inf
+    some = np.unique(np.linspace(0, len(used) - 1, min(CALIBRATED, len(used))).astype(np.int64))
     temperature = settings.temperature or likeliest_temperature(
-        ranked_items=items[used],
-        distances=trusted,
-        target=target,
+        ranked_items=items[used[some]],
+        distances=trusted[some],
+        target=target[some],
         num_items=training.num_items,
     )
+    place = np.where(labelled, np.cumsum(labelled) - 1, -1)
     return SoftLabelDistiller(
-        ranked_items=torch.from_numpy(items.astype(np.int64)),
-        distances=torch.from_numpy(distances),
-        label_row=torch.from_numpy(rows.astype(np.int64)),
+        ranked_items=torch.from_numpy(items[used]),
+        distances=torch.from_numpy(distances[used]),
+        label_row=torch.from_numpy(place),
         temperature=temperature,
         weight=settings.weight,
         top_k=settings.top_k,

@@ -67,10 +67,10 @@ class SoftLabelDistiller:
         leave_history: bool = False,
         since: Tensor | None = None,
     ) -> None:
-        self.items = ranked_items[:, :top_k].to(torch.long)
+        self.items = ranked_items[:, :top_k]
         logits = -distances[:, :top_k] / temperature
         if competes is not None:
-            logits = logits.masked_fill(~competes[self.items], -torch.inf)
+            logits = logits.masked_fill(~competes[self.items.to(torch.long)], -torch.inf)
         self.shares = torch.softmax(logits, dim=1).nan_to_num(nan=0.0)  # where nothing competes, nothing is taught
         self.label_row = label_row
         self.weight = weight
@@ -93,7 +93,8 @@ class SoftLabelDistiller:
         if self.weight == 0.0 or not len(labelled):
             return hidden.new_zeros(())
         row = row[labelled]
-        items = torch.cat([batch.target[labelled].unsqueeze(1), self.items[row].to(hidden.device)], dim=1)
+        listed = self.items[row].to(hidden.device, torch.long)
+        items = torch.cat([batch.target[labelled].unsqueeze(1), listed], dim=1)
         scores = scorer.score_items(hidden[labelled], items)
         shares = self.shares[row].to(hidden)
         history = batch.history[labelled] if self.leave_history else None

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dllm2rec.data import Examples
+from dllm2rec.losses.checks import NotFiniteError
 
 ScoreFunction = Callable[..., Tensor]
 """Scores the catalogue for histories, `[B, L]` to `[B, V]`; with an attribute `reads_users` that is true, for histories
@@ -89,10 +90,25 @@ def ask(score: ScoreFunction, history: Tensor, user: NDArray[np.int32]) -> Tenso
     return score(history)
 
 
-def ranks_from_lists(ranked_items: NDArray[np.int32], examples: Examples) -> Ranks:
-    """Rank targets by lists `[N, K]` of distinct items; a target that is not listed has an infinite rank."""
+def ranks_from_lists(
+    ranked_items: NDArray[np.int32], examples: Examples, *, distances: NDArray[np.floating] | None = None
+) -> Ranks:
+    """Rank targets by lists of distinct items; a target that is not listed has an infinite rank.
+
+    Args:
+        ranked_items: `[N, K]`, best first.
+        examples: N of them.
+        distances: `[N, K]` of the listed items; equal ones share the mean of their ranks. Where several share the last
+            one, nobody knows how many more do beyond the list: none of them counts as listed, unless all V are.
+    """
     hits = ranked_items == examples.target[:, None]
     rank = np.where(hits.any(axis=1), hits.argmax(axis=1) + 1.0, np.inf)
+    if distances is not None and distances.shape[1]:
+        own = np.take_along_axis(distances, hits.argmax(axis=1)[:, None], axis=1)
+        nearer, equal = (np.count_nonzero(found, axis=1) for found in (distances < own, distances == own))
+        open_ended = (equal > 1) & (own[:, 0] == distances[:, -1]) & (ranked_items.shape[1] < examples.num_items)
+        shared = np.where(open_ended, np.inf, 1.0 + nearer + (equal - 1.0) / 2.0)
+        rank = np.where(np.isfinite(rank), shared, np.inf)
     return Ranks(example_id=examples.example_id, rank=rank, top_items=ranked_items)
 
 
@@ -112,7 +128,7 @@ def _checked(scores: Tensor, shape: tuple[int, int]) -> Tensor:
     scores = scores.detach().cpu()
     # a sum is NaN if any part is; inf - inf also is, so look closer only then
     if torch.isnan(scores.sum()) and torch.isnan(scores).any():
-        raise ValueError("scores hold NaN; the model has diverged")
+        raise NotFiniteError("scores hold NaN; the model has diverged")
     return scores
 
 

@@ -217,7 +217,7 @@ def _notes(evidence: Evidence, tests: int) -> tuple[str, ...]:
     if tests:
         notes.append(
             "Tests: NDCG@20 by example (mean over seeds) against the plain student of the same name, protocol, data "
-            "and loss, else the first student; two-sided sign-flip permutation, the examples of a user together, and where "
+            "and loss, else the first student; two-sided sign-flip permutation of users, and where "
             f"there are several seeds no less than a t-test over users and seeds; Holm over {tests}."
         )
         if any(len(group.runs) == 1 for group in evidence.groups):

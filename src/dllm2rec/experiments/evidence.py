@@ -21,6 +21,7 @@ from dllm2rec.experiments.evaluating import (
 )
 from dllm2rec.experiments.labelling import seconds_per_1000
 from dllm2rec.experiments.references import REFERENCES, TEXT_REFERENCES, Follows, affordable_references, reference_ranks
+from dllm2rec.experiments.running import is_source
 from dllm2rec.experiments.runs import Run, family, identity
 from dllm2rec.knowledge.align import align
 from dllm2rec.knowledge.store import Knowledge
@@ -175,7 +176,7 @@ def judge_teacher(knowledge: Knowledge, dataset: Dataset, examples: Examples) ->
         name=knowledge.manifest.name,
         knowledge=knowledge,
         label_rows=rows,
-        ranks=ranks_from_lists(labels.ranked_items, examples.take(rows >= 0)),
+        ranks=ranks_from_lists(labels.ranked_items, examples.take(rows >= 0), distances=labels.distances),
         seconds_per_1000=seconds_per_1000(knowledge),
     )
 
@@ -216,12 +217,22 @@ def _ranked(dataset: Dataset, split: Split, mask_history: bool, run: Run) -> Tim
 
 
 def _knowledge(runs: Sequence[Run]) -> tuple[list[Knowledge], tuple[Path, ...]]:
-    """Load what taught the runs; also returns where knowledge lay that is gone, or has changed since."""
-    sources = {run.config.knowledge.hash: run.find(run.config.knowledge) for run in runs if run.config.knowledge}
-    there = {path: Knowledge.load(path) for path in set(sources.values()) if path.is_dir()}
-    found = [there[path] for known, path in sources.items() if path in there and there[path].content_hash == known]
-    kept = {one.path for one in found}
-    return found, tuple(sorted({path for path in sources.values() if path not in kept}))
+    """Load what taught the runs; also returns where knowledge lay that is gone, or is another since.
+
+    Where labels were added, it is still what taught.
+    """
+    found: dict[Path, Knowledge] = {}
+    missing = set()
+    for run in runs:
+        if run.config.knowledge is None:
+            continue
+        path = run.find(run.config.knowledge)
+        one = found.get(path) or (Knowledge.load(path) if path.is_dir() else None)
+        if one is not None and is_source(one, run.config.knowledge):
+            found[path] = one
+        else:
+            missing.add(path)
+    return list(found.values()), tuple(sorted(missing))
 
 
 def _references(

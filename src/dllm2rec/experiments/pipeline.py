@@ -6,7 +6,6 @@ In its directory: `dataset-<hash>`, `knowledge-<hash>`, `studies` (of the search
 """
 
 import re
-import shutil
 import signal
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -20,7 +19,7 @@ from typing import Any
 import torch
 
 from dllm2rec.core.errors import UserError
-from dllm2rec.core.files import hash_json, read_json, require_fresh_directory, write_json
+from dllm2rec.core.files import hash_json, read_json, remove_leftovers, require_fresh_directory, write_json
 from dllm2rec.core.progress import silence_progress
 from dllm2rec.data import Dataset
 from dllm2rec.experiments.comparing import tabulate
@@ -157,7 +156,7 @@ def _begin(config: Config, out: Path, say: Say, *, total: int) -> _Work:
     require_fresh_directory(out, marker=MARKER)
     teacher = _resolve_teacher(config, out)
     write_json(out / MARKER, {"config": config.model_dump(mode="json"), "teacher": teacher})
-    _remove_leftovers(out)
+    remove_leftovers(out)
     sources = _sources(teacher)
     stages = Stages(out=out, say=say, total=total + len(sources))
     dataset = _prepare(config, out, stages)
@@ -222,12 +221,6 @@ def _train_cell_alone(
         knowledge=None if knowledge is None else Knowledge.load(knowledge),
     )
     return _train_cell(work, cell, seeds), stages.done
-
-
-def _remove_leftovers(out: Path) -> None:
-    """Remove what a killed run left in the middle of an atomic write."""
-    for left in out.glob(".*.tmp"):
-        shutil.rmtree(left, ignore_errors=True)
 
 
 def _prepare(config: Config, out: Path, stages: Stages) -> Dataset:
@@ -353,6 +346,7 @@ def _conclude(work: _Work, runs: Sequence[Run], choices: Sequence[Choice]) -> Co
             "evaluation": evaluation.model_dump(mode="json"),
             "search": [choice.model_dump(mode="json") for choice in choices],
             "references": {name: one.model_dump(mode="json") for name, one in (REFERENCES | TEXT_REFERENCES).items()},
+            "teacher": None if work.knowledge is None else work.knowledge.content_hash,
             "version": software().get("dllm2rec"),
         }
     )

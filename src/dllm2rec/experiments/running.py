@@ -71,6 +71,8 @@ def train(
         knowledge = knowledge if config.knowledge else None
         training = dataset.training_examples(config.settings.train_on)
         run.write_result(fit_student(run, build(run, dataset, knowledge), dataset, training, knowledge))
+    else:
+        run.begin()  # names for tables may be others
     return run
 
 
@@ -146,6 +148,8 @@ def finish(student: Student, run: Run, dataset: Dataset, demand: DemandWeights |
     if settings.student.unseen_offset == "neighbours":
         seen = _popularity(dataset, settings) > 0
         student.table.borrow_offsets(torch.nn.functional.pad(seen, (0, more)))
+    elif settings.student.unseen_offset == "zero":  # a loss may have moved them
+        student.table.clear_offsets(torch.nn.functional.pad(_popularity(dataset, settings) == 0, (0, more), value=True))
     if demand is not None:
         shift = demand.shift(measure_demand(dataset, counted(settings)))
         student.table.shift = torch.from_numpy(np.pad(shift, (0, more), constant_values=demand.new))
@@ -172,9 +176,14 @@ def knowledge_of(run: Run, knowledge: Knowledge | None = None) -> Knowledge | No
     if source is None:
         return None
     knowledge = knowledge or Knowledge.load(run.find(source))
-    if knowledge.content_hash != source.hash and knowledge.read_hash != source.read:  # labels may have been added
+    if not is_source(knowledge, source):
         raise UserError(f"{knowledge.path}: is not the knowledge that {run.path} was trained on, or has changed")
     return knowledge
+
+
+def is_source(knowledge: Knowledge, source: Source) -> bool:
+    """Say whether knowledge is what taught a run, or that with labels added."""
+    return source.hash == knowledge.content_hash or source.read == knowledge.read_hash
 
 
 def item_vectors(settings: CellSettings, knowledge: Knowledge | None) -> Tensor | None:

@@ -176,11 +176,11 @@ class Run:
         different = _differences(identity(there.config), identity(config))
         if there.config.hash != config.hash and different:  # an older run's hash lacks what has been added since
             raise UserError(f"{path}: holds another run ({'; '.join(different)}); choose another --out or remove it")
-        return there
+        return cls(path, there.config.model_copy(update={"student": config.student, "method": config.method}))
 
     def begin(self) -> None:
-        """Write `config.json`, if it is not there."""
-        if not (self.path / MARKER).exists():
+        """Write `config.json`, if it is not there, or has other names for student and method."""
+        if not (self.path / MARKER).exists() or Run.load(self.path).config.label != self.config.label:
             write_json(self.path / MARKER, self.config.model_dump(mode="json"))
 
     @property

@@ -12,16 +12,19 @@ from dllm2rec.core.files import explain_os_error
 from dllm2rec.experiments.explain import explain
 
 Model = TypeVar("Model", bound=BaseModel)
+NONE = "None"
+"""How a setting that may be None is set so: TOML has no word for it."""
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file.
+    """Read a TOML file; the text "None" stands for None.
 
     Raises:
         UserError: it is missing, a directory, or not TOML; the message has the line.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        values: dict[str, Any] = _with_none(tomllib.loads(path.read_text(encoding="utf-8")))
+        return values
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -30,8 +33,18 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise explain_os_error(error, path) from error
 
 
+def _with_none(value: Any) -> Any:
+    match value:
+        case dict():
+            return {name: _with_none(inside) for name, inside in value.items()}
+        case list():
+            return [_with_none(inside) for inside in value]
+        case _:
+            return None if value == NONE else value
+
+
 def parse_override(text: str) -> tuple[tuple[str, ...], Any]:
-    """Split ``a.b=value``; the value is TOML where it parses as such (`3`, `1e-4`, `true`, `[1, 2]`), else plain text.
+    """Split ``a.b=value``: `None`, TOML where it parses as such (`3`, `1e-4`, `true`, `[1, 2]`), else plain text.
 
     Raises:
         UserError: there is no ``=`` or no name before it.
@@ -40,6 +53,8 @@ def parse_override(text: str) -> tuple[tuple[str, ...], Any]:
     parts = tuple(part.strip() for part in name.split("."))
     if not equals or not all(parts):
         raise UserError(f"--set {text}: write it as name=value, such as training.epochs=5")
+    if value.strip() == NONE:
+        return parts, None
     try:
         return parts, tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFlo
 from torch import Tensor, nn
 
 from dllm2rec.core.errors import UserError
+from dllm2rec.core.files import remove_leftovers
 from dllm2rec.core.progress import Advance, progress_bar
 from dllm2rec.core.seeding import torch_generator
 from dllm2rec.data import Examples
@@ -22,7 +23,14 @@ from dllm2rec.evaluation.ranks import rank_targets
 from dllm2rec.losses.base import Loss, SharedScorer
 from dllm2rec.losses.checks import NotFiniteError
 from dllm2rec.students.base import Student
-from dllm2rec.training.checkpoint import Progress, load_checkpoint, load_student_weights, save_best, save_checkpoint
+from dllm2rec.training.checkpoint import (
+    LATEST,
+    Progress,
+    load_checkpoint,
+    load_student_weights,
+    save_best,
+    save_checkpoint,
+)
 from dllm2rec.training.runlog import append_log, write_log
 
 ENOUGH_STEPS, EPOCHS = 2000, (4, 50)
@@ -114,6 +122,7 @@ def fit(
         raise ValueError("training and validation need at least one example each")
     helpers = nn.ModuleList([distiller for distiller in distillers if isinstance(distiller, nn.Module)])
     optimizer = _optimizer([*student.parameters(), *helpers.parameters()], settings)
+    remove_leftovers((run / LATEST).parent)
     progress = load_checkpoint(run, student, helpers, optimizer) or Progress()
     write_log(run, list(progress.history))
     epochs = settings.epochs or enough_epochs(len(train), batch_size=settings.batch_size)
@@ -206,7 +215,10 @@ def _epoch(step: _Step, train: Examples, validation: Examples, before: Progress,
     epoch = before.epoch + 1
     loss = step.epoch(train, epoch, seed)
     trained = time.perf_counter() - start
-    metrics = summary(rank_targets(step.student.eval(), validation).rank, ks=(20,))
+    try:
+        metrics = summary(rank_targets(step.student.eval(), validation).rank, ks=(20,))
+    except NotFiniteError:
+        raise _diverged(epoch) from None
     stopping = before.stopping.see(metrics[METRIC], epoch)
     if stopping.best_epoch == epoch:
         save_best(run, step.student)

@@ -145,3 +145,17 @@ def test_a_number_is_the_same_item_however_it_is_written(numbered: Dataset, tmp_
     (tmp_path / "more.csv").write_text("item_id,title\n12,a\n012,b\n")
     with pytest.raises(UserError, match="row 2: item_id 12 is a duplicate"):
         extend(numbered, tmp_path / "new.csv", tmp_path / "more.csv", out=tmp_path / "other")
+
+
+def test_events_that_are_known_are_passed_over(old: Dataset, tmp_path: Path) -> None:
+    known = pl.read_csv(tmp_path / "log.csv")
+    again = known.filter(pl.col("timestamp") == known["timestamp"].max())
+    new = rows(5000, 5, ITEMS)
+    pl.concat([again, new]).write_csv(tmp_path / "new.csv")
+    new.write_csv(tmp_path / "newer.csv")
+    first = extend(old, tmp_path / "new.csv", out=tmp_path / "first")
+    assert first.manifest.num_interactions == old.manifest.num_interactions + new.height
+    assert first.content_hash == extend(old, tmp_path / "newer.csv", out=tmp_path / "second").content_hash
+    again.write_csv(tmp_path / "again.csv")
+    with pytest.raises(UserError, match=r"again\.csv: all of its events are known"):
+        extend(old, tmp_path / "again.csv", out=tmp_path / "third")

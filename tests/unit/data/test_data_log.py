@@ -165,6 +165,8 @@ def test_bad_typed_times(tmp_path: Path, write_log: WriteLog, column: pl.Series,
     ("column", "message"),
     [
         (pl.Series([1.5, 2.0, 3.0]), r"row 1: item 1\.5 is not an id"),
+        (pl.Series([1.0, 2.0**53, 3.0]), r"row 2: item 9007199254740992\.0 is too large to be exact"),
+        (pl.Series([1e19, 2.0, 3.0]), r"row 1: item .* is too large to be exact"),
         (pl.Series([1.0, float("nan"), 3.0]), r"row 2: item nan is not an id"),
         (pl.Series([True, False, True]), r"row 1: item True is not an id"),
         (pl.Series([1, None, 3]), r"row 2: item None is missing"),

@@ -81,6 +81,21 @@ def test_a_target_outside_the_list_has_no_rank() -> None:
     assert metrics.summary(ranks.rank, ks=(2,))["HR@2"] == 0.5
 
 
+def test_equal_distances_of_a_list_share_their_rank() -> None:
+    lists = np.tile(np.array([[3, 1, 0, 2]], np.int32), (5, 1))
+    examples = examples_of([[0]] * 5, [3, 1, 0, 2, 4], 9)
+    tied = np.tile(np.array([[0.0, 1.0, 1.0, 2.0]], np.float32), (5, 1))
+    assert ranks_from_lists(lists, examples, distances=tied).rank.tolist() == [1.0, 2.5, 2.5, 4.0, np.inf]
+    open_ended = np.tile(np.array([[0.0, 1.0, 1.0, 1.0]], np.float32), (5, 1))  # as item-kNN's zeros
+    assert ranks_from_lists(lists, examples, distances=open_ended).rank.tolist() == [1.0, *[np.inf] * 4]
+
+
+def test_a_list_of_the_whole_catalogue_has_no_open_end() -> None:
+    examples = examples_of([[0]] * 2, [1, 2], 3)
+    lists, distances = np.array([[0, 1, 2]] * 2, np.int32), np.array([[0.0, 1.0, 1.0]] * 2, np.float32)
+    assert ranks_from_lists(lists, examples, distances=distances).rank.tolist() == [2.5, 2.5]
+
+
 @pytest.mark.parametrize("bad", [[0.5], [float("nan")]])
 def test_metrics_refuse_what_is_no_rank(bad: list[float]) -> None:
     with pytest.raises(ValueError, match="at least 1"):

@@ -80,3 +80,13 @@ def test_an_update_is_named_by_what_it_goes_on_from_and_replays_and_its_family_b
     assert family(first.config) == family(second.config)
     assert family(updates[0]) == family(updates[2]) != family(updates[1])
     assert family(updates[0]) != family(first.config)
+
+
+def test_the_same_run_under_other_names_is_found_and_takes_them(tmp_path: Path) -> None:
+    Run.at(tmp_path, config()).begin()
+    renamed = config().model_copy(update={"student": "GRU", "method": "none at all"})
+    there = Run.at(tmp_path, renamed)
+    assert there.config.label == "GRU none at all"
+    assert Run.load(tmp_path).config.label == config().label  # nothing is written
+    there.begin()
+    assert Run.load(tmp_path).config == there.config

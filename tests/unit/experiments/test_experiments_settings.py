@@ -8,6 +8,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from dllm2rec.core.errors import UserError
+from dllm2rec.experiments.config import CellSettings
 from dllm2rec.experiments.settings import override, parse_override, read_toml, validate
 
 
@@ -129,3 +130,12 @@ def test_toml_files_that_are_missing_or_broken(tmp_path: Path) -> None:
         read_toml(broken)
     with pytest.raises(UserError):
         read_toml(tmp_path)
+
+
+def test_none_is_a_value(tmp_path: Path) -> None:
+    assert parse_override("training.clip_norm=None") == (("training", "clip_norm"), None)
+    assert parse_override("demand=none") == (("demand",), "none")
+    (tmp_path / "a.toml").write_text('[training]\nclip_norm = "None"\nbetas = [0.9, 0.98]\nname = "none"\n')
+    assert read_toml(tmp_path / "a.toml") == {"training": {"clip_norm": None, "betas": [0.9, 0.98], "name": "none"}}
+    cell = validate(CellSettings, override({"protocol": "strong"}, ["training.clip_norm=None"]))
+    assert cell.training.clip_norm is None

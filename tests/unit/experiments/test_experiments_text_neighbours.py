@@ -119,3 +119,29 @@ def test_a_reference_that_follows_demand_reads_more_of_its_text(
     found, _ = reference_ranks(BlendSettings(text_weight=0.2), dataset, test, follows="demand", **given)
     expected, _ = reference_ranks(BlendSettings(text_weight=0.9), dataset, test, **given)
     np.testing.assert_array_equal(found.rank, expected.rank)
+
+
+def test_items_that_training_never_saw_are_their_text_alone(
+    dataset: Dataset, vectors: NDArray[np.float32], tmp_path: Path
+) -> None:
+    values = {
+        "protocol": "paper",
+        "method": {"kind": "vectors"},
+        "student": {"dim": 8, "output": "tied", "unseen_offset": "zero"},
+        "training": {"epochs": 2},
+    }
+    users = pl.read_parquet(dataset.path / "users.parquet")["user_id"]
+    log = pl.read_parquet(dataset.path / "interactions.parquet")
+    log.select(user_id=users.gather(log["user"]), item_id="item", timestamp="time").write_csv(tmp_path / "log.csv")
+    items = pl.DataFrame({"item_id": range(MORE), "title": [f"thing {n}" for n in range(MORE)]})
+    items.write_csv(tmp_path / "items.csv")
+    wider = read_log(tmp_path / "log.csv", tmp_path / "items.csv")
+    larger = prepare(wider, PaperSplit(history=4), tmp_path / "larger", name="larger")
+    knowledge = read(larger, vectors, tmp_path / "knowledge")
+    done = train(larger, CellSettings.model_validate(values), out=tmp_path / "run", knowledge=knowledge)
+    unseen = larger.train_counts("positions") == 0
+    assert unseen.sum() >= MORE - ITEMS
+    offset = rebuild(done, larger).table.offset
+    assert offset is not None
+    assert not offset[torch.from_numpy(unseen)].any()  # sampled negatives pushed them in training
+    assert offset[torch.from_numpy(~unseen)].any()

@@ -332,3 +332,35 @@ def test_a_resumed_run_keeps_the_pace(tmp_path: Path, monkeypatch: pytest.Monkey
     assert expected == sorted(expected[:6]) + sorted(expected[6:], reverse=True)
     assert rates == expected
     assert_same(weights(whole), weights(resumed))
+
+
+def test_what_diverges_only_at_validation_is_the_users_to_mend(tmp_path: Path) -> None:
+    class Quiet:
+        """Says nothing of what it did to the weights."""
+
+        def __call__(self, scorer: Scorer, hidden: Tensor, batch: Batch, generator: torch.Generator) -> Tensor:
+            with torch.no_grad():
+                model.table.offset.fill_(1e38)
+            return hidden.sum() * 0.0
+
+    model = student()
+    with pytest.raises(UserError, match=r"diverged in epoch 1: .*lower training\.learning_rate"):
+        fit(
+            student=model,
+            loss=Quiet(),
+            distillers=(),
+            train=cyclic(10),
+            validation=cyclic(10),
+            settings=FitSettings(epochs=1),
+            run=tmp_path,
+            seed=0,
+        )
+
+
+def test_what_a_kill_left_half_written_is_removed(tmp_path: Path) -> None:
+    train(tmp_path, epochs=1)
+    left = tmp_path / "checkpoint" / ".latest.safetensors.abc.tmp"
+    left.mkdir()
+    (left / "latest.safetensors").write_bytes(b"half")
+    train(tmp_path, epochs=2)
+    assert sorted(file.name for file in left.parent.iterdir()) == ["best.safetensors", "latest.safetensors"]
