@@ -10,7 +10,7 @@ from dllm2rec.experiments.evidence import gather
 from dllm2rec.experiments.running import train
 from dllm2rec.knowledge import Knowledge, KnowledgeManifest, KnowledgeWriter, Labels
 
-DEPTH, SIZE = 5, 6
+DEPTH, SIZE = 10, 6
 
 
 def label(dataset: Dataset, out: Path, rows: slice, *, seed: int = 0) -> Knowledge:
