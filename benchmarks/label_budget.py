@@ -143,7 +143,7 @@ class Budget:
             validate(CellSettings, override(described, self.settings)),
             out=self.run(arm, seed),
             seed=seed,
-            knowledge=self.taught_by(arm),
+            knowledge=None if self.method(arm)["kind"] == "none" else self.taught_by(arm),
             student=arm.student,
             method=arm.label,
         )

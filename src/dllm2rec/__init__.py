@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from dllm2rec.distillation.rd import RDSettings
     from dllm2rec.distillation.rrd import RRDSettings
     from dllm2rec.distillation.settings import DLLM2RecSettings
+    from dllm2rec.distillation.soft_labels import SoftLabelSettings
     from dllm2rec.distillation.unkd import UnKDSettings
     from dllm2rec.experiments.comparing import compare
-    from dllm2rec.experiments.config import CellSettings
+    from dllm2rec.experiments.config import CellSettings, VectorsMethod
     from dllm2rec.experiments.dataset_settings import DatasetSettings
     from dllm2rec.experiments.doctor import examine
     from dllm2rec.experiments.evaluating import evaluate
+    from dllm2rec.experiments.exporting import export
     from dllm2rec.experiments.preparing import prepare
     from dllm2rec.experiments.running import train
     from dllm2rec.experiments.runs import Run
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
         TextTeacher,
     )
     from dllm2rec.experiments.teaching import teach
+    from dllm2rec.experiments.updating import update
     from dllm2rec.knowledge.store import Knowledge
     from dllm2rec.losses.bce import BCESettings
     from dllm2rec.losses.dros import DROSSettings
@@ -46,6 +49,7 @@ if TYPE_CHECKING:
     from dllm2rec.students.caser import CaserSettings
     from dllm2rec.students.gru4rec import GRU4RecSettings
     from dllm2rec.students.sasrec import SASRecSettings
+    from dllm2rec.students.transformer import TransformerSettings
     from dllm2rec.teachers.tuning import TuningSettings
     from dllm2rec.training import FitSettings
 
@@ -81,17 +85,22 @@ __all__ = [
     "RetrievalTeacher",
     "Run",
     "SASRecSettings",
+    "SoftLabelSettings",
     "SoftmaxSettings",
     "TextTeacher",
+    "TransformerSettings",
     "TuningSettings",
     "UnKDSettings",
     "UserError",
+    "VectorsMethod",
     "compare",
     "evaluate",
     "examine",
+    "export",
     "prepare",
     "teach",
     "train",
+    "update",
 ]
 
 _HOMES = {
@@ -104,14 +113,16 @@ _HOMES = {
     "distillation.rd": ("RDSettings",),
     "distillation.rrd": ("RRDSettings",),
     "distillation.settings": ("DLLM2RecSettings",),
+    "distillation.soft_labels": ("SoftLabelSettings",),
     "distillation.unkd": ("UnKDSettings",),
     "distillation.kar": ("KARSettings",),
     "distillation.llm_cf": ("LLMCFSettings",),
     "experiments.comparing": ("compare",),
-    "experiments.config": ("CellSettings",),
+    "experiments.config": ("CellSettings", "VectorsMethod"),
     "experiments.dataset_settings": ("DatasetSettings",),
     "experiments.doctor": ("examine",),
     "experiments.evaluating": ("evaluate",),
+    "experiments.exporting": ("export",),
     "experiments.preparing": ("prepare",),
     "experiments.running": ("train",),
     "experiments.runs": ("Run",),
@@ -126,6 +137,7 @@ _HOMES = {
         "TextTeacher",
     ),
     "experiments.teaching": ("teach",),
+    "experiments.updating": ("update",),
     "knowledge.store": ("Knowledge",),
     "losses.bce": ("BCESettings",),
     "losses.dros": ("DROSSettings",),
@@ -134,6 +146,7 @@ _HOMES = {
     "students.caser": ("CaserSettings",),
     "students.gru4rec": ("GRU4RecSettings",),
     "students.sasrec": ("SASRecSettings",),
+    "students.transformer": ("TransformerSettings",),
     "teachers.tuning": ("TuningSettings",),
     "training": ("FitSettings",),
 }

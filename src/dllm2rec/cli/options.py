@@ -17,7 +17,8 @@ Set = Annotated[
     typer.Option(
         "--set",
         metavar="NAME=VALUE",
-        help="Any setting of the verb; give it as often as needed. `dllm2rec settings VERB` lists them.",
+        help="Any setting of the verb; give it as often as needed. A name that it lacks lists those that it has, and so "
+        "does `dllm2rec settings` for prepare, teach, train and run.",
     ),
 ]
 Jobs = Annotated[int, typer.Option(min=1, metavar="N", help="Cells that are trained at once.")]

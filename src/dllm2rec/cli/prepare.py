@@ -64,9 +64,29 @@ def prepare(
         f"{manifest.name}: {manifest.num_users:,} users, {manifest.num_items:,} items, "
         f"{manifest.num_interactions:,} interactions",
         f"examples: {counts} ({manifest.split.kind} split, hash {manifest.content_hash}), {_days(dataset)}",
+        *_remarks(dataset, chosen.duplicates),
         f"dataset written to {out}",
         as_json=json,
     )
+
+
+def _remarks(dataset: "Dataset", duplicates: str) -> list[str]:
+    """Say what may surprise: rows that repeat others, and events that nobody is asked about."""
+    from dllm2rec.data.directory import read_table_file
+
+    events = read_table_file(dataset.path, "interactions").select("user", "item", "time")
+    repeats = events.height - events.unique().height
+    asked, manifest = sum(dataset.manifest.counts.values()), dataset.manifest
+    possible = int((events.group_by("user").len()["len"] - 1).sum())
+    found = []
+    if repeats and duplicates == "keep":
+        found.append(f"{repeats:,} rows repeat user, item and time of another: kept; --set duplicates=drop drops them")
+    if asked < possible / 2 and manifest.split.kind == "paper":
+        found.append(
+            f"{asked:,} of {possible:,} events that follow another of their user are examples, as in the paper; "
+            "--split global-time takes all"
+        )
+    return found
 
 
 def _days(dataset: "Dataset") -> str:

@@ -23,12 +23,14 @@ def comparison_text(comparison: Comparison) -> list[RenderableType]:
 
 
 def _table(table: Table) -> RichTable:
-    rich = RichTable(title=table.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    rich = RichTable(
+        title=Text(table.title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
+    )
     for index, name in enumerate(header(table)):
         rich.add_column(
             name.replace(" ", "\n"), justify="right" if index else "left", overflow="fold", no_wrap=index > 0
         )
     best = best_rows(table)
     for index, row in enumerate(table_rows(table)):
-        rich.add_row(*row, style="bold" if index in best else None)
+        rich.add_row(*(Text(cell) for cell in row), style="bold" if index in best else None)
     return rich

@@ -8,6 +8,7 @@ import typer
 from dllm2rec.cli.options import DatasetPath, Json, Out, Set, show, words_to_stderr
 
 if TYPE_CHECKING:
+    from dllm2rec.experiments.config import MethodSettings
     from dllm2rec.knowledge.store import Knowledge
 
 
@@ -76,9 +77,17 @@ def train(
         f"{config.label}, seed {config.seed}: best of {fit.epochs_run} epochs is {fit.best_epoch}, validation "
         f"HR@20 {figure(fit.validation['HR@20'])}, NDCG@20 {figure(fit.validation['NDCG@20'])} "
         f"({fit.seconds:.0f} s, {fit.examples_per_second:,.0f} examples/s)",
+        *_unsaid(chosen.method, fit.labelled, known),
         f"run in {out}; on the test examples: dllm2rec evaluate {out}",
         as_json=json,
     )
+
+
+def _unsaid(method: "MethodSettings", labelled: int, knowledge: "Knowledge | None") -> list[str]:
+    """Say it where a method of rankings had none to learn from."""
+    if knowledge is None or labelled or method.kind != "dllm2rec":
+        return []
+    return ["no training example has a label of this teacher: its item vectors were distilled, and no rankings"]
 
 
 def _method(protocol: str, knowledge: "Knowledge | None") -> str:

@@ -35,7 +35,7 @@ def read_catalogue(path: Path, columns: Columns, *, at_least: int = 2) -> pl.Dat
     id_column = find_column(table, path, "item_id", columns.item_id)
     title_column = find_column(table, path, "title", columns.title)
     item_id = ids(table[id_column], path)
-    require(item_id.cast(pl.String).is_first_distinct(), item_id, path, "is a duplicate item id")
+    require(item_id.cast(pl.String).is_first_distinct(), item_id, path, "is a duplicate item id; keep one row an item")
     others = [
         column for column in table.columns if column not in {id_column, title_column, "index", "item_id", "title"}
     ]
@@ -65,5 +65,5 @@ def clean_titles(titles: pl.Series, item_id: pl.Series, path: Path) -> pl.Series
     clean = pl.Series("title", [html.unescape(title or "") for title in titles.cast(pl.String)], dtype=pl.String)
     clean = clean.str.replace_all(r"\s+", " ").str.strip_chars()
     clean = clean.str.replace(ARTICLE_LAST, "${2} ${1}${3}")
-    require(clean != "", item_id, path, f"has no title (column '{titles.name}')")
+    require(clean != "", item_id, path, f"has no title (column '{titles.name}'); give it one, if only its id")
     return clean

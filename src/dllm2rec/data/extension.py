@@ -73,7 +73,7 @@ def _extended(known: pl.DataFrame, items: Path, columns: Columns) -> pl.DataFram
     """Put new items under the known ones."""
     table = read_catalogue(items, columns, at_least=1)
     ids = _like(known["item_id"], table["item_id"], items)
-    require(ids.is_first_distinct(), ids, items, "is a duplicate item id")
+    require(ids.is_first_distinct(), ids, items, "is a duplicate item id; keep one row an item")
     table = table.with_columns(ids).filter(~ids.is_in(known["item_id"].implode()))
     shared = [name for name in known.columns if name in table.columns]
     table = table.select(shared).with_columns(

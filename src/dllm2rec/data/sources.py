@@ -87,9 +87,11 @@ def _ragged_row(path: Path, *, separator: str, quote: str | None) -> str | None:
             width = len(next(rows, []))
             for number, row in enumerate(rows, start=1):
                 if len(row) > width:
-                    return f"row {number} has {len(row)} fields, the header has {width}"
+                    return (
+                        f"row {number} has {len(row)} fields, the header has {width} (.csv: by commas, .tsv: by tabs)"
+                    )
     except UnicodeDecodeError:
-        return "it is not UTF-8"
+        return "it is not UTF-8; save it as that"
     except csv.Error:
         pass
     return None

@@ -169,9 +169,20 @@ def _plain(group: Group, groups: Sequence[Group]) -> list[Group]:
     if not group.distilled:
         return []
     kind = _kind(group)
-    return [
+    found = [
         other for other in groups if other.student == group.student and not other.distilled and _kind(other) == kind
     ]
+    return sorted(found, key=lambda other: len(_differing(group, other)))
+
+
+def _differing(group: Group, other: Group) -> list[str]:
+    """Name what two groups differ in that no method decides: how they were trained, and how large they are."""
+    one, two = (some.runs[0].config.settings for some in (group, other))
+    pairs = {f"training.{name}": (value, getattr(two.training, name)) for name, value in one.training}
+    pairs |= {
+        f"student.{name}": (getattr(one.student, name), getattr(two.student, name)) for name in ("dim", "dropout")
+    }
+    return [f"{name} ({ours}, {theirs})" for name, (ours, theirs) in pairs.items() if ours != theirs]
 
 
 def _kind(group: Group) -> tuple[str, ...]:
@@ -222,6 +233,10 @@ def _notes(evidence: Evidence, tests: int) -> tuple[str, ...]:
         )
         if any(len(group.runs) == 1 for group in evidence.groups):
             notes.append("A student with one seed: what another seed would give is not known, and may differ as much.")
+    for group in evidence.groups:
+        plain = next(iter(_plain(group, evidence.groups)), None)
+        if plain is not None and (differing := _differing(group, plain)):
+            notes.append(f"{group.label} and {plain.label} differ in {', '.join(differing)}, too.")
     if not evidence.teachers:
         notes.append(f"No teacher labelled {evidence.split} examples.")
     notes += [f"The knowledge that taught is gone from {path}, or has changed." for path in evidence.missing]

@@ -23,7 +23,7 @@ from dllm2rec.core.files import hash_json, read_json, remove_leftovers, require_
 from dllm2rec.core.progress import silence_progress
 from dllm2rec.data import Dataset
 from dllm2rec.experiments.comparing import tabulate
-from dllm2rec.experiments.config import CellSettings, Config
+from dllm2rec.experiments.config import CellSettings, Config, NoMethod
 from dllm2rec.experiments.doctor import examine
 from dllm2rec.experiments.evaluating import evaluate
 from dllm2rec.experiments.evidence import gather
@@ -312,12 +312,13 @@ def _train_and_evaluate(work: _Work, cell: _Cell, settings: CellSettings, seed: 
 
 def _train(work: _Work, cell: _Cell, settings: CellSettings, seed: int, *, verb: str) -> Run:
     names = {"student": cell.student, "method": cell.method}
-    planned = plan(work.dataset, settings, seed=seed, knowledge=work.knowledge, **names)
+    knowledge = None if isinstance(settings.method, NoMethod) else work.knowledge
+    planned = plan(work.dataset, settings, seed=seed, knowledge=knowledge, **names)
     path = _run_path(work.out / "runs", f"{_slug(cell.student)}-{_slug(cell.method)}-seed{seed}", planned)
     return work.stages.do(
         f"{verb} {cell.label}, seed {seed}",
         path,
-        partial(train, work.dataset, settings, out=path, seed=seed, knowledge=work.knowledge, **names),
+        partial(train, work.dataset, settings, out=path, seed=seed, knowledge=knowledge, **names),
         cached=(path / RESULT).is_file(),
     )
 

@@ -63,10 +63,13 @@ def train(
         method: name for tables; by default its kind and variant.
 
     Raises:
-        UserError: the method needs knowledge, the knowledge does not fit, or something else is at ``out``.
+        UserError: the method needs knowledge or has no use for it, the knowledge does not fit, or something else is at
+            ``out``.
     """
+    if knowledge is not None and isinstance(settings.method, NoMethod):
+        raise UserError("knowledge was given, but method none reads nothing of it; name a method, or leave it out")
     config = plan(dataset, settings, seed=seed, knowledge=knowledge, student=student, method=method)
-    run = Run.at(out, config)
+    run = Run.at(Path(out), config)
     if run.result is None:
         knowledge = knowledge if config.knowledge else None
         training = dataset.training_examples(config.settings.train_on)

@@ -1,7 +1,7 @@
 """What every method that DLLM2Rec is compared with must do, whatever its formula."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -41,6 +41,12 @@ METHODS: dict[str, BaselineSettings] = {
     "unkd": UnKDSettings(lambda_d=0.5, depth=DEPTH, pairs=4),
 }
 DRAWN = {"rd": "sampled", "cd": "chosen", "rrd": "interesting", "dcd": "under", "unkd": "pairs"}
+
+
+def test_every_method_is_among_them() -> None:
+    assert {type(settings) for settings in METHODS.values()} == set(get_args(BaselineSettings))
+
+
 all_methods = pytest.mark.parametrize("name", METHODS)
 list_methods = pytest.mark.parametrize("name", DRAWN)
 
