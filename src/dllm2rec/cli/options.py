@@ -17,8 +17,8 @@ Set = Annotated[
     typer.Option(
         "--set",
         metavar="NAME=VALUE",
-        help="Any setting of the verb; give it as often as needed. A name that it lacks lists those that it has, and so "
-        "does `dllm2rec settings` for prepare, teach, train and run.",
+        help="Any setting of the verb; give it as often as needed. A name that it lacks lists those that it has; "
+        "`dllm2rec settings` lists those of prepare, teach, train and run.",
     ),
 ]
 Jobs = Annotated[int, typer.Option(min=1, metavar="N", help="Cells that are trained at once.")]

@@ -147,7 +147,7 @@ def gather(
     for run in runs:
         dataset_of(run, dataset)
     examples = dataset.examples(split)
-    knowledge, missing = _knowledge(runs)
+    knowledge, read, missing = _knowledge(runs)
     judged = (judge_teacher(one, dataset, examples) for one in knowledge)
     return Evidence(
         dataset=dataset,
@@ -155,7 +155,7 @@ def gather(
         mask_history=mask_history,
         examples=examples,
         groups=_groups(runs, partial(_ranked, dataset, split, mask_history)),
-        references=_references(runs, knowledge, dataset, examples, mask_history=mask_history),
+        references=_references(runs, read, dataset, examples, mask_history=mask_history),
         teachers=tuple(taught for taught in judged if taught is not None),
         missing=missing,
     )
@@ -216,23 +216,28 @@ def _ranked(dataset: Dataset, split: Split, mask_history: bool, run: Run) -> Tim
     return ranks, done.seconds_per_1000
 
 
-def _knowledge(runs: Sequence[Run]) -> tuple[list[Knowledge], tuple[Path, ...]]:
-    """Load what taught the runs; also returns where knowledge lay that is gone, or is another since.
+def _knowledge(runs: Sequence[Run]) -> tuple[list[Knowledge], list[Knowledge], tuple[Path, ...]]:
+    """Load what taught the runs.
 
-    Where labels were added, it is still what taught.
+    Returns:
+        What is as it was; that, and what has got labels since, whose item vectors are still what runs read; and where
+        knowledge lay that is gone, or has changed.
     """
-    found: dict[Path, Knowledge] = {}
-    missing = set()
+    same: dict[Path, Knowledge] = {}
+    read: dict[Path, Knowledge] = {}
+    changed = set()
     for run in runs:
         if run.config.knowledge is None:
             continue
         path = run.find(run.config.knowledge)
-        one = found.get(path) or (Knowledge.load(path) if path.is_dir() else None)
+        one = read.get(path) or (Knowledge.load(path) if path.is_dir() else None)
         if one is not None and is_source(one, run.config.knowledge):
-            found[path] = one
+            read[path] = one
+        if one is not None and one.content_hash == run.config.knowledge.hash:
+            same[path] = one
         else:
-            missing.add(path)
-    return list(found.values()), tuple(sorted(missing))
+            changed.add(path)
+    return list(same.values()), list(read.values()), tuple(sorted(changed - same.keys()))
 
 
 def _references(
