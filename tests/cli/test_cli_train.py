@@ -19,6 +19,7 @@ def test_a_run_says_what_it_is_and_the_same_again_is_there(dataset: Path, runs: 
     again = call("train", dataset, *SMALL_TRAINING, "--out", runs["plain"], "--json").json
     assert again["epochs_run"] == len(lines) == 3
     assert again["hash"] == config["hash"]
+    assert 10**8 < again["peak_memory"] < 10**11
 
 
 def test_a_distilled_run_knows_its_teacher(runs: dict[str, Path], taught: Path) -> None:

@@ -46,6 +46,7 @@ def train(
 
     Example: dllm2rec train work/dataset --knowledge work/knowledge --out work/run
     """
+    from dllm2rec.core.memory import peak_memory
     from dllm2rec.data import Dataset
     from dllm2rec.experiments.config import CellSettings
     from dllm2rec.experiments.running import train as run
@@ -63,7 +64,7 @@ def train(
     chosen = validate(CellSettings, override(values, settings or []))
     with words_to_stderr():
         done = run(Dataset.load(dataset), chosen, out=out, seed=seed, knowledge=known)
-    fit = done.finished().fit
+    fit, peak = done.finished().fit, peak_memory()
     config = done.config
     show(
         {
@@ -73,10 +74,12 @@ def train(
             "method": config.method,
             "seed": config.seed,
             **fit.model_dump(mode="json"),
+            "peak_memory": peak,
         },
         f"{config.label}, seed {config.seed}: best of {fit.epochs_run} epochs is {fit.best_epoch}, validation "
         f"HR@20 {figure(fit.validation['HR@20'])}, NDCG@20 {figure(fit.validation['NDCG@20'])} "
-        f"({fit.seconds:.0f} s, {fit.examples_per_second:,.0f} examples/s)",
+        f"({fit.seconds:.0f} s, {fit.examples_per_second:,.0f} examples/s"
+        f"{'' if peak is None else f', {peak / 1e9:.1f} GB at the peak'})",
         *_unsaid(chosen.method, fit.labelled, known),
         f"run in {out}; on the test examples: dllm2rec evaluate {out}",
         as_json=json,
