@@ -1,15 +1,13 @@
 """The pictures of the documentation, as SVG that reads on light and dark pages.
 
 How sure a teacher is and how often it is right; HR@20 by how often training saw the target, of runs and of the best
-reference that needs no training; a metric against what was spent, from lines of JSON with ``name``, ``x``, ``y``.
+reference that needs no training.
 
     python benchmarks/pictures.py calibration --dataset DATASET --knowledge KNOWLEDGE --out docs/calibration.svg
     python benchmarks/pictures.py slices --of TOYS BLEND RUN RUN --of GAMES BLEND RUN --out docs/slices.svg
-    python benchmarks/pictures.py curve points.jsonl --x "labels" --y "HR@20" --out docs/budget.svg
 """
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -94,22 +92,6 @@ def slices(groups: Sequence[Sequence[Path]], out: Path) -> None:
     save(figure, out)
 
 
-def curve(points: Path, x: str, y: str, out: Path) -> None:
-    """Draw a line for each name, the horizontal axis logarithmic where it is above 0."""
-    lines: dict[str, list[tuple[float, float]]] = {}
-    for line in points.read_text(encoding="utf-8").splitlines():
-        one = json.loads(line)
-        lines.setdefault(one["name"], []).append((one["x"], one["y"]))
-    figure, axes = plt.subplots(figsize=(5.6, 3.6))
-    for name, marker in zip(lines, "osD^vP*", strict=False):
-        axes.plot(*zip(*sorted(lines[name]), strict=True), marker=marker, label=name)
-    low = min(value for line in lines.values() for value, _ in line if value > 0)
-    axes.set_xscale("symlog", linthresh=low)
-    axes.set(xlabel=x, ylabel=y)
-    axes.legend(frameon=False, fontsize=8)
-    save(figure, out)
-
-
 def main() -> None:
     mpl.use("svg")
     mpl.rcParams.update(STYLE)
@@ -120,11 +102,7 @@ def main() -> None:
     first.add_argument("--knowledge", type=Path, required=True)
     second = verbs.add_parser("slices")
     second.add_argument("--of", type=Path, nargs="+", action="append", required=True, metavar="DATASET VECTORS RUN")
-    third = verbs.add_parser("curve")
-    third.add_argument("points", type=Path)
-    third.add_argument("--x", required=True)
-    third.add_argument("--y", required=True)
-    for verb in (first, second, third):
+    for verb in (first, second):
         verb.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     match arguments.verb:
@@ -132,8 +110,6 @@ def main() -> None:
             calibration(arguments.dataset, arguments.knowledge, arguments.out)
         case "slices":
             slices(arguments.of, arguments.out)
-        case "curve":
-            curve(arguments.points, arguments.x, arguments.y, arguments.out)
 
 
 if __name__ == "__main__":
