@@ -8,7 +8,7 @@ from safetensors.numpy import save_file
 
 from dllm2rec.core.files import hash_file
 from dllm2rec.core.seeding import torch_generator
-from dllm2rec.experiments.exporting import write_encoder
+from dllm2rec.experiments.exporting import write_student
 from dllm2rec.serving.bundle import CARD, ENCODER, EXAMPLES, FILES, ITEMS, MARKER, TABLE
 from dllm2rec.serving.manifest import BundleManifest
 from dllm2rec.serving.recommender import Recommender
@@ -31,7 +31,7 @@ def write_bundle(student: Student, path: Path, *, name: str = "random") -> Recom
     (path / ITEMS).write_text(json.dumps([[item, f"item {item}"] for item in range(len(table))]))
     (path / EXAMPLES).write_text(json.dumps([{"history": [0, 1], "next": 2, "wrote": "item 2"}]))
     save_file({"input": table, "popularity": np.arange(len(table), dtype=np.float32)}, path / TABLE)
-    write_encoder(student, path / ENCODER)
+    write_student(student, path / ENCODER)
     (path / CARD).write_text("")
     manifest = BundleManifest(
         student=name,

@@ -25,19 +25,17 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from dllm2rec.core.files import read_json, write_json
 from dllm2rec.core.seeding import numpy_generator
 from dllm2rec.data import Dataset, Examples, GlobalTimeSplit, prepare, read_log
-from dllm2rec.data.demand import measure_demand
-from dllm2rec.evaluation.demand import adjusted, beside, choose_demand
+from dllm2rec.evaluation.demand import adjusted
 from dllm2rec.evaluation.metrics import hit_rate, ndcg
 from dllm2rec.evaluation.ranks import ScoreFunction, rank_targets
 from dllm2rec.evaluation.significance import paired_permutation_test
 from dllm2rec.experiments.config import CellSettings
-from dllm2rec.experiments.references import score_with_reference, settled
+from dllm2rec.experiments.references import follow_demand, score_with_reference, settled
 from dllm2rec.experiments.running import train
 from dllm2rec.experiments.runs import Run
 from dllm2rec.experiments.teacher_settings import ReferenceTeacher
@@ -45,7 +43,7 @@ from dllm2rec.experiments.teaching import teach
 from dllm2rec.experiments.updating import grown, update
 from dllm2rec.knowledge.store import Knowledge
 from dllm2rec.students.base import Student
-from dllm2rec.teachers.references import BlendSettings, fit_reference
+from dllm2rec.teachers.references import Blend, BlendSettings, fit_reference
 
 FIRST, SLICES = 0.8, 4
 ARMS = ("nothing", "add-items", "update", "retrain", "counting")
@@ -106,19 +104,16 @@ def counting(before: Dataset, known: Knowledge, dataset: Dataset, knowledge: Kno
     """Count what came before a slice, choose weights there, and score the catalogue that includes the slice."""
     vectors = known.item_vectors
     settings = settled(BlendSettings(), before, item_vectors=vectors, train_on="before-cut")
-    sequences, measured = before.training_sequences("before-cut"), measure_demand(before, "before-cut")
-
-    def fitted(catalogue: Dataset, vectors: NDArray[np.float32] | None) -> tuple[ScoreFunction, ScoreFunction]:
-        blend = fit_reference(settings, catalogue, item_vectors=vectors, sequences=sequences)
-        return score_with_reference(blend), score_with_reference(blend.text)  # type: ignore[attr-defined]
-
-    score, text = fitted(before, vectors)
-    weights = choose_demand(score, before.examples("validation"), measured, text=text)
-    shift = np.pad(
-        weights.shift(measured), (0, dataset.num_items - before.num_items), constant_values=np.float32(weights.new)
+    sequences = before.training_sequences("before-cut")
+    chosen = follow_demand(
+        fit_reference(settings, before, item_vectors=vectors, sequences=sequences), before, "before-cut"
     )
-    score, text = fitted(dataset, knowledge.item_vectors)
-    return adjusted(beside(score, text, weights.text), shift=shift, again=weights.again)
+    assert isinstance(chosen.reference, Blend)
+    settings = settings.model_copy(update={"text_weight": chosen.reference.text_weight})
+    reference = fit_reference(settings, dataset, item_vectors=knowledge.item_vectors, sequences=sequences)
+    more = dataset.num_items - before.num_items
+    shift = np.pad(chosen.shift, (0, more), constant_values=np.float32(chosen.weights.new))
+    return adjusted(score_with_reference(reference), shift=shift, again=chosen.weights.again)
 
 
 def main() -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from dllm2rec.distillation.unkd import UnKDSettings
     from dllm2rec.experiments.comparing import compare
     from dllm2rec.experiments.config import CellSettings, VectorsMethod
+    from dllm2rec.experiments.counting import export_counting
     from dllm2rec.experiments.dataset_settings import DatasetSettings
     from dllm2rec.experiments.doctor import examine
     from dllm2rec.experiments.evaluating import evaluate
@@ -97,6 +98,7 @@ __all__ = [
     "evaluate",
     "examine",
     "export",
+    "export_counting",
     "prepare",
     "teach",
     "train",
@@ -119,6 +121,7 @@ _HOMES = {
     "distillation.llm_cf": ("LLMCFSettings",),
     "experiments.comparing": ("compare",),
     "experiments.config": ("CellSettings", "VectorsMethod"),
+    "experiments.counting": ("export_counting",),
     "experiments.dataset_settings": ("DatasetSettings",),
     "experiments.doctor": ("examine",),
     "experiments.evaluating": ("evaluate",),

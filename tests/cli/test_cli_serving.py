@@ -70,6 +70,19 @@ def test_knowledge_leaves_as_the_files_of_the_original_code(taught: Path, datase
     assert again["vector_size"] == 32
 
 
+def test_counting_serves_as_a_student_does(dataset: Path, tmp_path: Path) -> None:
+    told = call("export", dataset, "--out", tmp_path / "counting", "--json").json
+    assert (told["name"], told["different"], told["text_weight"]) == ("item-kNN, demand", 0, 0.0)
+    assert 0 < told["test"]["NDCG@20"] < told["test"]["HR@20"] <= 1
+    (first, _), *_ = items(tmp_path / "counting")
+    assert len(call("recommend", tmp_path / "counting", "--history", first, "--k", 3, "--json").json["items"]) == 3
+    shown = call("export", dataset, "--out", tmp_path / "again", "--precision", "float16")
+    assert "item-kNN, demand: HR@20 ." in shown.out
+    refused(call("export", dataset, "--out", tmp_path / "b", "--index"), "is a dataset", "leave --index out")
+    refused(call("export", dataset, "--out", tmp_path / "b", "--dataset", dataset), "leave --dataset out")
+    assert not (tmp_path / "b").exists()
+
+
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
     file = tmp_path / "log.csv"

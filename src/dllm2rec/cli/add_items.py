@@ -35,7 +35,8 @@ def add_items(
     with words_to_stderr():
         done = run(Bundle.load(bundle), items, out=out, model=model, vectors=vectors, columns=columns)
     show(
-        {"bundle": str(out), "new": done.new, "items": done.items},
-        f"bundle in {out}: {done.new:,} new of {done.items:,} items",
+        {"bundle": str(out), "new": done.new, "known": done.known, "items": done.items},
+        f"bundle in {out}: {done.new:,} new of {done.items:,} items"
+        + (f"; {done.known:,} that it has already were passed over" if done.known else ""),
         as_json=json,
     )

@@ -1,25 +1,35 @@
-"""`dllm2rec export`: a student becomes a bundle that serves without PyTorch, knowledge the original code's files."""
+"""`dllm2rec export`: a student, or counting, becomes a bundle that serves without PyTorch."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from dllm2rec.cli.options import Json, Out, show, words_to_stderr
 from dllm2rec.core.errors import UserError
 
+if TYPE_CHECKING:
+    from dllm2rec.experiments.bundles import Check
+    from dllm2rec.serving.packing import Precision
+
 
 def export(
     *,
     source: Annotated[
-        Path, typer.Argument(metavar="RUN|KNOWLEDGE", help="Directory made by `dllm2rec train` or by `dllm2rec teach`.")
+        Path,
+        typer.Argument(
+            metavar="RUN|DATASET|KNOWLEDGE", help="Directory made by `dllm2rec train`, `prepare` or `teach`."
+        ),
     ],
     out: Out,
     dataset: Annotated[
         Path | None, typer.Option(metavar="DATASET", help="Where the dataset is now, if it was moved.")
     ] = None,
     knowledge: Annotated[
-        Path | None, typer.Option(metavar="KNOWLEDGE", help="Where the knowledge is now, if it was moved.")
+        Path | None,
+        typer.Option(
+            metavar="KNOWLEDGE", help="Where the knowledge is now, if it was moved; of a DATASET, to read titles by."
+        ),
     ] = None,
     precision: Annotated[
         Literal["float32", "float16", "int8"],
@@ -35,46 +45,115 @@ def export(
 ) -> None:
     """Export a student: folded item vectors, the encoder as ONNX, titles, a card; checked against PyTorch.
 
-    Of a KNOWLEDGE directory (with --dataset) it writes the files that the code of the DLLM2Rec authors reads.
+    Of a DATASET it exports counting, which needs no training: what tables call "item-kNN, demand" or, with --knowledge,
+    "item-kNN + text, demand". Of a KNOWLEDGE directory (with --dataset) it writes the files that the code of the
+    DLLM2Rec authors reads.
     Example: dllm2rec export work/run --out work/bundle
     """
+    from dllm2rec.data.directory import MARKER as DATASET
+    from dllm2rec.knowledge.schema import MARKER as KNOWLEDGE
+
+    if (source / KNOWLEDGE).is_file():
+        _knowledge(source, dataset, out=out, json=json)
+    elif (source / DATASET).is_file():
+        if dataset is not None or index:
+            option, why = ("--dataset", "is its own") if dataset is not None else ("--index", "has no vectors to index")
+            raise UserError(f"{source}: is a dataset, and counting it {why}; leave {option} out")
+        _counting(source, knowledge, out=out, precision=precision, max_loss=max_loss, json=json)
+    else:
+        _student(source, dataset, knowledge, out=out, precision=precision, index=index, max_loss=max_loss, json=json)
+
+
+def _knowledge(source: Path, dataset: Path | None, *, out: Path, json: bool) -> None:
+    from dllm2rec.data import Dataset
+    from dllm2rec.knowledge.legacy import export_legacy
+    from dllm2rec.knowledge.store import Knowledge
+
+    if dataset is None:
+        raise UserError("exporting knowledge needs its dataset; give --dataset DATASET")
+    export_legacy(Knowledge.load(source), Dataset.load(dataset), out=out)
+    files = sorted(file.name for file in out.iterdir())
+    show({"files": files}, f"{', '.join(files)} in {out}, as the original code reads them", as_json=json)
+
+
+def _counting(
+    source: Path, knowledge: Path | None, *, out: Path, precision: "Precision", max_loss: float, json: bool
+) -> None:
+    from dllm2rec.data import Dataset
+    from dllm2rec.experiments.counting import export_counting
+    from dllm2rec.experiments.verdict import figure
+    from dllm2rec.knowledge.store import Knowledge
+
+    known = None if knowledge is None else Knowledge.load(knowledge)
+    with words_to_stderr():
+        done = export_counting(Dataset.load(source), out=out, knowledge=known, precision=precision, max_loss=max_loss)
+    unread = "" if known is None or done.text_weight else "; validation gives titles no weight"
+    show(
+        {
+            "bundle": str(out),
+            "bytes": done.bytes,
+            "name": done.name,
+            "text_weight": done.text_weight,
+            "test": done.metrics,
+            **_checked(done.check),
+        },
+        f"{done.name}: HR@20 {figure(done.metrics['HR@20'])}, NDCG@20 {figure(done.metrics['NDCG@20'])} on the test "
+        f"examples{unread}",
+        _written(out, done.bytes, done.check, "the table's row"),
+        _try(out),
+        as_json=json,
+    )
+
+
+def _student(
+    source: Path,
+    dataset: Path | None,
+    knowledge: Path | None,
+    *,
+    out: Path,
+    precision: "Precision",
+    index: bool,
+    max_loss: float,
+    json: bool,
+) -> None:
     from dllm2rec.data import Dataset
     from dllm2rec.experiments.exporting import export as write
     from dllm2rec.experiments.runs import Run
-    from dllm2rec.knowledge.legacy import export_legacy
-    from dllm2rec.knowledge.schema import MARKER as MANIFEST
     from dllm2rec.knowledge.store import Knowledge
 
-    opened = None if dataset is None else Dataset.load(dataset)
-    if (source / MANIFEST).is_file():
-        if opened is None:
-            raise UserError("exporting knowledge needs its dataset; give --dataset DATASET")
-        export_legacy(Knowledge.load(source), opened, out=out)
-        files = sorted(file.name for file in out.iterdir())
-        show({"files": files}, f"{', '.join(files)} in {out}, as the original code reads them", as_json=json)
-        return
     with words_to_stderr():
         done = write(
             Run.load(source),
             out=out,
-            dataset=opened,
+            dataset=None if dataset is None else Dataset.load(dataset),
             knowledge=None if knowledge is None else Knowledge.load(knowledge),
             precision=precision,
             index=index,
             max_loss=max_loss,
         )
-    check = done.check
-    same = f"the same top 20 as PyTorch for {check.examples:,} histories"
-    if check.different:
-        same = (
-            f"on {check.examples:,} histories {check.overlap:.1%} of PyTorch's top 20 and NDCG@20 {check.ndcg:.4f} "
-            f"against {check.pytorch_ndcg:.4f}"
-        )
     approximate = [] if done.recall is None else [f"the index finds {done.recall:.1%} of the exact top 20"]
     show(
-        {"bundle": str(out), "bytes": done.bytes, "checked": check.examples, **vars(check), "recall": done.recall},
-        f"bundle in {out}, {done.bytes / 1e6:.1f} MB; {same}",
+        {"bundle": str(out), "bytes": done.bytes, **_checked(done.check), "recall": done.recall},
+        _written(out, done.bytes, done.check, "PyTorch"),
         *approximate,
-        f"try it: dllm2rec recommend {out} --history ID,ID",
+        _try(out),
         as_json=json,
     )
+
+
+def _checked(check: "Check") -> dict[str, Any]:
+    return {"checked": check.examples, **vars(check)}
+
+
+def _written(out: Path, size: int, check: "Check", source: str) -> str:
+    same = f"the same top 20 as {source} for {check.examples:,} histories"
+    if check.different:
+        same = (
+            f"on {check.examples:,} histories {check.overlap:.1%} of the top 20 of {source} and NDCG@20 "
+            f"{check.ndcg:.4f} against {check.source_ndcg:.4f}"
+        )
+    return f"bundle in {out}, {size / 1e6:.1f} MB; {same}"
+
+
+def _try(out: Path) -> str:
+    return f"try it: dllm2rec recommend {out} --history ID,ID"

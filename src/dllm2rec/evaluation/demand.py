@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
+from dllm2rec.core.progress import Advance, progress_bar
 from dllm2rec.data import Examples
 from dllm2rec.data.demand import Demand
 from dllm2rec.evaluation.metrics import ndcg
@@ -91,8 +92,16 @@ def choose_demand(
         text: scores the catalogue by text neighbours; None where there is no text.
     """
     some = evenly(validation)
+    tries = len(AGAIN) + len(PAIRS) + (0 if text is None else len(TEXT) * len(COARSE))
+    with progress_bar("choosing weights on validation", tries * len(some)) as advance:
+        return _choose(score, some, demand, text, advance)
+
+
+def _choose(
+    score: ScoreFunction, some: Examples, demand: Demand, text: ScoreFunction | None, advance: Advance
+) -> DemandWeights:
     unit = _unit(score, some)
-    chosen, before = _again(score, unit, some)
+    chosen, before = _again(score, unit, some, advance)
     again = unit * chosen
     repeated = adjusted(score, again=again)
     unit = _unit(repeated, some)  # anew: what histories hold may have stood far above all else
@@ -100,7 +109,7 @@ def choose_demand(
 
     def by_example(near: float, pairs: Sequence[tuple[float, float]]) -> NDArray[np.float64]:
         shifts = [demand.shift(trend=unit * trend, new=unit * new) for trend, new in pairs]
-        return _gains(beside(repeated, text, unit * near), shifts, some)
+        return _gains(beside(repeated, text, unit * near), shifts, some, advance)
 
     near = 0.0 if text is None else _most_text([_best(by_example(one, COARSE), weight) for one in TEXT], weight)
     if near > 0:  # nothing is more like an item than itself, so what is right for the history's may have changed
@@ -165,9 +174,11 @@ def beside(score: ScoreFunction, text: ScoreFunction | None, weight: float) -> S
     return both
 
 
-def _again(score: ScoreFunction, unit: float, examples: Examples) -> tuple[float, float]:
+def _again(
+    score: ScoreFunction, unit: float, examples: Examples, advance: Advance | None = None
+) -> tuple[float, float]:
     """Return the best weight of the history's items, and the NDCG@20 without one."""
-    reached = [float(_gains(adjusted(score, again=unit * again), [None], examples).mean()) for again in AGAIN]
+    reached = [float(_gains(adjusted(score, again=unit * again), [None], examples, advance).mean()) for again in AGAIN]
     return AGAIN[int(np.argmax(reached))], reached[0]
 
 
@@ -210,7 +221,10 @@ def _listed(scores: Tensor, listed: int) -> tuple[NDArray[np.int32], NDArray[np.
 
 @torch.inference_mode()
 def _gains(
-    score: ScoreFunction, shifts: Sequence[NDArray[np.float32] | None], examples: Examples
+    score: ScoreFunction,
+    shifts: Sequence[NDArray[np.float32] | None],
+    examples: Examples,
+    advance: Advance | None = None,
 ) -> NDArray[np.float64]:
     """Return the NDCG@20 of each example under each shift, `[shifts, N]`."""
     parts = []
@@ -219,6 +233,8 @@ def _gains(
         target = torch.from_numpy(part.target.astype(np.int64)).unsqueeze(1)
         moved = (scores if shift is None else scores + torch.from_numpy(shift) for shift in shifts)
         parts.append(np.stack([ndcg(mean_ranks(one, target), TOP).ravel() for one in moved]))
+        if advance is not None:
+            advance(len(shifts) * len(part))
     return np.concatenate(parts, axis=1)
 
 

@@ -15,9 +15,9 @@ from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import atomic_path
 from dllm2rec.data.catalogue import read_catalogue
 from dllm2rec.data.columns import Columns
-from dllm2rec.experiments.exporting import write_manifest
+from dllm2rec.experiments.bundles import write_manifest
 from dllm2rec.serving.approximate import write_index
-from dllm2rec.serving.bundle import INDEX, ITEMS, TABLE, Bundle, Floats
+from dllm2rec.serving.bundle import INDEX, ITEMS, NEIGHBOURS, TABLE, Bundle, Floats
 from dllm2rec.serving.packing import pack, unpack
 from dllm2rec.serving.text import TextProjection
 from dllm2rec.teachers.encoder import encode_texts
@@ -32,11 +32,13 @@ class Added:
     Attributes:
         path: the new bundle.
         new: items that were added.
+        known: items that it had already, which were passed over.
         items: that it has now.
     """
 
     path: Path
     new: int
+    known: int
     items: int
 
 
@@ -49,7 +51,7 @@ def add_items(
     vectors: Path | None = None,
     columns: Columns | None = None,
 ) -> Added:
-    """Write a bundle with more items; the vectors of the old ones are the same bits.
+    """Write a bundle with more items; the vectors of the old ones are the same bits, and items it has are passed over.
 
     A new item gets ``e = w_e g(z)``, the offset that it borrows, and the bias of new items, as an item of the catalogue
     that training never saw has them.
@@ -59,16 +61,21 @@ def add_items(
         items: a table of ids and titles.
         out: the new bundle; must not exist.
         model: the encoder that training used; by default the one that the bundle names, else MiniLM.
-        vectors: `.npy`, `[N, Dt]`, the text vectors of the new items, where no sentence encoder made those of training.
+        vectors: `.npy`, `[N, Dt]`, text vectors of the table's items, where no sentence encoder made those of training.
         columns: names of the columns, where they can't be guessed.
 
     Raises:
-        UserError: the student reads no text, an id is there already, a title is missing, or the encoder is another one.
+        UserError: the student reads no text, no id is new, a title is missing, or the encoder is another one.
     """
     if out.exists():
         raise UserError(f"{out}: exists already; choose another --out or remove it")
     projection = TextProjection.load(bundle)
-    ids, titles = _read(items, columns or Columns(), bundle)
+    found_rows = _read(items, columns or Columns(), bundle)
+    known = set(bundle.ids)
+    rows = [row for row, (identifier, _) in enumerate(found_rows) if identifier not in known]
+    if not rows:
+        raise UserError(f"{items}: no item of it is new to {bundle.path}; there is nothing to add")
+    ids, titles = (list(column) for column in zip(*(found_rows[row] for row in rows), strict=True))
     if vectors is None:
         source = bundle.manifest.text
         name = model or (source.model if source is not None and source.model else DEFAULT_MODEL)
@@ -76,7 +83,7 @@ def add_items(
         probes, found = np.split(encoded, [len(projection.probes)])
         projection.require_same_encoder(probes, name)
     else:
-        found = _load(vectors, len(titles), projection.tensors["mean"].shape[0])
+        found = _load(vectors, len(found_rows), projection.tensors["mean"].shape[0])[rows]
     with atomic_path(out) as target:
         shutil.copytree(bundle.path, target)
         catalogue = [*zip(bundle.ids, bundle.titles, strict=True), *zip(ids, titles, strict=True)]
@@ -86,10 +93,12 @@ def add_items(
         new["bias"] = np.full(len(ids), projection.bias, np.float32)
         extended = {name: _extended(old, new.get(name), len(ids)) for name, old in table.items()}
         save_file(extended, target / TABLE)
+        if bundle.neighbours is not None:
+            bundle.neighbours.extended(len(ids)).save(target / NEIGHBOURS)
         if bundle.has_index:
             write_index(target / INDEX, unpack(extended, "input"), extended.get("bias"))
         write_manifest(target, replace(bundle.manifest, num_items=len(catalogue)))
-    return Added(path=out, new=len(ids), items=len(catalogue))
+    return Added(path=out, new=len(ids), known=len(found_rows) - len(rows), items=len(catalogue))
 
 
 def _extended(old: NDArray[Any], new: NDArray[Any] | None, count: int) -> NDArray[Any]:
@@ -97,19 +106,19 @@ def _extended(old: NDArray[Any], new: NDArray[Any] | None, count: int) -> NDArra
     return np.concatenate([old, more])
 
 
-def _read(items: Path, columns: Columns, bundle: Bundle) -> tuple[list[str | int], list[str]]:
+def _read(items: Path, columns: Columns, bundle: Bundle) -> list[tuple[str | int, str]]:
+    """Read ids, of the kind that the bundle has, and titles."""
     table = read_catalogue(items, columns, at_least=1)
     numbers = all(isinstance(known, int) for known in bundle.ids)
-    known, ids = set(bundle.ids), dict[str | int, None]()
+    ids = dict[str | int, None]()
     for row, value in enumerate(table["item_id"].to_list(), start=1):
         if numbers and not re.fullmatch(r"-?[0-9]+", str(value)):
             raise UserError(f"{items}: row {row}: id {value!r} is no whole number, as the ids of {bundle.path} are")
         identifier = int(value) if numbers else str(value)
-        if identifier in known or identifier in ids:
-            where = f"in {bundle.path} already" if identifier in known else "in an earlier row"
-            raise UserError(f"{items}: row {row}: item {identifier!r} is {where}; remove the row")
+        if identifier in ids:
+            raise UserError(f"{items}: row {row}: item {identifier!r} is in an earlier row; remove the row")
         ids[identifier] = None
-    return list(ids), table["title"].to_list()
+    return list(zip(ids, table["title"].to_list(), strict=True))
 
 
 def _load(file: Path, count: int, size: int) -> Floats:

@@ -21,6 +21,7 @@ from dllm2rec.experiments.evaluating import (
 )
 from dllm2rec.experiments.labelling import seconds_per_1000
 from dllm2rec.experiments.references import REFERENCES, TEXT_REFERENCES, Follows, affordable_references, reference_ranks
+from dllm2rec.experiments.results import COUNTING
 from dllm2rec.experiments.running import is_source
 from dllm2rec.experiments.runs import Run, family, identity
 from dllm2rec.knowledge.align import align
@@ -256,7 +257,7 @@ def _references(
         found |= {name: rank(settings, item_vectors=vectors) for name, settings in TEXT_REFERENCES.items()}
     follows = followed(runs)
     if follows != "nothing":
-        for name in ("item-kNN", *(() if vectors is None else TEXT_REFERENCES)):
+        for name in (COUNTING, *(() if vectors is None else TEXT_REFERENCES)):
             settings = (REFERENCES | TEXT_REFERENCES)[name]
             how = "demand" if follows == "demand" else "history left out"
             found[f"{name}, {how}"] = rank(settings, item_vectors=vectors, follows=follows)

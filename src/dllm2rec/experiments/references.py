@@ -1,6 +1,6 @@
 """References beside the runs of a table: which ones, with what weight of text, and how they rank."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -10,11 +10,12 @@ from torch import Tensor
 
 from dllm2rec.data import Dataset, Examples, TrainOn
 from dllm2rec.data.demand import measure_demand
-from dllm2rec.evaluation.demand import adjusted, choose_demand, evenly
+from dllm2rec.evaluation.demand import DemandWeights, adjusted, choose_demand, evenly
 from dllm2rec.evaluation.latency import seconds_per_1000
 from dllm2rec.evaluation.metrics import ndcg
 from dllm2rec.evaluation.ranks import Ranks, ScoreFunction, rank_targets
 from dllm2rec.experiments.evaluating import TOP
+from dllm2rec.experiments.results import COUNTING, COUNTING_WITH_TEXT
 from dllm2rec.experiments.running import LEFT_OUT
 from dllm2rec.teachers.ease import EASESettings
 from dllm2rec.teachers.references import (
@@ -34,10 +35,10 @@ EASE_ITEMS = 12_000
 REFERENCES: dict[str, ReferenceSettings] = {
     "popularity": PopularitySettings(),
     "recent popularity": PopularitySettings(recent=0.1),
-    "item-kNN": ItemKNNSettings(),
+    COUNTING: ItemKNNSettings(),
     "EASE": EASESettings(max_items=EASE_ITEMS),
 }
-TEXT_REFERENCES: dict[str, ReferenceSettings] = {"item-kNN + text": BlendSettings()}
+TEXT_REFERENCES: dict[str, ReferenceSettings] = {COUNTING_WITH_TEXT: BlendSettings()}
 TEXT_WEIGHTS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 """Of text in a blend, to choose from."""
 Follows = Literal["nothing", "history", "demand"]
@@ -75,14 +76,45 @@ def reference_ranks(
     if follows == "history":
         score = adjusted(score, again=LEFT_OUT)
     elif follows == "demand":
-        measured = measure_demand(dataset, train_on)
-        text = score_with_reference(reference.text) if isinstance(reference, Blend) else None
-        weights = choose_demand(score, dataset.examples("validation"), measured, text=text)
-        if isinstance(reference, Blend):
-            score = score_with_reference(replace(reference, text_weight=reference.text_weight + weights.text))
-        score = adjusted(score, shift=weights.shift(measured), again=weights.again)
+        score = follow_demand(reference, dataset, train_on).score
     ranks = rank_targets(score, examples, mask_history=mask_history, top_k=TOP)
     return ranks, seconds_per_1000(score, examples)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Following:
+    """A reference that follows the demand after the cut.
+
+    Attributes:
+        reference: with the weight of text that it has then.
+        weights: chosen on validation.
+        shift: `[V]`, what is added to the score of each item.
+    """
+
+    reference: Scorer
+    weights: DemandWeights
+    shift: NDArray[np.float32]
+
+    @property
+    def score(self) -> ScoreFunction:
+        """Score with all of it."""
+        return adjusted(score_with_reference(self.reference), shift=self.shift, again=self.weights.again)
+
+
+def follow_demand(reference: Scorer, dataset: Dataset, train_on: TrainOn) -> Following:
+    """Let a reference follow demand as students do, with weights chosen on validation; text's, where it reads text.
+
+    Args:
+        reference: fitted to what ``train_on`` names.
+        dataset: gives validation examples, and demand at the cut.
+        train_on: see `measure_demand`.
+    """
+    measured = measure_demand(dataset, train_on)
+    text = score_with_reference(reference.text) if isinstance(reference, Blend) else None
+    weights = choose_demand(score_with_reference(reference), dataset.examples("validation"), measured, text=text)
+    if isinstance(reference, Blend):
+        reference = replace(reference, text_weight=reference.text_weight + weights.text)
+    return Following(reference=reference, weights=weights, shift=weights.shift(measured))
 
 
 def settled(

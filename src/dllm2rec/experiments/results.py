@@ -9,6 +9,8 @@ from dllm2rec.experiments.dataset_settings import Strict
 
 METRICS = ("HR@20", "NDCG@20")
 SIGNIFICANT = 0.05
+COUNTING, COUNTING_WITH_TEXT = "item-kNN", "item-kNN + text"
+"""References that `dllm2rec export DATASET` makes a bundle of, following demand."""
 
 Outcome = Literal["helped", "harmed", "unclear", "none"]
 

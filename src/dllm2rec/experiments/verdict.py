@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from dllm2rec.evaluation.metrics import METRIC
-from dllm2rec.experiments.results import SIGNIFICANT, Outcome, Row, Table, Verdict, Versus
+from dllm2rec.experiments.results import COUNTING, COUNTING_WITH_TEXT, SIGNIFICANT, Outcome, Row, Table, Verdict, Versus
 
 
 def judge(tables: Sequence[Table]) -> Verdict:
@@ -106,13 +106,21 @@ def _reference_line(rows: Sequence[Row], over: Versus | None) -> list[str]:
     if counted >= learned:
         return [
             f"{reference.label}, which needs no training, reaches {figure(counted)} and the best student, "
-            f"{student.label}, {figure(learned)}: on this data, ship the counting."
+            f"{student.label}, {figure(learned)}: on this data, ship the counting{_how(reference)}."
         ]
     return [
         f"The best student, {student.label}, reaches {figure(learned)}; the best reference that needs no training, "
         f"{reference.label}, {figure(counted)}"
         + ("." if over is None else f": {percent(over.gain)}, {_certain(over)} (both are the best on these examples).")
     ]
+
+
+def _how(reference: Row) -> str:
+    """Say what makes a bundle of counting, where that is what the reference does."""
+    if not reference.label.startswith(COUNTING):
+        return ""
+    titles = " --knowledge KNOWLEDGE" if reference.label.startswith(COUNTING_WITH_TEXT) else ""
+    return f" (`dllm2rec export DATASET{titles} --out BUNDLE`)"
 
 
 def _teacher_line(table: Table) -> list[str]:

@@ -4,7 +4,8 @@
 titles in the order of the catalogue; `table.safetensors` the folded item vectors, packed or not (`packing.py`);
 `encoder.onnx` the encoder, from item vectors to a sequence vector; `examples.json` a few histories of real users, with
 what came next, to look at; `text.safetensors`, if the output is tied to text, how a text vector becomes an item vector;
-`index.usearch`, if it was asked for, an approximate index; `README.md` is a card for people. Nothing is pickled.
+`neighbours.safetensors`, if items that stood near each other are counted, how often they did; `index.usearch`, if it
+was asked for, an approximate index; `README.md` is a card for people. Nothing is pickled.
 """
 
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from safetensors.numpy import load_file
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import hash_file, read_json
 from dllm2rec.serving.manifest import FORMAT_VERSION, BundleManifest
+from dllm2rec.serving.neighbours import Neighbours
 from dllm2rec.serving.packing import unpack
 
 MARKER = "bundle.json"
@@ -28,6 +30,7 @@ CARD = "README.md"
 EXAMPLES = "examples.json"
 TEXT = "text.safetensors"
 INDEX = "index.usearch"
+NEIGHBOURS = "neighbours.safetensors"
 FILES = (ITEMS, TABLE, ENCODER, CARD, EXAMPLES)
 
 Floats = NDArray[np.float32]
@@ -46,6 +49,7 @@ class Bundle:
         output: `[V, D]`, the vectors that scores are made of; where the student ties them it is ``input`` itself.
         bias: `[V]`, added to the scores, or None.
         popularity: `[V]`, how often each item was chosen in training.
+        neighbours: what stood near each item in training, where that is counted, or None.
     """
 
     path: Path
@@ -56,6 +60,7 @@ class Bundle:
     output: Floats
     bias: Floats | None
     popularity: Floats
+    neighbours: Neighbours | None = None
 
     @property
     def has_index(self) -> bool:
@@ -89,7 +94,17 @@ class Bundle:
             output=unpack(table, "output") if "output" in table else given,
             bias=table.get("bias"),
             popularity=table["popularity"],
+            neighbours=_neighbours(path, manifest),
         )
+
+
+def _neighbours(path: Path, manifest: BundleManifest) -> Neighbours | None:
+    if manifest.neighbours_decay is None:
+        return None
+    try:
+        return Neighbours.load(path / NEIGHBOURS, decay=manifest.neighbours_decay)
+    except (SafetensorError, OSError, TypeError) as error:
+        raise UserError(f"{path / NEIGHBOURS}: damaged ({error}); export the bundle again") from None
 
 
 def _read_manifest(path: Path) -> BundleManifest:

@@ -13,7 +13,7 @@ from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import hash_file
 from dllm2rec.serving.approximate import ApproximateIndex
 from dllm2rec.serving.bundle import ENCODER, INDEX, MARKER, Bundle, Floats
-from dllm2rec.serving.top import best_items, top_items
+from dllm2rec.serving.top import Added, best_items, top_items
 
 ItemId = str | int
 
@@ -135,6 +135,8 @@ class Recommender:
     def similar(self, item: ItemId, *, k: int = 20) -> Recommendation:
         """List the items whose vectors point the same way (cosine), without the item itself.
 
+        Where neighbours are counted, it is what stood near the item, and has a text like its own.
+
         Raises:
             UserError: the catalogue does not know the item, or k is less than 1.
         """
@@ -143,6 +145,12 @@ class Recommender:
         if item not in self._index:
             raise UserError(f"item {item!r}: not in the catalogue")
         row = self._index[item]
+        if self.bundle.neighbours is not None:
+            scores = self.bundle.output @ self.bundle.output[row]
+            scores += self.bundle.neighbours.scores([row]).astype(np.float32)
+            scores[row] = -np.inf
+            best = best_items(scores, min(k, len(scores) - 1))
+            return self._recommendation([], best, scores[best], fallback=False)
         scale = self._inverse_norms
         query = (self.bundle.output[row] * scale[row])[None]
         cosines = (query @ self.bundle.output.T) * scale
@@ -162,15 +170,29 @@ class Recommender:
         scores: Floats = self._encode(known) @ self.bundle.output.T
         if self.bundle.bias is not None:
             scores += self.bundle.bias
-        for row, items in enumerate(self._chosen(known) or []):
-            scores[row, items] += np.float32(self.bundle.manifest.again)
+        for row, added in enumerate(self._added(known) or []):
+            scores[row, added.items] += added.scores
         return scores
 
-    def _chosen(self, known: Sequence[Sequence[int]]) -> list[NDArray[np.int64]] | None:
-        """Return the distinct items of each history, as far as it is read, if they get something on their scores."""
-        if not self.bundle.manifest.again:
-            return None
-        return [np.unique(np.array(items[-self.bundle.manifest.history :], np.int64)) for items in known]
+    def _added(self, known: Sequence[Sequence[int]]) -> list[Added] | None:
+        """Return what items get on top of their scores: those of the history, as far as it is read, and its neighbours.
+
+        None where no item gets anything.
+        """
+        again, neighbours = np.float32(self.bundle.manifest.again), self.bundle.neighbours
+        read = [items[-self.bundle.manifest.history :] for items in known]
+        if neighbours is None:
+            if not again:
+                return None
+            distinct = [np.unique(np.array(items, np.int64)) for items in read]
+            return [Added(items=items, scores=np.full(len(items), again)) for items in distinct]
+        added = []
+        for items in read:
+            scores = neighbours.scores(items).astype(np.float32)
+            scores[np.unique(np.array(items, np.int64))] += again
+            found = np.flatnonzero(scores)
+            added.append(Added(items=found, scores=scores[found]))
+        return added
 
     def _encode(self, known: Sequence[Sequence[int]]) -> Floats:
         """Turn histories of rows into sequence vectors `[B, D]`."""
@@ -192,15 +214,14 @@ class Recommender:
         """Return for each history the best of ``rows`` (None: of all) and their scores, without what is banned."""
         weight, bias = self.bundle.output, self.bundle.bias
         banned = [np.array(items, np.int64) for items in known] if exclude_seen else None
-        chosen = self._chosen(known)
+        added = self._added(known)
         if rows is not None:
             weight, bias = weight[rows], None if bias is None else bias[rows]
-            banned, chosen = _among(rows, banned), _among(rows, chosen)
+            banned, added = _among(rows, banned), added and [one.among(rows) for one in added]
         hidden, k = self._encode(known), min(k, len(weight))
         if self._approximate is not None and rows is None:
-            return self._nearly_best(self._approximate, hidden, banned, chosen, k)
-        again = self.bundle.manifest.again
-        places, scores = top_items(hidden, weight, k=k, bias=bias, banned=banned, chosen=chosen, again=again)
+            return self._nearly_best(self._approximate, hidden, banned, added, k)
+        places, scores = top_items(hidden, weight, k=k, bias=bias, banned=banned, added=added)
         items = places if rows is None else rows[places]
         kept = np.isfinite(scores)
         return [(item[keep], score[keep]) for item, score, keep in zip(items, scores, kept, strict=True)]
@@ -210,25 +231,27 @@ class Recommender:
         index: ApproximateIndex,
         hidden: Floats,
         banned: list[NDArray[np.int64]] | None,
-        chosen: list[NDArray[np.int64]] | None,
+        added: list[Added] | None,
         k: int,
     ) -> list[tuple[NDArray[np.int64], Floats]]:
         """Score what the index finds exactly, and return the best of it."""
         weight, bias = self.bundle.output, self.bundle.bias
-        most = max((len(items) for lists in (banned, chosen) for items in lists or []), default=0)
+        raised = [] if added is None else [one.items for one in added]
+        most = max((len(items) for items in [*(banned or []), *raised]), default=0)
         found = index.search(hidden, min(k + most, len(weight)))
         best = []
         for row, items in enumerate(found):
             kept = np.sort(items[items >= 0])
-            if chosen is not None:
-                kept = np.union1d(kept, chosen[row])  # what is added to them may make them the best
+            if added is not None:
+                kept = np.union1d(kept, added[row].items)  # what is added to them may make them the best
             if banned is not None:
                 kept = kept[~np.isin(kept, banned[row])]
             scores = weight[kept] @ hidden[row]
             if bias is not None:
                 scores += bias[kept]
-            if chosen is not None:
-                scores[np.isin(kept, chosen[row])] += np.float32(self.bundle.manifest.again)
+            if added is not None:
+                more = added[row].among(kept)
+                scores[more.items] += more.scores
             top = best_items(scores, min(k, len(kept)))
             best.append((kept[top], scores[top]))
         return best

@@ -22,7 +22,7 @@ class TextProjection:
 
     Attributes:
         path: of the bundle.
-        tensors: `mean`, `deviation` `[Dt]`, weights and biases of one or two layers, `probes` `[P, Dt]`; where new
+        tensors: `mean`, `deviation` `[Dt]`, weights and biases of one, two or no layers, `probes` `[P, Dt]`; where new
             items borrow offsets, `known` `[m]`, the rows that lend them, and `projected` `[m, D]`, what it gives; where
             the student counts text neighbours, the basis of their `directions` `[Dt, P]`, times the root of their
             weight.
@@ -45,6 +45,11 @@ class TextProjection:
             UserError: its student does not read text where it writes scores.
         """
         text = bundle.manifest.text
+        if text is None and bundle.neighbours is not None:
+            raise UserError(
+                f"{bundle.path}: {bundle.manifest.student} reads no titles, or validation gave them no weight, so an "
+                "item that training never saw can't be recommended; export it with --knowledge that has item vectors"
+            )
         if text is None:
             raise UserError(
                 f"{bundle.path}: {bundle.manifest.student} has no output tied to text, so an item that training never "
@@ -76,6 +81,8 @@ class TextProjection:
 
     def _own(self, scaled: Floats, table: Floats) -> Floats:
         tensors = self.tensors
+        if "first.weight" not in tensors:  # counting, which has learned nothing of text
+            return np.zeros((len(scaled), 0), np.float32)
         layer = _linear(scaled, tensors["first.weight"], tensors["first.bias"])
         if "second.weight" in tensors:
             layer = _linear(np.maximum(layer, 0), tensors["second.weight"], tensors["second.bias"])

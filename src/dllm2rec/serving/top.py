@@ -1,11 +1,31 @@
 """Exact top-k over a catalogue: blocks of a matrix product, partial selection, ties by index."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 SCORES_AT_ONCE = 4_000_000
 MIN_COLUMNS = 512
 COLUMNS_PER_ITEM = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Added:
+    """What some items get on top of their scores.
+
+    Attributes:
+        items: distinct, ascending.
+        scores: of each.
+    """
+
+    items: NDArray[np.int64]
+    scores: NDArray[np.float32]
+
+    def among(self, rows: NDArray[np.int64]) -> "Added":
+        """Return what those of ``rows``, ascending, get; their items are places in ``rows``."""
+        there = np.isin(self.items, rows)
+        return Added(items=np.searchsorted(rows, self.items[there]), scores=self.scores[there])
 
 
 def top_items(
@@ -15,8 +35,7 @@ def top_items(
     k: int,
     bias: NDArray[np.float32] | None = None,
     banned: list[NDArray[np.int64]] | None = None,
-    chosen: list[NDArray[np.int64]] | None = None,
-    again: float = 0.0,
+    added: list[Added] | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Find the k best items for each sequence vector; equal scores in order of the index.
 
@@ -28,8 +47,7 @@ def top_items(
         k: at most V.
         bias: `[V]`, or None.
         banned: for each sequence items that it must not get; their score is -inf.
-        chosen: for each sequence the distinct items that get ``again`` on top of their scores.
-        again: see ``chosen``.
+        added: for each sequence what some items get on top of their scores.
 
     Returns:
         `[B, k]` items, best first, and `[B, k]` scores.
@@ -42,9 +60,9 @@ def top_items(
         block = hidden[part] @ weight.T
         if bias is not None:
             block += bias
-        if chosen is not None:
-            for row, items_again in enumerate(chosen[part]):
-                block[row, items_again] += np.float32(again)
+        if added is not None:
+            for row, more in enumerate(added[part]):
+                block[row, more.items] += more.scores
         if banned is not None:
             for row, out in enumerate(banned[part]):
                 block[row, out] = -np.inf

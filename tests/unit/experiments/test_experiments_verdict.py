@@ -109,7 +109,7 @@ def test_taught_line_states_both_figures_gain_and_certainty() -> None:
 
 def test_counting_that_wins_is_named() -> None:
     verdict = judge([table(other("item-kNN", "reference", 0.05), student("S", 0.04))])
-    assert any("item-kNN" in line and "ship the counting" in line for line in verdict.lines)
+    assert any("item-kNN" in line and "ship the counting (`dllm2rec export DATASET" in line for line in verdict.lines)
     verdict = judge([table(other("item-kNN", "reference", 0.03), student("S", 0.04))])
     assert not any("ship the counting" in line for line in verdict.lines)
 

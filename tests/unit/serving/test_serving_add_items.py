@@ -85,10 +85,20 @@ def test_packed_vectors_and_an_index_take_new_items(dataset: Dataset, knowledge:
     assert abs(found.index(5003) - found.index(1003)) == 1
 
 
+def test_what_is_there_already_is_passed_over(bundle: Bundle, knowledge: Knowledge, tmp_path: Path) -> None:
+    assert knowledge.item_vectors is not None
+    rows = "1003,another title\n5003,a\n1004,b\n"
+    done = add_items(bundle, **write(tmp_path, rows, knowledge.item_vectors[[8, 3, 8]]))
+    assert (done.new, done.known, done.items) == (1, 2, ITEMS + 1)
+    more = Bundle.load(tmp_path / "more")
+    assert more.titles == [*bundle.titles, "a"]
+    np.testing.assert_allclose(more.output[-1], bundle.output[3], rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        ("1003,a\n", "1003 is in"),
+        ("1003,a\n", "no item of it is new"),
         ("5000,a\n5000,b\n", "duplicate"),
         ("5000,\n", "no title"),
         ("x1,a\n", "no whole number"),

@@ -15,7 +15,7 @@ from serving_helpers import ITEMS, trained
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import hash_file
 from dllm2rec.data import Dataset
-from dllm2rec.experiments import exporting
+from dllm2rec.experiments import bundles, exporting
 from dllm2rec.experiments.exporting import export
 from dllm2rec.experiments.running import rebuild
 from dllm2rec.experiments.runs import Run
@@ -202,8 +202,8 @@ def test_smaller_precisions(
 
 
 def test_what_loses_too_much_is_refused(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    check = exporting.Check(examples=9, different=9, overlap=0.4, ndcg=0.02, pytorch_ndcg=0.04)
-    monkeypatch.setattr(exporting, "_compare", lambda *_: check)
+    check = bundles.Check(examples=9, different=9, overlap=0.4, ndcg=0.02, source_ndcg=0.04)
+    monkeypatch.setattr(exporting, "compare_lists", lambda *_: check)
     with pytest.raises(UserError, match=r"as int8 it loses 50.0% .* \(40.0% of the lists.*--max-loss 0.501"):
         export(run, out=tmp_path / "bundle", precision="int8")
     assert list(tmp_path.iterdir()) == []
@@ -239,7 +239,7 @@ def test_an_index_that_is_not_there_or_damaged(bundle: Path, run: Run, tmp_path:
     with pytest.raises(UserError, match="no approximate index; export it with --index"):
         Recommender.load(bundle, approximate=True)
     (bundle / INDEX).write_bytes(b"nothing")
-    exporting.write_manifest(bundle, Bundle.load(bundle).manifest)
+    bundles.write_manifest(bundle, Bundle.load(bundle).manifest)
     with pytest.raises(UserError, match=r"index\.usearch: damaged"):
         Recommender.load(bundle, approximate=True)
 
@@ -247,7 +247,7 @@ def test_an_index_that_is_not_there_or_damaged(bundle: Path, run: Run, tmp_path:
 def test_an_encoder_that_this_machine_can_not_run(bundle: Path) -> None:
     manifest = Bundle.load(bundle).manifest
     (bundle / "encoder.onnx").write_bytes(b"nothing")
-    exporting.write_manifest(bundle, manifest)
+    bundles.write_manifest(bundle, manifest)
     with pytest.raises(UserError, match=r"encoder\.onnx: this machine's onnxruntime can't run it"):
         Recommender.load(bundle)
 
