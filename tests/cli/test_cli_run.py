@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from cli_helpers import SMALL_TEACHER, call, log_rows, refused, write_log
 
+from dllm2rec.core.files import exclusive
+
 CONFIG = """
 name = "small"
 seeds = [1, 2]
@@ -289,6 +291,13 @@ def test_an_output_directory_that_holds_something_else(config: Path, tmp_path: P
     (tmp_path / "mine" / "thesis.txt").write_text("mine")
     refused(call("run", config, "--out", tmp_path / "mine"), "something else")
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+
+
+def test_two_do_not_work_on_one_experiment(config: Path, tmp_path: Path) -> None:
+    with exclusive(tmp_path / "out"):
+        for verb in ("run", "tune"):
+            refused(call(verb, config, "--out", tmp_path / "out"), str(tmp_path / "out"), "another dllm2rec")
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_experiments_that_come_along_are_sound() -> None:

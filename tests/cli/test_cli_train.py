@@ -9,6 +9,8 @@ import polars as pl
 import pytest
 from cli_helpers import SMALL_TRAINING, call, log_rows, refused, write_log
 
+from dllm2rec.core.files import exclusive
+
 
 def test_a_run_says_what_it_is_and_the_same_again_is_there(dataset: Path, runs: dict[str, Path]) -> None:
     config = json.loads((runs["plain"] / "config.json").read_text())
@@ -208,6 +210,15 @@ def test_a_run_with_other_settings_stays(dataset: Path, runs: dict[str, Path], t
     )
     (tmp_path / "thesis.txt").write_text("mine")
     refused(call("train", dataset, "--out", tmp_path), "something else")
+
+
+def test_two_do_not_train_in_one_place(dataset: Path, runs: dict[str, Path], tmp_path: Path) -> None:
+    with exclusive(tmp_path / "run"):
+        refused(call("train", dataset, *SMALL_TRAINING, "--out", tmp_path / "run"), str(tmp_path / "run"), "another")
+    assert not list(tmp_path.iterdir())
+    with exclusive(runs["plain"]):  # who only reads is free
+        assert call("evaluate", runs["plain"]).code == 0
+        assert call("compare", runs["plain"]).code == 0
 
 
 def test_things_that_are_no_run(dataset: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dllm2rec.core.errors import UserError
+from dllm2rec.core.files import exclusive
 from dllm2rec.core.seeding import torch_generator
 from dllm2rec.data import Dataset, Examples, TrainOn
 from dllm2rec.data.demand import measure_demand
@@ -63,19 +64,20 @@ def train(
         method: name for tables; by default its kind and variant.
 
     Raises:
-        UserError: the method needs knowledge or has no use for it, the knowledge does not fit, or something else is at
-            ``out``.
+        UserError: the method needs knowledge or has no use for it, the knowledge does not fit, something else is at
+            ``out``, or another process is training there.
     """
     if knowledge is not None and isinstance(settings.method, NoMethod):
         raise UserError("knowledge was given, but method none reads nothing of it; name a method, or leave it out")
     config = plan(dataset, settings, seed=seed, knowledge=knowledge, student=student, method=method)
-    run = Run.at(Path(out), config)
-    if run.result is None:
-        knowledge = knowledge if config.knowledge else None
-        training = dataset.training_examples(config.settings.train_on)
-        run.write_result(fit_student(run, build(run, dataset, knowledge), dataset, training, knowledge))
-    else:
-        run.begin()  # names for tables may be others
+    with exclusive(Path(out)):
+        run = Run.at(Path(out), config)
+        if run.result is None:
+            knowledge = knowledge if config.knowledge else None
+            training = dataset.training_examples(config.settings.train_on)
+            run.write_result(fit_student(run, build(run, dataset, knowledge), dataset, training, knowledge))
+        else:
+            run.begin()  # names for tables may be others
     return run
 
 
