@@ -251,7 +251,17 @@ def test_a_dataset_that_was_moved_is_found_by_its_option(dataset: Path, tmp_path
     assert call("train", first, *SMALL_TRAINING, "--out", tmp_path / "run").code == 0
     (tmp_path / "elsewhere").mkdir()
     first.rename(tmp_path / "elsewhere" / "second")
-    refused(call("evaluate", tmp_path / "run"), "first", "not a dataset")
+    run = tmp_path / "run"
+    words = [f"{run}: its dataset lay in {first}", "put it back"]  # which is next to the run
+    refused(call("evaluate", run), *words, f"dllm2rec evaluate {run} --dataset DATASET")
+    refused(call("export", run, "--out", tmp_path / "bundle"), *words, "say where it is: --dataset DATASET")
+    for verb in (["compare", run], ["update", run, "--interactions", __file__, "--out", tmp_path / "run-2"]):
+        outcome = call(*verb)
+        refused(outcome, *words)
+        assert "--dataset" not in outcome.err
+        assert "prepare" not in outcome.err
+    first.mkdir()  # as a mount is that is not mounted
+    refused(call("evaluate", run), *words)
     assert call("evaluate", tmp_path / "run", "--dataset", tmp_path / "elsewhere" / "second").code == 0
 
 
@@ -265,7 +275,11 @@ def test_knowledge_and_dataset_that_were_moved_with_the_run_are_found(
     assert call("evaluate", tmp_path / "there" / "runs" / "a").code == 0
     shutil.move(tmp_path / "there" / "known", tmp_path / "known2")
     again = ["evaluate", tmp_path / "there" / "runs" / "a", "--split", "validation"]
-    refused(call(*again), "not a knowledge directory")
+    words = ["its knowledge lay in", str(here / "known"), "put it back, or move it next to the run"]
+    words += [str(tmp_path / "there" / "runs" / "known")]
+    refused(call(*again), *words, f"{' '.join(map(str, again[1:]))} --knowledge KNOWLEDGE")
+    refused(call("compare", again[1], *again[2:]), *words, "dllm2rec evaluate")
+    refused(call("export", again[1], "--out", tmp_path / "bundle"), *words, "say where it is: --knowledge KNOWLEDGE")
     assert call(*again, "--knowledge", tmp_path / "known2").code == 0
 
 

@@ -171,8 +171,13 @@ def text_directions(student: Student, settings: CellSettings, first: int) -> Dir
     return student.table.text_directions(size, first=first) if size is not None and student.table.tied else None
 
 
-def knowledge_of(run: Run, knowledge: Knowledge | None = None) -> Knowledge | None:
-    """Return the knowledge that taught a run, None for a plain one; by default it is looked for where it lay then.
+def knowledge_of(run: Run, knowledge: Knowledge | None = None, *, option: str = "") -> Knowledge | None:
+    """Return the knowledge that taught a run, None for a plain one.
+
+    Args:
+        run: which.
+        knowledge: by default it is looked for where it lay then.
+        option: how a user says where it is, see `Run.locate`.
 
     Raises:
         UserError: it is gone, or has changed.
@@ -180,7 +185,7 @@ def knowledge_of(run: Run, knowledge: Knowledge | None = None) -> Knowledge | No
     source = run.config.knowledge
     if source is None:
         return None
-    knowledge = knowledge or Knowledge.load(run.find(source))
+    knowledge = knowledge or Knowledge.load(run.locate("knowledge", source, option=option))
     if not is_source(knowledge, source):
         raise UserError(f"{knowledge.path}: is not the knowledge that {run.path} was trained on, or has changed")
     return knowledge
