@@ -300,6 +300,26 @@ def test_two_do_not_work_on_one_experiment(config: Path, tmp_path: Path) -> None
     assert not (tmp_path / "out").exists()
 
 
+def test_a_report_that_gives_way_to_that_of_another_experiment_is_named(config: Path, tmp_path: Path) -> None:
+    """Experiments may share a directory, and what they have in common."""
+    text = config.read_text()
+    config.write_text(text[: text.index("[search]")] + text[text.index("[training]") :])
+    some = ["--out", tmp_path / "out", "--set", "seeds=[1]", "--set", "training.epochs=1"]
+    words = "the report of 'small' there gives way to that of 'other'"
+    first = call("run", config, *some)
+    assert first.code == 0, first.err
+    again = call("run", config, *some)
+    assert "compare and report: cached" in again.err
+    other = call("run", config, *some, "--set", "name=other")
+    assert other.code == 0, other.err
+    assert other.err.splitlines()[0] == f"{tmp_path / 'out'}: {words}; the runs of both stay"
+    assert "gives way" not in first.err + again.err
+    assert "train SASRec, plain, seed 1: cached" in other.err
+    assert "compare and report: done" in other.err  # it has its own name in it
+    assert "other" in (tmp_path / "out" / "results.md").read_text().splitlines()[0]
+    assert "gives way" not in call("run", config, *some, "--set", "name=other").err
+
+
 def test_the_experiments_that_come_along_are_sound() -> None:
     from dllm2rec.experiments.config import load_config
     from dllm2rec.experiments.teaching import resolve_teacher

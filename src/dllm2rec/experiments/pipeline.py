@@ -118,6 +118,9 @@ def run(config: Config, *, out: Path, jobs: int = 1, say: Say = lambda _: None) 
             be trained.
     """
     with exclusive(out):
+        before = _reported(out)
+        if before not in (None, config.name):
+            say(f"{out}: the report of '{before}' there gives way to that of '{config.name}'; the runs of both stay")
         work = _begin(config, out, say, total=_count(config))
         trained = _all_cells(work, jobs, config.seeds)
         runs = [run for one in trained for run in one.runs]
@@ -168,6 +171,16 @@ def _begin(config: Config, out: Path, say: Say, *, total: int) -> _Work:
         _teach(source, out, stages, dataset, name=f"teach source {number}")
     knowledge = None if teacher is None else _teach(teacher, out, stages, dataset, name="teach")
     return _Work(config=config, out=out, stages=stages, dataset=dataset, knowledge=knowledge)
+
+
+def _reported(out: Path) -> str | None:
+    """Return the name of the experiment whose report lies there; None where there is none."""
+    if not (out / REPORT).is_file():
+        return None
+    concluded = read_json(out / CONCLUSION) if (out / CONCLUSION).is_file() else {}
+    begun = read_json(out / MARKER) if (out / MARKER).is_file() else {}
+    name: str | None = concluded.get("name") or begun.get("config", {}).get("name")  # older conclusions have no name
+    return name
 
 
 def _count(config: Config) -> int:
@@ -356,12 +369,13 @@ def _conclude(work: _Work, runs: Sequence[Run], choices: Sequence[Choice]) -> Co
         }
     )
     whole = all((out / name).is_file() for name in (CONCLUSION, COMPARISON, REPORT, SUMMARY))
-    cached = whole and read_json(out / CONCLUSION).get("key") == key
+    there, name = read_json(out / CONCLUSION) if whole else {}, work.config.name
+    cached = there.get("key") == key and there.get("name", name) == name
     if cached:
         load = partial(Comparison.model_validate, read_json(out / COMPARISON))
         return work.stages.do("compare and report", out / REPORT, load, cached=True)
     comparison = work.stages.do("compare and report", out / REPORT, partial(_write, work, runs, choices), cached=False)
-    write_json(out / CONCLUSION, {"key": key})
+    write_json(out / CONCLUSION, {"key": key, "name": name})
     return comparison
 
 
