@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from cli_helpers import SMALL_TEACHER, call, log_rows, refused, write_log
 
+from dllm2rec.core.files import exclusive
+
 CONFIG = """
 name = "small"
 seeds = [1, 2]
@@ -289,6 +291,33 @@ def test_an_output_directory_that_holds_something_else(config: Path, tmp_path: P
     (tmp_path / "mine" / "thesis.txt").write_text("mine")
     refused(call("run", config, "--out", tmp_path / "mine"), "something else")
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+
+
+def test_two_do_not_work_on_one_experiment(config: Path, tmp_path: Path) -> None:
+    with exclusive(tmp_path / "out"):
+        for verb in ("run", "tune"):
+            refused(call(verb, config, "--out", tmp_path / "out"), str(tmp_path / "out"), "another dllm2rec")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_report_that_gives_way_to_that_of_another_experiment_is_named(config: Path, tmp_path: Path) -> None:
+    """Experiments may share a directory, and what they have in common."""
+    text = config.read_text()
+    config.write_text(text[: text.index("[search]")] + text[text.index("[training]") :])
+    some = ["--out", tmp_path / "out", "--set", "seeds=[1]", "--set", "training.epochs=1"]
+    words = "the report of 'small' there gives way to that of 'other'"
+    first = call("run", config, *some)
+    assert first.code == 0, first.err
+    again = call("run", config, *some)
+    assert "compare and report: cached" in again.err
+    other = call("run", config, *some, "--set", "name=other")
+    assert other.code == 0, other.err
+    assert other.err.splitlines()[0] == f"{tmp_path / 'out'}: {words}; the runs of both stay"
+    assert "gives way" not in first.err + again.err
+    assert "train SASRec, plain, seed 1: cached" in other.err
+    assert "compare and report: done" in other.err  # it has its own name in it
+    assert "other" in (tmp_path / "out" / "results.md").read_text().splitlines()[0]
+    assert "gives way" not in call("run", config, *some, "--set", "name=other").err
 
 
 def test_the_experiments_that_come_along_are_sound() -> None:

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 from cli_helpers import call, refused
 
+from dllm2rec.core.files import exclusive
 from dllm2rec.experiments import batch
 from dllm2rec.serving.recommender import Recommendation, Recommender
 
@@ -134,6 +135,14 @@ def test_a_batch_goes_on_where_it_was(bundle: Path, log: Path, tmp_path: Path, m
     assert call("recommend", bundle, "--interactions", log, "--out", whole, "--k", 2).code == 0
     assert pl.read_parquet(out).equals(pl.read_parquet(whole))
     refused(call(*command, "--k", 2), "exists already")
+
+
+def test_two_do_not_write_one_batch(bundle: Path, log: Path, tmp_path: Path) -> None:
+    out = tmp_path / "recs.parquet"
+    with exclusive(out):
+        refused(call("recommend", bundle, "--interactions", log, "--out", out), str(out), "another dllm2rec")
+    assert not (tmp_path / "recs.parquet.parts").exists()
+    assert call("recommend", bundle, "--interactions", log, "--out", out).code == 0
 
 
 def test_the_columns_of_a_log_are_named(bundle: Path, log: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from cli_helpers import SMALL_PAPER, SMALL_TEACHER, call, log_rows, refused, write_log
 from safetensors.numpy import load_file, save_file
 
+from dllm2rec.core.files import exclusive
 from dllm2rec.data import Dataset
 from dllm2rec.knowledge import Knowledge
 from dllm2rec.teachers.choosing import order
@@ -255,6 +256,15 @@ def test_an_output_directory_that_holds_something_else(dataset: Path, tmp_path: 
     (tmp_path / "thesis.txt").write_text("mine")
     refused(call("teach", dataset, "--teacher", "knn", "--out", tmp_path), "something else")
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_two_do_not_teach_in_one_place(dataset: Path, taught: Path, tmp_path: Path) -> None:
+    with exclusive(tmp_path / "k"):
+        for how in (["--teacher", "knn"], ["--import", tmp_path / "theirs"]):
+            (tmp_path / "theirs").mkdir(exist_ok=True)
+            np.save(tmp_path / "theirs" / "all_embeddings.npy", np.ones((30, 4), np.float32))
+            refused(call("teach", dataset, *how, "--out", tmp_path / "k"), str(tmp_path / "k"), "another dllm2rec")
+    assert not (tmp_path / "k").exists()
 
 
 def test_the_doctor_speaks_and_counts(dataset: Path, taught: Path, runs: dict[str, Path]) -> None:

@@ -9,6 +9,8 @@ import polars as pl
 import pytest
 from cli_helpers import SMALL_TRAINING, call, log_rows, refused, write_log
 
+from dllm2rec.core.files import exclusive
+
 
 def test_a_run_says_what_it_is_and_the_same_again_is_there(dataset: Path, runs: dict[str, Path]) -> None:
     config = json.loads((runs["plain"] / "config.json").read_text())
@@ -210,6 +212,15 @@ def test_a_run_with_other_settings_stays(dataset: Path, runs: dict[str, Path], t
     refused(call("train", dataset, "--out", tmp_path), "something else")
 
 
+def test_two_do_not_train_in_one_place(dataset: Path, runs: dict[str, Path], tmp_path: Path) -> None:
+    with exclusive(tmp_path / "run"):
+        refused(call("train", dataset, *SMALL_TRAINING, "--out", tmp_path / "run"), str(tmp_path / "run"), "another")
+    assert not list(tmp_path.iterdir())
+    with exclusive(runs["plain"]):  # who only reads is free
+        assert call("evaluate", runs["plain"]).code == 0
+        assert call("compare", runs["plain"]).code == 0
+
+
 def test_things_that_are_no_run(dataset: Path, tmp_path: Path) -> None:
     for verb in ("evaluate", "compare"):
         refused(call(verb, dataset), "not a run directory", "dllm2rec train")
@@ -240,7 +251,17 @@ def test_a_dataset_that_was_moved_is_found_by_its_option(dataset: Path, tmp_path
     assert call("train", first, *SMALL_TRAINING, "--out", tmp_path / "run").code == 0
     (tmp_path / "elsewhere").mkdir()
     first.rename(tmp_path / "elsewhere" / "second")
-    refused(call("evaluate", tmp_path / "run"), "first", "not a dataset")
+    run = tmp_path / "run"
+    words = [f"{run}: its dataset lay in {first}", "put it back"]  # which is next to the run
+    refused(call("evaluate", run), *words, f"dllm2rec evaluate {run} --dataset DATASET")
+    refused(call("export", run, "--out", tmp_path / "bundle"), *words, "say where it is: --dataset DATASET")
+    for verb in (["compare", run], ["update", run, "--interactions", __file__, "--out", tmp_path / "run-2"]):
+        outcome = call(*verb)
+        refused(outcome, *words)
+        assert "--dataset" not in outcome.err
+        assert "prepare" not in outcome.err
+    first.mkdir()  # as a mount is that is not mounted
+    refused(call("evaluate", run), *words)
     assert call("evaluate", tmp_path / "run", "--dataset", tmp_path / "elsewhere" / "second").code == 0
 
 
@@ -254,7 +275,11 @@ def test_knowledge_and_dataset_that_were_moved_with_the_run_are_found(
     assert call("evaluate", tmp_path / "there" / "runs" / "a").code == 0
     shutil.move(tmp_path / "there" / "known", tmp_path / "known2")
     again = ["evaluate", tmp_path / "there" / "runs" / "a", "--split", "validation"]
-    refused(call(*again), "not a knowledge directory")
+    words = ["its knowledge lay in", str(here / "known"), "put it back, or move it next to the run"]
+    words += [str(tmp_path / "there" / "runs" / "known")]
+    refused(call(*again), *words, f"{' '.join(map(str, again[1:]))} --knowledge KNOWLEDGE")
+    refused(call("compare", again[1], *again[2:]), *words, "dllm2rec evaluate")
+    refused(call("export", again[1], "--out", tmp_path / "bundle"), *words, "say where it is: --knowledge KNOWLEDGE")
     assert call(*again, "--knowledge", tmp_path / "known2").code == 0
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from cli_helpers import EVENTS, ITEMS, SMALL_TRAINING, USERS, call, item_titles, refused, write_log
 
+from dllm2rec.core.files import exclusive
 from dllm2rec.data import Dataset, extend
 from dllm2rec.knowledge import Knowledge
 
@@ -161,6 +162,37 @@ def test_a_worse_student_is_refused_and_force_takes_it(
     assert call("evaluate", tmp_path / "run-2").code == 0
 
 
+def test_what_was_refused_gives_way_to_other_settings(
+    runs: dict[str, Path], more: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import dllm2rec.experiments.updating as module
+
+    real, values = module.summary, iter([0.5, 0.4, 0.4, 0.5])
+
+    def told(*arguments: object, **options: object) -> dict[str, float]:
+        return {**real(*arguments, **options), "NDCG@20": next(values)}  # type: ignore[arg-type]
+
+    command = ["update", runs["distilled"], *more, "--out", tmp_path / "run-2"]
+    monkeypatch.setattr(module, "summary", told)
+    refused(call(*command), "worse", "try other --set")
+    labels = {file: file.stat().st_mtime_ns for file in (tmp_path / "run-2" / "knowledge").iterdir()}
+    fewer = [*command[:2], *more[:2], *command[-2:]]
+    refused(call(*fewer, "--set", "epochs=1"), "holds another update (other items, settings)")
+    outcome = call(*command, "--set", "epochs=1")
+    assert outcome.code == 0, outcome.err
+    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "run-2" / "knowledge").iterdir()} == labels
+    assert len((tmp_path / "run-2" / "metrics.jsonl").read_text().splitlines()) == 1
+    assert json.loads((tmp_path / "run-2" / "config.json").read_text())["settings"]["training"]["epochs"] == 1
+    assert json.loads((tmp_path / "run-2" / "update.json").read_text())["settings"]["epochs"] == 1
+    refused(call(*command), "holds another update (other settings)")  # what is finished stays
+
+
+def test_two_do_not_update_in_one_place(runs: dict[str, Path], more: list[str], tmp_path: Path) -> None:
+    with exclusive(tmp_path / "run-2"):
+        refused(call("update", runs["plain"], *more, "--out", tmp_path / "run-2"), "another dllm2rec is writing there")
+    assert not (tmp_path / "run-2").exists()
+
+
 @pytest.fixture(scope="module")
 def elsewhere(dataset: Path, taught: Path, more: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the extended dataset and knowledge of it are."""
@@ -224,6 +256,11 @@ def test_what_is_refused(runs: dict[str, Path], more: list[str], tmp_path: Path)
 def test_an_input_at_fault_does_not_occupy_the_place(runs: dict[str, Path], more: list[str], tmp_path: Path) -> None:
     events, out = more[more.index("--interactions") + 1], tmp_path / "out"
     refused(call("update", runs["plain"], "--interactions", events, "--out", out), "--items")
+    assert not out.exists()
+    held_out = tmp_path / "held_out.csv"  # events that are all kept for validation and test
+    held_out.write_text(f"user,item,time\nu0,1,{LATER}\nu1,2,{LATER + 1}\n")
+    refused(call("update", runs["plain"], "--interactions", held_out, "--out", out), "collect more")
+    assert not out.exists()
     done = call("update", runs["plain"], *more, "--force", "--out", out)
     assert done.code == 0, done.err
 

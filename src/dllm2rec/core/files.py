@@ -7,11 +7,16 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from dllm2rec.core.errors import UserError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 _PARTS = 16
 _PART = 1 << 16
@@ -76,6 +81,72 @@ def remove_leftovers(folder: Path) -> None:
         shutil.rmtree(left, ignore_errors=True)
 
 
+class BusyError(UserError):
+    """Another process writes where this one would."""
+
+
+@contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Keep other processes that ask here, too, from writing to ``path`` while the block runs.
+
+    The lock is on a hidden file beside ``path``, which is removed in the end. A killed process leaves the file, but the
+    kernel frees the lock, so nobody has to clean up. Where there are no locks, or nothing may be written beside
+    ``path``, the block runs without.
+
+    Raises:
+        BusyError: another one is writing there.
+    """
+    whole = path.resolve()
+    file = whole.parent / f".{whole.name}.lock"
+    made = [folder for folder in whole.parents if not folder.exists()]
+    try:
+        handle = _lock(file)
+    except BlockingIOError:
+        raise BusyError(
+            f"{path}: another dllm2rec is writing there; wait until it ends, or choose another --out"
+        ) from None
+    try:
+        yield
+    finally:
+        if handle is not None:
+            with suppress(OSError):
+                file.unlink()  # while it is ours
+            os.close(handle)
+        for folder in made:
+            with suppress(OSError):  # it holds something, as it should
+                folder.rmdir()
+
+
+def _lock(file: Path) -> int | None:
+    """Return a handle that holds the lock on ``file``, None where no lock can be had.
+
+    Raises:
+        BlockingIOError: another one holds it.
+    """
+    if fcntl is None:
+        return None
+    while True:
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError:
+            return None  # whoever writes to the path itself will say what is wrong
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(handle), file.stat()):
+                return handle
+        except FileNotFoundError:  # removed just now
+            pass
+        except OSError as error:
+            os.close(handle)
+            if isinstance(error, BlockingIOError):
+                raise
+            with suppress(OSError):
+                file.unlink()
+            return None
+        os.close(handle)  # who held it before has removed the file: it locks nothing any more
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON, atomically. NaN is refused: it is not JSON."""
     with atomic_path(path) as target:
@@ -134,6 +205,8 @@ def fingerprint(path: Path) -> str:
 def require_fresh_directory(path: Path, *, marker: str) -> None:
     """Check that ``path`` can take our output: absent, empty, or already ours because it holds ``marker``.
 
+    What `exclusive` left of a killed process counts as nothing.
+
     Raises:
         UserError: something else is there; it is left as it is.
     """
@@ -141,5 +214,5 @@ def require_fresh_directory(path: Path, *, marker: str) -> None:
         return
     if not path.is_dir():
         raise UserError(f"{path}: a file stands where a directory is needed; choose another --out")
-    if not (path / marker).exists() and any(path.iterdir()):
+    if not (path / marker).exists() and any(not file.match(".*.lock") for file in path.iterdir()):
         raise UserError(f"{path}: holds something else (no {marker} in it); choose another --out or empty it")

@@ -12,8 +12,9 @@ from dllm2rec.data.columns import WELL_KNOWN, Columns
 from dllm2rec.data.dataset import Dataset, prepare
 from dllm2rec.data.directory import read_table_file
 from dllm2rec.data.log import Log, item_index, read_events
+from dllm2rec.data.sources import read_table
 from dllm2rec.data.splits import GlobalTimeSplit
-from dllm2rec.data.values import require
+from dllm2rec.data.values import are_dates, require, shown_time
 
 HELD_OUT = Fraction(1, 10)
 
@@ -102,10 +103,12 @@ def _unknown(new: pl.DataFrame, old: pl.DataFrame, file: Path) -> pl.DataFrame:
 
 
 def _require_newer(time: pl.Series, known: pl.Series, file: Path) -> None:
-    newest = np.max(known.to_numpy())
+    newest = np.max(known.to_numpy()).item()
     older = np.flatnonzero(time.to_numpy() < newest)
     if len(older):
+        first, row = time[int(older[0])], older[0] + 1
+        dated = are_dates(read_table(file)[time.name])
         raise UserError(
-            f"{file}: row {older[0] + 1}: time {time[int(older[0])]} is older than the newest event known before "
-            f"({newest}); {len(older):,} of {len(time):,} rows are; give the newer ones only"
+            f"{file}: row {row}: time {shown_time(first, dated=dated)} is older than the newest event known before "
+            f"({shown_time(newest, dated=dated)}); {len(older):,} of {len(time):,} rows are; give the newer ones only"
         )

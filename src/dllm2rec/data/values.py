@@ -1,6 +1,6 @@
 """Columns become checked values: ids of any type, times in seconds. What is wrong is named with its row."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -11,6 +11,8 @@ from dllm2rec.data.columns import TimeUnit
 EXACT = 2**53
 """Up to here a float tells all whole numbers apart."""
 LATEST = int(datetime(2100, 1, 1, tzinfo=UTC).timestamp())
+PLAUSIBLE = int(datetime(1980, 1, 1, tzinfo=UTC).timestamp())
+"""Numbers below are rather steps of some clock than seconds since 1970."""
 _PER_SECOND: dict[TimeUnit, int] = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
@@ -70,6 +72,26 @@ def seconds(values: pl.Series, path: Path, unit: TimeUnit) -> pl.Series:
     return times.cast(pl.Int64) if times.dtype.is_integer() or (times == times.floor()).all() else times
 
 
+def are_dates(values: pl.Series) -> bool:
+    """Say whether a column of times holds dates, or text that does; the first one stands for all."""
+    if values.dtype == pl.String:
+        return bool(values.str.strip_chars().str.contains(r"^\d{4}-\d{2}-\d{2}")[0])
+    return values.dtype in (pl.Date, pl.Datetime)
+
+
+def shown_time(time: float, *, dated: bool = False) -> str:
+    """Write seconds since 1970 as a date (UTC).
+
+    Numbers that would be unlikely dates stay numbers, unless they were ``dated`` in the file.
+
+    >>> shown_time(1_711_929_600), shown_time(1500), shown_time(1500, dated=True)
+    ('2024-04-01T00:00:00Z', '1500', '1970-01-01T00:25:00Z')
+    """
+    if not (dated or PLAUSIBLE <= time < LATEST):
+        return str(time)
+    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=time)).isoformat().replace("+00:00", "Z")
+
+
 def _numbers(values: pl.Series, path: Path, unit: TimeUnit) -> tuple[pl.Series, int]:
     """Times as Int64 or Float64, none null, and how many of them make a second."""
     match values.dtype:
@@ -90,7 +112,7 @@ def _numbers(values: pl.Series, path: Path, unit: TimeUnit) -> tuple[pl.Series, 
 def _parse(values: pl.Series, path: Path, unit: TimeUnit) -> tuple[pl.Series, int]:
     """Read times from text: all are dates if the first one is."""
     text = values.str.strip_chars()
-    if text.str.contains(r"^\d{4}-\d{2}-\d{2}")[0]:
+    if are_dates(values):
         dates = text.str.to_datetime(strict=False, time_unit="us", time_zone="UTC")
         require(dates.is_not_null(), values, path, "is not a date as YYYY-MM-DD HH:MM:SS")
         return dates.dt.epoch("us"), _PER_SECOND["us"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from dllm2rec.core.errors import UserError
-from dllm2rec.core.files import atomic_path, hash_file, read_json, write_json
+from dllm2rec.core.files import atomic_path, exclusive, hash_file, read_json, write_json
 from dllm2rec.core.progress import progress_bar
 from dllm2rec.data.columns import WELL_KNOWN, Columns, find_column
 from dllm2rec.data.log import order_events
@@ -76,45 +76,50 @@ def recommend_all(
         columns: names of columns of the log that are not well known.
 
     Raises:
-        UserError: the log is wrong, something is at ``out``, or the parts there are of another request.
+        UserError: the log is wrong, something is at ``out``, another process is writing it, or the parts there are of
+            another request.
     """
-    if out.exists():
-        raise UserError(f"{out}: exists already; choose another --out or remove it")
     if k < 1:
         raise UserError(f"k must be at least 1, not {k}")
-    histories = read_histories(interactions, columns)
-    parts = out.with_name(out.name + ".parts")
-    _begin(
-        parts,
-        {
-            "bundle": recommender.version,
-            "approximate": recommender.approximate,
-            "interactions": hash_file(interactions),
-            "columns": asdict(columns),
-            "k": k,
-            "exclude_seen": exclude_seen,
-            "candidates": None if candidates is None else list(candidates),
-            "users_at_once": USERS_AT_ONCE,
-        },
-    )
-    with progress_bar("recommending", histories.height) as advance:
-        for number, start in enumerate(range(0, histories.height, USERS_AT_ONCE)):
-            some = histories.slice(start, USERS_AT_ONCE)
-            file = parts / f"part-{number:06d}.parquet"
-            if not file.exists():
-                found = recommender.recommend(
-                    known(some["items"].to_list(), recommender), k=k, exclude_seen=exclude_seen, candidates=candidates
-                )
-                with atomic_path(file) as target:
-                    _table(some["user"], found, recommender).write_parquet(target)
-            advance(some.height)
-    written = pl.scan_parquet(parts / "part-*.parquet")
-    with atomic_path(out) as target:
-        written.drop("unknown").sink_parquet(target)
-    counts = written.select(pl.len().alias("users"), pl.col("fallback").sum(), pl.col("unknown").sum()).collect()
-    users, fallbacks, unknown = counts.row(0)
-    shutil.rmtree(parts)
-    return BatchDone(path=out, users=users, fallbacks=fallbacks, unknown=unknown)
+    with exclusive(out):
+        if out.exists():
+            raise UserError(f"{out}: exists already; choose another --out or remove it")
+        histories = read_histories(interactions, columns)
+        parts = out.with_name(out.name + ".parts")
+        _begin(
+            parts,
+            {
+                "bundle": recommender.version,
+                "approximate": recommender.approximate,
+                "interactions": hash_file(interactions),
+                "columns": asdict(columns),
+                "k": k,
+                "exclude_seen": exclude_seen,
+                "candidates": None if candidates is None else list(candidates),
+                "users_at_once": USERS_AT_ONCE,
+            },
+        )
+        with progress_bar("recommending", histories.height) as advance:
+            for number, start in enumerate(range(0, histories.height, USERS_AT_ONCE)):
+                some = histories.slice(start, USERS_AT_ONCE)
+                file = parts / f"part-{number:06d}.parquet"
+                if not file.exists():
+                    found = recommender.recommend(
+                        known(some["items"].to_list(), recommender),
+                        k=k,
+                        exclude_seen=exclude_seen,
+                        candidates=candidates,
+                    )
+                    with atomic_path(file) as target:
+                        _table(some["user"], found, recommender).write_parquet(target)
+                advance(some.height)
+        written = pl.scan_parquet(parts / "part-*.parquet")
+        with atomic_path(out) as target:
+            written.drop("unknown").sink_parquet(target)
+        counts = written.select(pl.len().alias("users"), pl.col("fallback").sum(), pl.col("unknown").sum()).collect()
+        users, fallbacks, unknown = counts.row(0)
+        shutil.rmtree(parts)
+        return BatchDone(path=out, users=users, fallbacks=fallbacks, unknown=unknown)
 
 
 def history_of(user: str, interactions: Path, recommender: Recommender, columns: Columns = WELL_KNOWN) -> list[ItemId]:

@@ -5,7 +5,7 @@ from dllm2rec.data import Dataset, Split
 from dllm2rec.evaluation.latency import seconds_per_1000
 from dllm2rec.evaluation.metrics import coverage, summary
 from dllm2rec.evaluation.ranks import Ranks, rank_targets
-from dllm2rec.experiments.running import rebuild
+from dllm2rec.experiments.running import knowledge_of, rebuild
 from dllm2rec.experiments.runs import Evaluation, Run, evaluation_name
 from dllm2rec.knowledge.store import Knowledge
 
@@ -36,8 +36,10 @@ def evaluate(
     done = result.evaluated(split, mask_history=mask_history)
     if done is not None and run.has_ranks(split, mask_history=mask_history):
         return done
-    dataset = dataset_of(run, dataset)
-    student = rebuild(run, dataset, knowledge)
+    again = f"dllm2rec evaluate {run.path}{'' if split == 'test' else f' --split {split}'}"
+    again += " --set mask_history=true" if mask_history else ""
+    dataset = dataset_of(run, dataset, option=f"{again} --dataset")
+    student = rebuild(run, dataset, knowledge_of(run, knowledge, option=f"{again} --knowledge"))
     examples = dataset.examples(split)
     ranks = rank_targets(student, examples, mask_history=mask_history, top_k=TOP)
     evaluation = Evaluation(
@@ -52,14 +54,19 @@ def evaluate(
     return evaluation
 
 
-def dataset_of(run: Run, dataset: Dataset | None = None) -> Dataset:
+def dataset_of(run: Run, dataset: Dataset | None = None, *, option: str = "") -> Dataset:
     """Return the dataset that a run was trained on.
+
+    Args:
+        run: which.
+        dataset: by default it is looked for where it lay then.
+        option: how a user says where it is, see `Run.locate`.
 
     Raises:
         UserError: it is gone, or another one.
     """
     source = run.config.dataset
-    dataset = dataset or Dataset.load(run.find(source))
+    dataset = dataset or Dataset.load(run.locate("dataset", source, option=option))
     if dataset.content_hash != source.hash:
         raise UserError(
             f"{dataset.path}: another dataset (content hash {dataset.content_hash}) than {run.path} was trained on "

@@ -25,6 +25,7 @@ from dllm2rec.experiments.results import COUNTING
 from dllm2rec.experiments.running import is_source
 from dllm2rec.experiments.runs import Run, family, identity
 from dllm2rec.knowledge.align import align
+from dllm2rec.knowledge.schema import MARKER as MANIFEST
 from dllm2rec.knowledge.store import Knowledge
 
 Values = NDArray[np.float64]
@@ -231,7 +232,7 @@ def _knowledge(runs: Sequence[Run]) -> tuple[list[Knowledge], list[Knowledge], t
         if run.config.knowledge is None:
             continue
         path = run.find(run.config.knowledge)
-        one = read.get(path) or (Knowledge.load(path) if path.is_dir() else None)
+        one = read.get(path) or (Knowledge.load(path) if (path / MANIFEST).is_file() else None)
         if one is not None and is_source(one, run.config.knowledge):
             read[path] = one
         if one is not None and one.content_hash == run.config.knowledge.hash:

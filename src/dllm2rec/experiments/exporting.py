@@ -90,8 +90,8 @@ def export(
     require_free_of_texts(run, "export")
     if out.exists():
         raise UserError(f"{out}: exists already; choose another --out or remove it")
-    dataset = dataset_of(run, dataset)
-    knowledge = knowledge_of(run, knowledge)
+    dataset = dataset_of(run, dataset, option="--dataset")
+    knowledge = knowledge_of(run, knowledge, option="--knowledge")
     student = rebuild(run, dataset, knowledge)
     with atomic_path(out) as target:
         target.mkdir()

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from dllm2rec.core.errors import UserError
-from dllm2rec.core.files import hash_json, read_json, remove_leftovers, require_fresh_directory, write_json
+from dllm2rec.core.files import exclusive, hash_json, read_json, remove_leftovers, require_fresh_directory, write_json
 from dllm2rec.core.progress import silence_progress
 from dllm2rec.data import Dataset
 from dllm2rec.experiments.comparing import tabulate
@@ -114,15 +114,20 @@ def run(config: Config, *, out: Path, jobs: int = 1, say: Say = lambda _: None) 
         say: told in words what each stage did.
 
     Raises:
-        UserError: the log, the teacher or the directory is at fault, or no cell could be trained.
+        UserError: the log, the teacher or the directory is at fault, another process is at work there, or no cell could
+            be trained.
     """
-    work = _begin(config, out, say, total=_count(config))
-    trained = _all_cells(work, jobs, config.seeds)
-    runs = [run for one in trained for run in one.runs]
-    choices = tuple(one.choice for one in trained if one.choice is not None)
-    if not runs:
-        raise UserError(f"no cell could be trained; the last one failed with: {work.stages.done[-1].error}")
-    comparison = _conclude(work, runs, choices)
+    with exclusive(out):
+        before = _reported(out)
+        if before not in (None, config.name):
+            say(f"{out}: the report of '{before}' there gives way to that of '{config.name}'; the runs of both stay")
+        work = _begin(config, out, say, total=_count(config))
+        trained = _all_cells(work, jobs, config.seeds)
+        runs = [run for one in trained for run in one.runs]
+        choices = tuple(one.choice for one in trained if one.choice is not None)
+        if not runs:
+            raise UserError(f"no cell could be trained; the last one failed with: {work.stages.done[-1].error}")
+        comparison = _conclude(work, runs, choices)
     return Outcome(path=out, stages=work.stages.done, comparison=comparison, choices=choices, report=out / REPORT)
 
 
@@ -139,15 +144,17 @@ def tune(config: Config, *, out: Path, jobs: int = 1, say: Say = lambda _: None)
         What was tried, for every student and method whose search did not fail.
 
     Raises:
-        UserError: there is no search, the log, the teacher or the directory is at fault, or every search failed.
+        UserError: there is no search, the log, the teacher or the directory is at fault, another process is at work
+            there, or every search failed.
     """
     if config.search is None:
         raise UserError(f"experiment '{config.name}' has nothing to tune: add a [search] table (see configs/toys.toml)")
-    work = _begin(config, out, say, total=_count(config.model_copy(update={"seeds": ()})) - 1)
-    choices = tuple(one.choice for one in _all_cells(work, jobs, ()) if one.choice is not None)
-    if not choices:
-        raise UserError(f"every search failed; the last one with: {work.stages.done[-1].error}")
-    write_json(out / SEARCH, [choice.model_dump(mode="json") for choice in choices])
+    with exclusive(out):
+        work = _begin(config, out, say, total=_count(config.model_copy(update={"seeds": ()})) - 1)
+        choices = tuple(one.choice for one in _all_cells(work, jobs, ()) if one.choice is not None)
+        if not choices:
+            raise UserError(f"every search failed; the last one with: {work.stages.done[-1].error}")
+        write_json(out / SEARCH, [choice.model_dump(mode="json") for choice in choices])
     return choices
 
 
@@ -164,6 +171,16 @@ def _begin(config: Config, out: Path, say: Say, *, total: int) -> _Work:
         _teach(source, out, stages, dataset, name=f"teach source {number}")
     knowledge = None if teacher is None else _teach(teacher, out, stages, dataset, name="teach")
     return _Work(config=config, out=out, stages=stages, dataset=dataset, knowledge=knowledge)
+
+
+def _reported(out: Path) -> str | None:
+    """Return the name of the experiment whose report lies there; None where there is none."""
+    if not (out / REPORT).is_file():
+        return None
+    concluded = read_json(out / CONCLUSION) if (out / CONCLUSION).is_file() else {}
+    begun = read_json(out / MARKER) if (out / MARKER).is_file() else {}
+    name: str | None = concluded.get("name") or begun.get("config", {}).get("name")  # older conclusions have no name
+    return name
 
 
 def _count(config: Config) -> int:
@@ -352,12 +369,13 @@ def _conclude(work: _Work, runs: Sequence[Run], choices: Sequence[Choice]) -> Co
         }
     )
     whole = all((out / name).is_file() for name in (CONCLUSION, COMPARISON, REPORT, SUMMARY))
-    cached = whole and read_json(out / CONCLUSION).get("key") == key
+    there, name = read_json(out / CONCLUSION) if whole else {}, work.config.name
+    cached = there.get("key") == key and there.get("name", name) == name
     if cached:
         load = partial(Comparison.model_validate, read_json(out / COMPARISON))
         return work.stages.do("compare and report", out / REPORT, load, cached=True)
     comparison = work.stages.do("compare and report", out / REPORT, partial(_write, work, runs, choices), cached=False)
-    write_json(out / CONCLUSION, {"key": key})
+    write_json(out / CONCLUSION, {"key": key, "name": name})
     return comparison
 
 

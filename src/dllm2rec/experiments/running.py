@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dllm2rec.core.errors import UserError
+from dllm2rec.core.files import exclusive
 from dllm2rec.core.seeding import torch_generator
 from dllm2rec.data import Dataset, Examples, TrainOn
 from dllm2rec.data.demand import measure_demand
@@ -63,19 +64,20 @@ def train(
         method: name for tables; by default its kind and variant.
 
     Raises:
-        UserError: the method needs knowledge or has no use for it, the knowledge does not fit, or something else is at
-            ``out``.
+        UserError: the method needs knowledge or has no use for it, the knowledge does not fit, something else is at
+            ``out``, or another process is training there.
     """
     if knowledge is not None and isinstance(settings.method, NoMethod):
         raise UserError("knowledge was given, but method none reads nothing of it; name a method, or leave it out")
     config = plan(dataset, settings, seed=seed, knowledge=knowledge, student=student, method=method)
-    run = Run.at(Path(out), config)
-    if run.result is None:
-        knowledge = knowledge if config.knowledge else None
-        training = dataset.training_examples(config.settings.train_on)
-        run.write_result(fit_student(run, build(run, dataset, knowledge), dataset, training, knowledge))
-    else:
-        run.begin()  # names for tables may be others
+    with exclusive(Path(out)):
+        run = Run.at(Path(out), config)
+        if run.result is None:
+            knowledge = knowledge if config.knowledge else None
+            training = dataset.training_examples(config.settings.train_on)
+            run.write_result(fit_student(run, build(run, dataset, knowledge), dataset, training, knowledge))
+        else:
+            run.begin()  # names for tables may be others
     return run
 
 
@@ -169,8 +171,13 @@ def text_directions(student: Student, settings: CellSettings, first: int) -> Dir
     return student.table.text_directions(size, first=first) if size is not None and student.table.tied else None
 
 
-def knowledge_of(run: Run, knowledge: Knowledge | None = None) -> Knowledge | None:
-    """Return the knowledge that taught a run, None for a plain one; by default it is looked for where it lay then.
+def knowledge_of(run: Run, knowledge: Knowledge | None = None, *, option: str = "") -> Knowledge | None:
+    """Return the knowledge that taught a run, None for a plain one.
+
+    Args:
+        run: which.
+        knowledge: by default it is looked for where it lay then.
+        option: how a user says where it is, see `Run.locate`.
 
     Raises:
         UserError: it is gone, or has changed.
@@ -178,7 +185,7 @@ def knowledge_of(run: Run, knowledge: Knowledge | None = None) -> Knowledge | No
     source = run.config.knowledge
     if source is None:
         return None
-    knowledge = knowledge or Knowledge.load(run.find(source))
+    knowledge = knowledge or Knowledge.load(run.locate("knowledge", source, option=option))
     if not is_source(knowledge, source):
         raise UserError(f"{knowledge.path}: is not the knowledge that {run.path} was trained on, or has changed")
     return knowledge

@@ -4,18 +4,20 @@ import platform
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import hash_json, read_json, require_fresh_directory, write_json
 from dllm2rec.data import Split
+from dllm2rec.data.directory import MARKER as DATASET
 from dllm2rec.evaluation.demand import DemandWeights
 from dllm2rec.evaluation.ranks import Ranks
 from dllm2rec.experiments.config import RESOLVED, CellSettings, NoMethod
 from dllm2rec.experiments.dataset_settings import Strict
 from dllm2rec.experiments.rank_files import read_ranks, write_ranks
+from dllm2rec.knowledge.schema import MARKER as KNOWLEDGE
 
 FORMAT_VERSION = 1
 MARKER = "config.json"
@@ -208,7 +210,27 @@ class Run:
         """Return where a source is now: where it lay, or where it is if it was moved together with the run."""
         path = self.path.resolve()
         together = (folder / source.path.name for folder in (path, *path.parents[:3]))
-        return next((path for path in (source.path, *together) if path.is_dir()), source.path)
+        return next((path for path in (source.path, *together) if _is_source(path)), source.path)
+
+    def locate(self, what: Literal["dataset", "knowledge"], source: Source, *, option: str = "") -> Path:
+        """Return where a source is now, see `find`.
+
+        Args:
+            what: it is.
+            source: the run's.
+            option: how a user says where it is now, where the verb has a way: what comes before the path.
+
+        Raises:
+            UserError: it is gone.
+        """
+        place = self.find(source)
+        if not _is_source(place):
+            beside = self.path.resolve().parent / source.path.name
+            ways = ["put it back"]
+            ways += [f"move it next to the run, as {beside}"] if beside != source.path else []
+            ways += [f"say where it is: {option} {what.upper()}"] if option else []
+            raise UserError(f"{self.path}: its {what} lay in {source.path} and is not there; {', or '.join(ways)}")
+        return place
 
     def has_ranks(self, split: Split, *, mask_history: bool = False) -> bool:
         """Whether the examples of a split were ranked."""
@@ -290,6 +312,10 @@ def software() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return versions
+
+
+def _is_source(path: Path) -> bool:
+    return any((path / marker).is_file() for marker in (DATASET, KNOWLEDGE))
 
 
 def _parse(model: type[Model], file: Path) -> Model:

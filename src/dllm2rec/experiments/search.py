@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from pydantic import Field
 
 from dllm2rec.core.errors import UserError
-from dllm2rec.core.files import read_json, write_json
+from dllm2rec.core.files import BusyError, read_json, write_json
 from dllm2rec.core.seeding import derive_seed
 from dllm2rec.evaluation.metrics import METRIC
 from dllm2rec.experiments.config import CellSettings, Config, Range
@@ -90,7 +90,7 @@ def search(
         The settings; and what was tried, or None where the experiment has no search.
 
     Raises:
-        UserError: every trial failed.
+        UserError: every trial failed, or another process is training one.
     """
     if config.search is None:
         return config.cell(student, method), None
@@ -183,6 +183,8 @@ class _Journal:
 def _try(change: dict[str, Any], config: Config, student: str, method: str, train: TrainTrial) -> Trial:
     try:
         run = train(config.cell(student, method, change))
+    except BusyError:  # says nothing of the trial
+        raise
     except UserError as error:
         return Trial(change=change, error=str(error))
     fit = run.finished().fit

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from dllm2rec.core.errors import UserError
+from dllm2rec.core.files import exclusive
 from dllm2rec.data import Dataset, Examples
 from dllm2rec.experiments.budget import counted, selection, within_reach
 from dllm2rec.experiments.labelling import directory_name, finish, finished, request, taught_by
@@ -49,14 +50,16 @@ def teach(dataset: Dataset, settings: TeacherSettings, *, out: Path) -> Knowledg
         out: the knowledge directory.
 
     Raises:
-        UserError: the model can't be had, a limit exceeds a split, or something else is at ``out``.
+        UserError: the model can't be had, a limit exceeds a split, something else is at ``out``, or another process is
+            teaching there.
     """
     values = settings.model_dump(mode="json")
     asked = request(dataset, values)
-    knowledge = finished(out, asked)
-    if knowledge is None:
-        knowledge = _teach(dataset, settings, out)
-        finish(out, asked, values)
+    with exclusive(out):
+        knowledge = finished(out, asked)
+        if knowledge is None:
+            knowledge = _teach(dataset, settings, out)
+            finish(out, asked, values)
     return knowledge
 
 
@@ -87,10 +90,11 @@ def teach_only_new(dataset: Dataset, known: Knowledge, *, out: Path) -> Knowledg
         )
     values, described = taught_by(known)
     asked: dict[str, JsonValue] = {"dataset": dataset.content_hash, "teacher": described}
-    knowledge = finished(out, asked)
-    if knowledge is None:
-        knowledge = _teach_only_new(dataset, resolve_teacher(values), known, out)
-        finish(out, asked, values)
+    with exclusive(out):
+        knowledge = finished(out, asked)
+        if knowledge is None:
+            knowledge = _teach_only_new(dataset, resolve_teacher(values), known, out)
+            finish(out, asked, values)
     return knowledge
 
 

@@ -1,7 +1,8 @@
 """Verb `update`: a trained student goes on with newer events, and stays only if it is no worse for it."""
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 from pydantic import Field, NonNegativeFloat
 
 from dllm2rec.core.errors import UserError
-from dllm2rec.core.files import atomic_path, hash_file, read_json, require_fresh_directory, write_json
+from dllm2rec.core.files import atomic_path, exclusive, hash_file, read_json, require_fresh_directory, write_json
 from dllm2rec.core.seeding import numpy_generator
 from dllm2rec.data import Columns, Dataset, Examples, extend
 from dllm2rec.evaluation.metrics import METRIC, ndcg, summary
@@ -29,13 +30,16 @@ from dllm2rec.experiments.running import (
     rebuild,
     require_free_of_texts,
 )
-from dllm2rec.experiments.runs import Run, RunResult, Source, make_config
+from dllm2rec.experiments.runs import MARKER as RUN
+from dllm2rec.experiments.runs import RESULT, Run, RunResult, Source, make_config
 from dllm2rec.experiments.settings import override, validate
 from dllm2rec.knowledge.align import require_same_dataset
 from dllm2rec.knowledge.store import Knowledge
 from dllm2rec.students.base import Student
 from dllm2rec.students.growth import grow
 from dllm2rec.teachers.merging import MERGED
+from dllm2rec.training.checkpoint import LATEST
+from dllm2rec.training.runlog import FILE as LOG
 
 MARKER = "update.json"
 OUTCOME = "outcome.json"
@@ -121,22 +125,27 @@ def update(
         columns: names of columns that are not well known.
 
     Raises:
-        UserError: an input is at fault, something else is at ``out``, or the new student is worse; then what was made
-            stays, unfinished, and the same with ``force`` finishes it.
+        UserError: an input is at fault, and then nothing stays; something else is at ``out``, or another process is
+            updating there; or the new student is worse: then what was made stays, unfinished, until the same with
+            ``force`` finishes it, or one with other settings takes its place.
     """
     run.finished()
     require_free_of_texts(run, "update")
     if knowledge is not None and run.config.knowledge is None:
         raise UserError(f"{run.path}: no teacher took part in it, so {knowledge.path} can't; leave --knowledge out")
     settings, columns = settings or UpdateSettings(), columns or Columns()
-    _begin(out, _request(run, interactions, items, knowledge, settings))
+    asked = _request(run, interactions, items, knowledge, settings)
     before = _Material(dataset=dataset_of(run), knowledge=knowledge_of(run))
-    dataset = extend(before.dataset, interactions, items, out=out / DATASET, columns=columns)
-    after = _Material(dataset=dataset, knowledge=_teach(dataset, before.knowledge, knowledge, out))
-    updated = _plan(run, after, out, settings)
-    training, learned = _training(run, before.dataset, dataset, settings)
-    result = updated.result or _fit(updated, run, before, after, training)
-    outcome = _judge(updated, result, after, grown(run, dataset, after.knowledge), force=force)
+    with exclusive(out):
+        with _begun(out, asked):
+            dataset = extend(before.dataset, interactions, items, out=out / DATASET, columns=columns)
+            training, learned = _training(run, before.dataset, dataset, settings)
+            if knowledge is not None:
+                require_same_dataset(knowledge, dataset)
+        after = _Material(dataset=dataset, knowledge=_teach(dataset, before.knowledge, knowledge, out))
+        updated = _plan(run, after, out, settings)
+        result = updated.result or _fit(updated, run, before, after, training)
+        outcome = _judge(updated, result, after, grown(run, dataset, after.knowledge), force=force)
     return Update(
         run=updated,
         new_events=dataset.manifest.num_interactions - before.dataset.manifest.num_interactions,
@@ -191,28 +200,61 @@ def _request(
     }
 
 
-def _begin(out: Path, asked: dict[str, Any]) -> None:
-    """Write down what is asked for; refuse a directory where something else was asked for."""
+@contextmanager
+def _begun(out: Path, asked: dict[str, Any]) -> Iterator[None]:
+    """Write down what is asked for; take it all back where the block finds that an input is at fault.
+
+    What was begun before stays, and so does everything where the block is interrupted.
+
+    Raises:
+        UserError: something else was asked for in this directory.
+    """
     require_fresh_directory(out, marker=MARKER)
-    begun = (out / MARKER).exists() and (out / DATASET).exists()  # before, the input may have been at fault
-    there = read_json(out / MARKER) if begun else asked
-    if not (out / KNOWLEDGE).exists():  # what was refused for want of knowledge goes on with some
-        there = {**there, "knowledge": asked["knowledge"]}
-    elif asked["knowledge"] is not None:
-        there = {**there, "knowledge": Knowledge.load(out / KNOWLEDGE).content_hash}
-    different = [name for name, value in asked.items() if there.get(name) != value]
-    if different:
+    new = not (out / DATASET).exists()  # before, an input may have been at fault
+    different = [] if new else _differences(out, asked)
+    refused = (out / OUTCOME).exists() and not (out / RESULT).exists()
+    if different == ["settings"] and refused:  # the dataset and the labels do not depend on them
+        for name in (RUN, Path(LATEST).parts[0], LOG):
+            _remove(out / name)
+    elif different:
         raise UserError(
             f"{out}: holds another update (other {', '.join(different)}); choose another --out or remove it"
         )
     write_json(out / MARKER, asked)
+    if different:
+        _remove(out / OUTCOME)  # not before: until now it was the refused update
+    try:
+        yield
+    except UserError:
+        if new:
+            _remove(out / DATASET)
+            _remove(out / MARKER)
+            with suppress(OSError):  # not ours alone
+                out.rmdir()
+        raise
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _differences(out: Path, asked: dict[str, Any]) -> list[str]:
+    """Name what is asked for otherwise than before."""
+    there = read_json(out / MARKER)
+    if not (out / KNOWLEDGE).exists():  # what was refused for want of knowledge goes on with some
+        there = {**there, "knowledge": asked["knowledge"]}
+    elif asked["knowledge"] is not None:
+        there = {**there, "knowledge": Knowledge.load(out / KNOWLEDGE).content_hash}
+    return [name for name, value in asked.items() if there.get(name) != value]
 
 
 def _teach(dataset: Dataset, old: Knowledge | None, given: Knowledge | None, out: Path) -> Knowledge | None:
     if old is None:
         return None
     if given is not None:
-        require_same_dataset(given, dataset)
         if not (out / KNOWLEDGE).exists():
             with atomic_path(out / KNOWLEDGE) as target:
                 shutil.copytree(given.path, target)

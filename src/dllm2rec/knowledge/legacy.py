@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 
 from dllm2rec.core.errors import UserError
-from dllm2rec.core.files import atomic_path, explain_os_error, hash_file
+from dllm2rec.core.files import atomic_path, exclusive, explain_os_error, hash_file
 from dllm2rec.data.dataset import Dataset
 from dllm2rec.data.examples import Examples
 from dllm2rec.knowledge.align import align
@@ -76,12 +76,13 @@ def import_legacy(dataset: Dataset, source: Path, *, out: Path) -> Knowledge:
         depth=0 if labels is None else labels.ranked_items.shape[1],
         vector_size=None if vectors is None else vectors.shape[1],
     )
-    writer = KnowledgeWriter(out, manifest)
-    if vectors is not None:
-        writer.write_item_vectors(vectors)
-    if labels is not None:
-        writer.append(labels.take(np.flatnonzero(~np.isin(labels.example_id, writer.labelled_ids()))))
-    return Knowledge.load(out)
+    with exclusive(out):
+        writer = KnowledgeWriter(out, manifest)
+        if vectors is not None:
+            writer.write_item_vectors(vectors)
+        if labels is not None:
+            writer.append(labels.take(np.flatnonzero(~np.isin(labels.example_id, writer.labelled_ids()))))
+        return Knowledge.load(out)
 
 
 def export_legacy(knowledge: Knowledge, dataset: Dataset, *, out: Path) -> None:

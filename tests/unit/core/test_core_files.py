@@ -1,12 +1,18 @@
 import errno
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from dllm2rec.core import files
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import (
+    BusyError,
     atomic_path,
+    exclusive,
     explain_os_error,
     fingerprint,
     hash_file,
@@ -125,3 +131,69 @@ def test_an_output_directory_with_something_else_is_refused(tmp_path: Path) -> N
     require_fresh_directory(tmp_path, marker="dataset.json")
     with pytest.raises(UserError, match="a file stands"):
         require_fresh_directory(tmp_path / "thesis.doc", marker="dataset.json")
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from dllm2rec.core.files import exclusive
+with exclusive(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_two_processes_do_not_write_to_one_place_and_a_killed_one_locks_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "run"
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(path)], stdout=subprocess.PIPE)
+    assert holder.stdout is not None
+    try:
+        assert holder.stdout.readline() == b"held\n"
+        start = time.monotonic()
+        words = r"new/run: another dllm2rec is writing there; wait .* another --out"
+        with pytest.raises(BusyError, match=words), exclusive(path):
+            pass
+        assert time.monotonic() - start < 1
+        with exclusive(path / "inside"), exclusive(path.with_name("run-2")):  # others are free
+            pass
+    finally:
+        holder.kill()
+        holder.wait()
+    assert [file.name for file in path.parent.iterdir()] == [".run.lock"]
+    require_fresh_directory(path.parent, marker="experiment.json")  # it counts as nothing
+    with exclusive(path):
+        pass
+    assert not list(path.parent.iterdir())
+
+
+def test_a_lock_leaves_what_was_written_and_nothing_else(tmp_path: Path) -> None:
+    with exclusive(tmp_path / "a" / "b"):
+        pass
+    assert not list(tmp_path.iterdir())
+    with exclusive(tmp_path / "a" / "b"):
+        write_json(tmp_path / "a" / "b" / "x.json", 1)
+    assert [str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*")] == ["a", "a/b", "a/b/x.json"]
+    (tmp_path / "link").symlink_to(tmp_path / "a" / "b")
+    with exclusive(tmp_path / "link"), pytest.raises(BusyError), exclusive(tmp_path / "a" / "b"):
+        pass
+
+
+@pytest.mark.parametrize("code", [errno.ENOTSUP, errno.ENOLCK])
+def test_a_file_system_without_locks_does_without(code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(*_: object) -> None:
+        raise OSError(code, "no locks")
+
+    monkeypatch.setattr("fcntl.flock", refuses)
+    with exclusive(tmp_path / "run"), exclusive(tmp_path / "run"):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_windows_and_a_place_that_takes_no_file_do_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    with exclusive(tmp_path / "file" / "run"):
+        pass
+    monkeypatch.setattr(files, "fcntl", None)
+    with exclusive(tmp_path / "run"), exclusive(tmp_path / "run"):
+        pass
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]

@@ -8,7 +8,8 @@ import pytest
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.seeding import numpy_generator
-from dllm2rec.data import Dataset, LeaveOneOutSplit, PaperSplit, extend, prepare, read_log
+from dllm2rec.data import Columns, Dataset, LeaveOneOutSplit, PaperSplit, extend, prepare, read_log
+from dllm2rec.data.columns import TimeUnit
 
 USERS, ITEMS = 30, 12
 
@@ -105,6 +106,35 @@ def test_what_does_not_go_on_is_refused(change: dict[str, pl.Expr], words: str, 
         extend(old, tmp_path / "new.csv", out=tmp_path / "extended")
 
     assert not (tmp_path / "extended").exists()
+
+
+@pytest.mark.parametrize(
+    ("first", "unit", "dates", "words"),
+    [
+        (1_711_929_600, "s", False, ("2024-04-01T00:00:00Z", "2024-04-01T00:12:09Z")),
+        (1_711_929_600, "ms", False, ("2024-04-01T00:00:00Z", "2024-04-01T00:12:09Z")),
+        (86_400, "s", True, ("1970-01-02T00:00:00Z", "1970-01-02T00:12:09Z")),
+        (86_400, "s", False, ("86400", "87129")),
+    ],
+)
+def test_times_that_are_too_old_are_told_as_dates(
+    first: int, unit: TimeUnit, dates: bool, words: tuple[str, str], tmp_path: Path
+) -> None:
+    logged = rows(first, 8, ITEMS)
+    if dates:
+        logged = logged.with_columns(pl.from_epoch("timestamp").dt.strftime("%Y-%m-%d %H:%M:%S"))
+    elif unit == "ms":
+        logged = logged.with_columns(pl.col("timestamp") * 1000)
+    logged.write_csv(tmp_path / "log.csv")
+    catalogue(ITEMS).write_csv(tmp_path / "items.csv")
+    columns = Columns(time_unit=unit)
+    log = read_log(tmp_path / "log.csv", tmp_path / "items.csv", columns=columns)
+    known = prepare(log, PaperSplit(history=4), tmp_path / "old", name="shop")
+
+    with pytest.raises(UserError) as refused:
+        extend(known, tmp_path / "log.csv", out=tmp_path / "new", columns=columns)
+
+    assert f"row 1: time {words[0]} is older than the newest event known before ({words[1]})" in str(refused.value)
 
 
 @pytest.mark.parametrize(("line", "words"), [("i50,\n", "no title"), ("i50,a\ni50,b\n", "duplicate")])

@@ -7,6 +7,7 @@ from typing import Any, cast
 import pytest
 
 from dllm2rec.core.errors import UserError
+from dllm2rec.core.files import BusyError
 from dllm2rec.experiments.config import CellSettings, Config
 from dllm2rec.experiments.runs import FitSummary, Run, RunResult
 from dllm2rec.experiments.search import Choice, search
@@ -88,6 +89,15 @@ def test_interrupted_anywhere_it_ends_with_the_same_trials(tmp_path: Path) -> No
             run(config(9, ranges), study, interrupted)
         _, again, _ = run(config(9, ranges), study, near(0.02))
         assert again == whole
+
+
+def test_a_trial_that_another_process_is_training_has_not_failed(tmp_path: Path) -> None:
+    def busy(cell: CellSettings) -> float:
+        raise BusyError("run: another dllm2rec is writing there")
+
+    with pytest.raises(BusyError):
+        run(config(3, RATE), tmp_path / "s.json", busy)
+    assert not (tmp_path / "s.json").exists()
 
 
 def test_more_trials_go_on_with_those_that_are_there(tmp_path: Path) -> None:
