@@ -20,7 +20,7 @@ from dllm2rec.serving.approximate import write_index
 from dllm2rec.serving.bundle import INDEX, ITEMS, NEIGHBOURS, TABLE, Bundle, Floats
 from dllm2rec.serving.packing import pack, unpack
 from dllm2rec.serving.text import TextProjection
-from dllm2rec.teachers.encoder import encode_texts
+from dllm2rec.teachers.encoder import encode_as
 
 DEFAULT_MODEL = "minilm"
 
@@ -76,14 +76,15 @@ def add_items(
     if not rows:
         raise UserError(f"{items}: no item of it is new to {bundle.path}; there is nothing to add")
     ids, titles = (list(column) for column in zip(*(found_rows[row] for row in rows), strict=True))
+    width = projection.tensors["mean"].shape[0]
     if vectors is None:
         source = bundle.manifest.text
         name = model or (source.model if source is not None and source.model else DEFAULT_MODEL)
-        encoded = encode_texts([*(bundle.titles[row] for row in projection.probes), *titles], model=name)
+        encoded = encode_as(width, [*(bundle.titles[row] for row in projection.probes), *titles], model=name)
         probes, found = np.split(encoded, [len(projection.probes)])
         projection.require_same_encoder(probes, name)
     else:
-        found = _load(vectors, len(found_rows), projection.tensors["mean"].shape[0])[rows]
+        found = _load(vectors, len(found_rows), width)[rows]
     with atomic_path(out) as target:
         shutil.copytree(bundle.path, target)
         catalogue = [*zip(bundle.ids, bundle.titles, strict=True), *zip(ids, titles, strict=True)]

@@ -37,7 +37,7 @@ from dllm2rec.serving.bundle import ENCODER, NEIGHBOURS, TABLE, TEXT
 from dllm2rec.serving.manifest import BundleManifest, TextSource
 from dllm2rec.serving.neighbours import Neighbours
 from dllm2rec.serving.packing import Precision, pack
-from dllm2rec.teachers.references import Blend, BlendSettings, ItemKNN, ItemKNNSettings, fit_reference
+from dllm2rec.teachers.references import Blend, BlendSettings, ItemKNN, ItemKNNSettings, column_scale, fit_reference
 
 TRAIN_ON: TrainOn = "before-cut"
 
@@ -182,14 +182,14 @@ def _write(
 
 
 def _write_text(file: Path, vectors: NDArray[np.float32], *, weight: np.float32, new: float) -> TextSource:
-    """Write how the text vector of a new item becomes its row: its direction, the catalogue's mean taken off."""
-    size = vectors.shape[1]
+    """Write how the text vector of a new item becomes its row: its direction, on the catalogue's scale."""
+    mean, deviation = column_scale(vectors)
     probes = np.linspace(0, len(vectors) - 1, min(PROBES, len(vectors))).astype(np.int64)
     tensors = {
-        "mean": vectors.mean(axis=0),
-        "deviation": np.ones(size, np.float32),
+        "mean": mean,
+        "deviation": deviation,
         "probes": vectors[probes],
-        "directions": np.eye(size, dtype=np.float32) * np.sqrt(weight),
+        "directions": np.eye(vectors.shape[1], dtype=np.float32) * np.sqrt(weight),
     }
     save_file(tensors, file)
     return TextSource(model=None, weight=1.0, probes=probes.tolist(), bias=new)

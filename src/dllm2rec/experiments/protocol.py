@@ -23,7 +23,7 @@ _STRONG_STUDENT = {
     "offset_std": 0.02,
     "projector_std": 0.06,
     "vector_scaling": "unit",
-    "text_neighbours": 128,
+    "text_neighbours": 256,
 }
 _STRONG_LOSSES: dict[str, dict[str, Any]] = {
     "softmax": {"kind": "softmax", "candidates": "available", "leave_history": None},

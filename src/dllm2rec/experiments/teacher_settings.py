@@ -139,11 +139,14 @@ class EncoderTeacher(Strict):
 
     Attributes:
         model: short name of a packaged model, a directory, or a name on the Hugging Face hub.
+        words: put the mean of a title's token states before the first layer, which knows words and no sentence, beside
+            the state of the whole; what is alike in words is often what is wanted next.
         batch_size: titles at a time.
     """
 
     kind: Literal["encoder"] = "encoder"
     model: str = "minilm"
+    words: bool = True
     batch_size: PositiveInt = 64
 
 
@@ -174,6 +177,7 @@ class ReferenceTeacher(LabellingTeacher):
         reference: which one.
         vectors: a reference by text needs them, too; None lets `model` make them.
         model: sentence encoder for a reference by text: packaged model, directory, or a name on the hub.
+        words: of its vectors, as of an encoder that is a teacher.
         train_on: which sequences the reference is fitted to, and which training examples are labelled.
         folds: training examples are labelled by a reference that was fitted to the users of the other folds; 1 for one
             reference that has counted the answers, too.
@@ -184,6 +188,7 @@ class ReferenceTeacher(LabellingTeacher):
     kind: Literal["reference"] = "reference"
     reference: ReferenceSettings = ItemKNNSettings()
     model: str = "minilm"
+    words: bool = True
     train_on: TrainOn = "before-cut"
     folds: PositiveInt = 5
     depth: PositiveInt = 100

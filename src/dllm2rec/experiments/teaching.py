@@ -131,7 +131,9 @@ def _teach(dataset: Dataset, settings: TeacherSettings, out: Path) -> Knowledge:
                 revision=settings.revision,
             )
         case EncoderTeacher():
-            return teach_encoder(dataset, out=out, model=settings.model, batch_size=settings.batch_size)
+            return teach_encoder(
+                dataset, out=out, model=settings.model, words=settings.words, batch_size=settings.batch_size
+            )
         case TextTeacher():
             return teach_texts(
                 dataset,
@@ -145,7 +147,7 @@ def _teach(dataset: Dataset, settings: TeacherSettings, out: Path) -> Knowledge:
         case ReferenceTeacher():
             vectors = _vectors(dataset, settings)
             if vectors is None and needs_vectors(settings.reference):
-                vectors = encode_titles(dataset, model=settings.model)
+                vectors = encode_titles(dataset, model=settings.model, words=settings.words)
             reference = settled(settings.reference, dataset, item_vectors=vectors, train_on=settings.train_on)
             return label_with_reference(
                 dataset,
@@ -178,7 +180,12 @@ def _teach_only_new(dataset: Dataset, settings: TeacherSettings, known: Knowledg
             return _teach(dataset, settings.model_copy(update={"vectors": None}), out)
         case EncoderTeacher():
             return teach_encoder(
-                dataset, out=out, model=settings.model, batch_size=settings.batch_size, known=known.item_vectors
+                dataset,
+                out=out,
+                model=settings.model,
+                words=settings.words,
+                batch_size=settings.batch_size,
+                known=known.item_vectors,
             )
         case RetrievalTeacher():
             raise UserError(

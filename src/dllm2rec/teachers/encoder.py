@@ -17,6 +17,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor
+from torch.nn import functional as F
 from transformers import AutoModel, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
@@ -79,39 +80,49 @@ class Encoder:
 
     @property
     def size(self) -> int:
-        """Length D_t of a vector."""
+        """Length D of a state."""
         return int(self.model.config.hidden_size)
 
     @torch.inference_mode()
     def encode(
-        self, texts: Sequence[str], *, batch_size: int = 64, advance: Callable[[int], None] | None = None
+        self,
+        texts: Sequence[str],
+        *,
+        words: bool = False,
+        batch_size: int = 64,
+        advance: Callable[[int], None] | None = None,
     ) -> NDArray[np.float32]:
         """Encode ``texts``, in batches of similar length.
 
         Args:
             texts: N texts.
+            words: put beside each vector the mean of the token states that the first layer is given, which knows words
+                and no sentence.
             batch_size: texts at a time.
             advance: told how many texts each batch has finished; None shows a bar.
 
         Returns:
-            `[N, D_t]`, every row of unit length, in the order of ``texts``.
+            `[N, D]`, every row of unit length, in the order of ``texts``; with ``words`` `[N, 2 D]`, both halves so.
         """
         tokens = self.tokenizer(list(texts), truncation=True, max_length=self.max_length)["input_ids"]
         order = np.argsort([len(ids) for ids in tokens], kind="stable")
-        vectors = np.empty((len(tokens), self.size), dtype=np.float32)
+        vectors = np.empty((len(tokens), self.size * (1 + words)), dtype=np.float32)
         bar = progress_bar("encoding titles", len(tokens)) if advance is None else nullcontext(advance)
         with bar as tell:
             for start in range(0, len(order), batch_size):
                 rows = order[start : start + batch_size]
-                vectors[rows] = self._encode_tokens([tokens[row] for row in rows])
+                vectors[rows] = self._encode_tokens([tokens[row] for row in rows], words=words)
                 tell(len(rows))
         return vectors
 
-    def _encode_tokens(self, tokens: list[list[int]]) -> NDArray[np.float32]:
+    def _encode_tokens(self, tokens: list[list[int]], *, words: bool) -> NDArray[np.float32]:
         batch = self.tokenizer.pad({"input_ids": tokens}, return_tensors="pt").to(self.model.device)
-        states = self.model(**batch).last_hidden_state
-        pooled = states[:, 0] if self.pooling == "first" else masked_mean(states, batch["attention_mask"])
-        vectors: NDArray[np.float32] = torch.nn.functional.normalize(pooled, dim=1).cpu().numpy()
+        found = self.model(**batch, output_hidden_states=words)
+        states, mask = found.last_hidden_state, batch["attention_mask"]
+        halves = [states[:, 0] if self.pooling == "first" else masked_mean(states, mask)]
+        if words:
+            halves.append(masked_mean(found.hidden_states[0], mask))
+        vectors: NDArray[np.float32] = torch.cat([F.normalize(half, dim=1) for half in halves], dim=1).cpu().numpy()
         return vectors
 
 
@@ -120,6 +131,7 @@ def teach_encoder(
     *,
     out: Path,
     model: str = "minilm",
+    words: bool = True,
     batch_size: int = 64,
     known: NDArray[np.float32] | None = None,
 ) -> Knowledge:
@@ -129,6 +141,7 @@ def teach_encoder(
         dataset: whose catalogue is encoded.
         out: directory of the knowledge; when it is complete already, nothing is computed.
         model: a short name of `PACKAGED`, a directory, or a name on the Hugging Face hub.
+        words: see `Encoder.encode`.
         batch_size: titles at a time.
         known: `[v, D_t]`, the vectors of the first ``v`` items where they are there already.
 
@@ -143,13 +156,13 @@ def teach_encoder(
         teacher="encoder",
         model=model,
         revision=_revision(directory),
-        settings={"pooling": encoder.pooling, "max_length": encoder.max_length, "normalise": True},
+        settings={"pooling": encoder.pooling, "max_length": encoder.max_length, "normalise": True, "words": words},
         depth=0,
-        vector_size=encoder.size,
+        vector_size=encoder.size * (1 + words),
     )
     writer = KnowledgeWriter(out, manifest)
     if not writer.has_item_vectors():
-        known = np.empty((0, encoder.size), np.float32) if known is None else known
+        known = np.empty((0, encoder.size * (1 + words)), np.float32) if known is None else known
         writer.write_item_vectors(_continued(encoder, dataset.titles, known, model=model, batch_size=batch_size))
     return Knowledge.load(out)
 
@@ -168,8 +181,9 @@ def _continued(
 ) -> NDArray[np.float32]:
     probes = min(_PROBES, len(known))
     first = len(known) - probes
-    found = encoder.encode(titles[first:], batch_size=batch_size)
-    if known.shape[1] != encoder.size or np.abs(found[:probes] - known[first:]).max(initial=0) > _SAME:
+    words = known.shape[1] == 2 * encoder.size
+    found = encoder.encode(titles[first:], words=words, batch_size=batch_size)
+    if known.shape[1] != found.shape[1] or np.abs(found[:probes] - known[first:]).max(initial=0) > _SAME:
         raise UserError(
             f"{model}: reads titles otherwise than the encoder that the known vectors are from; name that one, or "
             "teach the dataset anew, without --only-new"
@@ -177,22 +191,23 @@ def _continued(
     return np.concatenate([known, found[probes:]])
 
 
-def encode_titles(dataset: Dataset, *, model: str = "minilm", batch_size: int = 64) -> NDArray[np.float32]:
+def encode_titles(dataset: Dataset, *, model: str = "minilm", words: bool = True) -> NDArray[np.float32]:
     """Encode the titles of a catalogue, `[V, D_t]`, without writing anything.
 
     Raises:
         UserError: the model cannot be found or loaded.
     """
-    return encode_texts(dataset.titles, model=model, batch_size=batch_size)
+    return load_encoder(model).encode(dataset.titles, words=words)
 
 
-def encode_texts(texts: Sequence[str], *, model: str = "minilm", batch_size: int = 64) -> NDArray[np.float32]:
-    """Encode texts, `[N, D_t]`.
+def encode_as(width: int, texts: Sequence[str], *, model: str = "minilm") -> NDArray[np.float32]:
+    """Encode texts as vectors of size ``width`` were made: with words, where that is twice the size of a state.
 
     Raises:
         UserError: the model cannot be found or loaded.
     """
-    return _load(find_model(model)).encode(texts, batch_size=batch_size)
+    encoder = load_encoder(model)
+    return encoder.encode(texts, words=width == 2 * encoder.size)
 
 
 def load_encoder(name: str) -> Encoder:

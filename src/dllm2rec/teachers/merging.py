@@ -21,6 +21,7 @@ from dllm2rec.knowledge import Knowledge, KnowledgeManifest, KnowledgeWriter, La
 from dllm2rec.knowledge.align import align, require_same_dataset
 from dllm2rec.knowledge.confidence import calibration_error, likeliest_temperature
 from dllm2rec.teachers.mixture import fit_weights, mix, opinion
+from dllm2rec.teachers.references import column_scale
 
 MERGED = "merged"
 MergedVectors = Literal["first", "concatenated"]
@@ -247,6 +248,5 @@ def _vectors(sources: Sequence[Knowledge], vectors: MergedVectors) -> NDArray[np
 
 def _standardised(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Centre each column and scale it to unit variance; a constant one is only centred."""
-    mean, deviation = vectors.mean(axis=0), vectors.std(axis=0)
-    scaled: NDArray[np.float32] = (vectors - mean) / np.where(deviation > 1e-6 * (1 + np.abs(mean)), deviation, 1.0)
-    return scaled.astype(np.float32)
+    mean, deviation = column_scale(vectors)
+    return ((vectors - mean) / deviation).astype(np.float32)

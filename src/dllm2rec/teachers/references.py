@@ -60,7 +60,7 @@ class ItemKNNSettings(_Settings):
 
 
 class TextSettings(_Settings):
-    """Score items by the cosine between their vectors and the history's, mean vector taken off.
+    """Score items by the cosine between their vectors and the history's, the columns of all standardised.
 
     Attributes:
         decay: of a history item's weight, a step of age.
@@ -238,7 +238,7 @@ def fit_item_knn(settings: ItemKNNSettings, sequences: Sequences, *, num_items: 
 
 
 def fit_text(settings: TextSettings, item_vectors: Floats | None, *, num_items: int) -> TextNeighbours:
-    """Take the mean vector off and scale to unit length; a vector equal to the mean stays zero.
+    """Standardise the columns, so that no loud one decides, and scale to unit length; the mean vector becomes zero.
 
     Raises:
         UserError: no vectors, or not one for each of the ``num_items`` items.
@@ -250,10 +250,17 @@ def fit_text(settings: TextSettings, item_vectors: Floats | None, *, num_items: 
         )
     if len(item_vectors) != num_items:
         raise UserError(f"{len(item_vectors)} item vectors for {num_items} items; use those of this dataset")
-    centred = item_vectors - item_vectors.mean(axis=0)
-    length = np.linalg.norm(centred, axis=1, keepdims=True)
-    vectors = np.divide(centred, length, out=np.zeros_like(centred), where=length > 0)
+    mean, deviation = column_scale(item_vectors)
+    scaled = (item_vectors - mean) / deviation
+    length = np.linalg.norm(scaled, axis=1, keepdims=True)
+    vectors = np.divide(scaled, length, out=np.zeros_like(scaled), where=length > 0)
     return TextNeighbours(vectors=vectors.astype(np.float32), decay=settings.decay)
+
+
+def column_scale(vectors: Floats) -> tuple[Floats, Floats]:
+    """Return the mean of each column of `[V, D]` and its standard deviation, which is 1 where it is constant."""
+    mean, deviation = vectors.mean(axis=0), vectors.std(axis=0)
+    return mean, np.where(deviation > 1e-6 * (1 + np.abs(mean)), deviation, np.float32(1))
 
 
 def _pairs(

@@ -66,9 +66,12 @@ def test_text_neighbours(seed: int) -> None:
     generator = np.random.default_rng(seed)
     vectors, history = generator.normal(size=(NUM_ITEMS, 4)) + 2, random_histories(generator)
     mean = vectors.mean(axis=0)
+    deviation = [
+        math.sqrt(sum((value - mean[column]) ** 2 for value in vectors[:, column]) / NUM_ITEMS) for column in range(4)
+    ]
 
     def cosine(i: int, j: int) -> float:
-        a, b = vectors[i] - mean, vectors[j] - mean
+        a, b = (vectors[i] - mean) / deviation, (vectors[j] - mean) / deviation
         return float(a @ b / math.sqrt(a @ a) / math.sqrt(b @ b))
 
     expected = np.zeros((len(history), NUM_ITEMS))

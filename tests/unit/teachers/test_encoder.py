@@ -95,15 +95,30 @@ def test_long_texts_are_cut(tiny_encoder: Path) -> None:
     np.testing.assert_allclose(vectors[2], vectors[1], atol=1e-6)
 
 
+def test_words_are_the_states_that_the_first_layer_is_given(tiny_encoder: Path) -> None:
+    encoder = Encoder.load(tiny_encoder)
+    texts = ["red blue small", "doll"]
+    found = encoder.encode(texts, words=True)
+    np.testing.assert_allclose(found[:, :8], encoder.encode(texts), atol=1e-6)
+    model, tokenizer = encoder.model, encoder.tokenizer
+    for text, vector in zip(texts, found[:, 8:], strict=True):
+        ids = torch.tensor(tokenizer(text)["input_ids"])
+        embeddings = model.embeddings
+        entered = embeddings.word_embeddings(ids) + embeddings.position_embeddings(torch.arange(len(ids)))
+        entered = embeddings.LayerNorm(entered + embeddings.token_type_embeddings(torch.zeros_like(ids)))
+        mean = entered.mean(dim=0).detach().numpy()
+        np.testing.assert_allclose(vector, mean / np.linalg.norm(mean), atol=1e-5)
+
+
 def test_teaches_vectors_of_all_titles(
     tmp_path: Path, tiny_encoder: Path, tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     knowledge = teach_encoder(tiny_dataset, out=tmp_path / "k", model=str(tiny_encoder))
     assert knowledge.manifest.teacher == "encoder"
-    assert (knowledge.manifest.depth, knowledge.manifest.vector_size) == (0, 8)
+    assert (knowledge.manifest.depth, knowledge.manifest.vector_size) == (0, 16)
     assert knowledge.manifest.dataset_hash == tiny_dataset.content_hash
     assert len(knowledge.labels) == 0
-    expected = Encoder.load(tiny_encoder).encode(tiny_dataset.titles)
+    expected = Encoder.load(tiny_encoder).encode(tiny_dataset.titles, words=True)
     np.testing.assert_allclose(knowledge.item_vectors, expected, atol=1e-6)
     monkeypatch.setattr(Encoder, "encode", None)  # what is there is not computed again
     again = teach_encoder(tiny_dataset, out=tmp_path / "k", model=str(tiny_encoder))
@@ -128,6 +143,10 @@ def test_known_vectors_go_on_with_the_encoder_that_they_are_from(
     known = whole[:5]
     np.testing.assert_allclose(
         continue_vectors(known, tiny_dataset.titles, model=str(tiny_encoder)), whole, rtol=1e-4, atol=1e-5
+    )
+    sentences = known[:, :8]  # of an encoder that was asked for no words
+    np.testing.assert_allclose(
+        continue_vectors(sentences, tiny_dataset.titles, model=str(tiny_encoder)), whole[:, :8], rtol=1e-4, atol=1e-5
     )
     for other in (-known, known[:, :4]):
         with pytest.raises(UserError, match="reads titles otherwise"):
