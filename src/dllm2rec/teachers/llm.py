@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ from typing import Any
 import torch
 import transformers
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from dllm2rec.core.errors import UserError, suggest
 from dllm2rec.core.files import atomic_path, hash_file, hash_json
+from dllm2rec.core.memory import free_memory
 from dllm2rec.core.progress import Advance, progress_bar
 from dllm2rec.teachers.packaged import PACKAGED, packaged_file
 
@@ -101,6 +103,9 @@ def load_llm(name: str, *, revision: str | None = None) -> LanguageModel:
 def _load(name: str, folder: str, revision: str | None) -> tuple[Any, Any]:
     options = {} if revision is None else {"revision": revision}
     try:
+        _require_room(
+            name, AutoConfig.from_pretrained(folder, **options), choose_dtype(), on_gpu=torch.cuda.is_available()
+        )
         tokenizer = AutoTokenizer.from_pretrained(folder, **options)
         # use_safetensors: pickled weights are never read, not even from the hub
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=choose_dtype(), use_safetensors=True, **options)
@@ -110,6 +115,23 @@ def _load(name: str, folder: str, revision: str | None) -> tuple[Any, Any]:
             f"check the name and the network, or use a directory, a .gguf file, or one of {', '.join(PACKAGED)}"
         ) from None
     return model, tokenizer
+
+
+def _require_room(name: str, config: Any, dtype: torch.dtype, *, on_gpu: bool) -> None:
+    """Count the weights of a model that is not loaded yet.
+
+    Raises:
+        UserError: they do not fit into the memory that is free; says what would.
+    """
+    free = torch.cuda.mem_get_info()[0] if on_gpu else free_memory()
+    with torch.device("meta"):
+        weights = sum(weight.numel() for weight in AutoModelForCausalLM.from_config(config).parameters())
+    if free is not None and weights * dtype.itemsize > free:
+        raise UserError(
+            f"{name}: its {weights / 1e6:,.0f} million weights take {weights * dtype.itemsize / 1e9:.1f} GB as "
+            f"{str(dtype).removeprefix('torch.')}, and {free / 1e9:.1f} GB of memory are free; take a model of at most "
+            f"{free / dtype.itemsize / 1e6:,.0f} million, or a machine with more"
+        )
 
 
 def _converted(file: Path) -> tuple[str, str]:
@@ -127,11 +149,13 @@ def _converted(file: Path) -> tuple[str, str]:
 
 def _convert(file: Path, folder: Path, advance: Advance) -> None:
     try:
+        config = AutoConfig.from_pretrained(file.parent, gguf_file=file.name)
+        _require_room(str(file), config, torch.float32, on_gpu=False)
         tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
         advance()
         model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name)
         advance()
-    except (*_LOADING_ERRORS, IndexError, OverflowError, MemoryError) as error:
+    except (*_LOADING_ERRORS, IndexError, OverflowError, MemoryError, struct.error) as error:
         raise UserError(f"{file}: a damaged or unsupported GGUF file ({_first_line(error)})") from None
     # the weights are plain now, but transformers still calls them quantised and would not save them
     model.hf_quantizer = None

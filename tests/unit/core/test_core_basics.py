@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from dllm2rec.core.errors import suggest
+from dllm2rec.core.memory import free_memory
 from dllm2rec.core.progress import progress_bar
 from dllm2rec.core.seeding import derive_seed, numpy_generator, torch_generator
 
@@ -47,3 +48,8 @@ def test_without_a_terminal_a_long_run_prints_lines_with_an_estimate(
     line = capsys.readouterr().err
     assert "labelling: 7/10" in line
     assert "s left fast" in line
+
+
+def test_free_memory_is_some_of_what_the_machine_has() -> None:
+    free = free_memory()
+    assert free is None or 0 < free < 1 << 50

@@ -22,6 +22,16 @@ def test_an_unknown_name_says_what_can_be_used() -> None:
         load_llm("smollm-135m")
 
 
+def test_a_model_too_large_for_memory_says_what_would_fit(tiny_llm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = load_llm(str(tiny_llm)).model.num_parameters()
+    monkeypatch.setattr(module, "choose_dtype", lambda: torch.float32)
+    monkeypatch.setattr(module, "free_memory", lambda: 4 * size - 1)
+    with pytest.raises(UserError, match=r"as float32, and .* GB of memory are free; take a model of at most"):
+        load_llm(str(tiny_llm))
+    monkeypatch.setattr(module, "free_memory", lambda: 4 * size)
+    load_llm(str(tiny_llm))
+
+
 def test_a_hub_that_can_not_be_reached_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(UserError, match="nobody/no-such-model: can't be loaded") as caught:
@@ -115,6 +125,8 @@ def test_two_processes_may_convert_the_same_file(
             (folder / "config.json").write_text("the other's")
             return loaded.model
 
+    monkeypatch.setattr(module, "_require_room", lambda *_, **__: None)
+    monkeypatch.setattr(module, "AutoConfig", type("C", (), {"from_pretrained": staticmethod(lambda *_, **__: None)}))
     monkeypatch.setattr(module, "AutoModelForCausalLM", Other)
     monkeypatch.setattr(
         module, "AutoTokenizer", type("T", (), {"from_pretrained": staticmethod(lambda *_, **__: loaded.tokenizer)})
