@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -236,6 +237,22 @@ def test_models_that_are_not_there(dataset: Path, tmp_path: Path) -> None:
     refused(call("teach", dataset, "--llm", tmp_path / "empty", "--out", out), "config.json")
     refused(call("teach", dataset, "--teacher", "encoder", "--model", "./nothing", "--out", out), "minilm")
     assert not out.exists()
+
+
+def test_only_a_language_model_needs_its_libraries(
+    dataset: Path, llm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for library in ("transformers", "peft", "trl", "datasets", "huggingface_hub"):
+        monkeypatch.setitem(sys.modules, library, None)
+    counted = call("teach", dataset, "--teacher", "knn", "--limit", 5, "--out", tmp_path / "knn")
+    assert counted.code == 0, counted.err
+    for teacher in ("bigrec", "texts"):
+        asked = call("teach", dataset, "--teacher", teacher, "--llm", llm, "--out", tmp_path / "k")
+        refused(asked, "needs transformers", "pip install 'dllm2rec[teach]'")
+    for model in ("minilm", "owner/name"):
+        asked = call("teach", dataset, "--teacher", "encoder", "--model", model, "--out", tmp_path / "k")
+        refused(asked, "pip install 'dllm2rec[teach]'")
+    assert not (tmp_path / "k").exists()
 
 
 @pytest.mark.parametrize("content", [b"not a model", b"GGUF" + b"\x03\x00\x00\x00" + b"\xff" * 64])

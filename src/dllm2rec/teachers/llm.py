@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from dllm2rec.core.errors import UserError, suggest
 from dllm2rec.core.files import atomic_path, hash_file, hash_json
@@ -76,6 +74,8 @@ def load_llm(name: str, *, revision: str | None = None) -> LanguageModel:
     Raises:
         UserError: there is no such model, or what is there is not one; the message says what can be used instead.
     """
+    import transformers
+
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     path = Path(name)
@@ -99,6 +99,8 @@ def load_llm(name: str, *, revision: str | None = None) -> LanguageModel:
 
 
 def _load(name: str, folder: str, revision: str | None) -> tuple[Any, Any]:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
     options = {} if revision is None else {"revision": revision}
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, **options)
@@ -126,6 +128,8 @@ def _converted(file: Path) -> tuple[str, str]:
 
 
 def _convert(file: Path, folder: Path, advance: Advance) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
     try:
         tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
         advance()

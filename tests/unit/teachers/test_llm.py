@@ -115,9 +115,10 @@ def test_two_processes_may_convert_the_same_file(
             (folder / "config.json").write_text("the other's")
             return loaded.model
 
-    monkeypatch.setattr(module, "AutoModelForCausalLM", Other)
+    monkeypatch.setattr("transformers.AutoModelForCausalLM", Other)
     monkeypatch.setattr(
-        module, "AutoTokenizer", type("T", (), {"from_pretrained": staticmethod(lambda *_, **__: loaded.tokenizer)})
+        "transformers.AutoTokenizer",
+        type("T", (), {"from_pretrained": staticmethod(lambda *_, **__: loaded.tokenizer)}),
     )
     folder, _ = module._converted(file)
     assert (Path(folder) / "config.json").read_text() == "the other's"
