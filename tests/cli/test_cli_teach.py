@@ -170,6 +170,26 @@ def test_vectors_are_known_by_their_content(dataset: Path, knowledge: Path, tmp_
     refused(call(*teach, moved), f"{out}: holds other knowledge", "revision")
 
 
+def test_a_blend_says_how_far_it_reads_text(dataset: Path, knowledge: Path, tmp_path: Path) -> None:
+    same = np.ones((30, 4), np.float32)  # titles that tell nothing: validation chooses 0
+    manifest = json.loads((knowledge / "manifest.json").read_text())
+    (knowledge / "manifest.json").write_text(json.dumps(manifest | {"vector_size": 4}))
+    save_file({"item_vectors": same}, knowledge / "item_vectors.safetensors")
+    blend = ["teach", dataset, "--teacher", "blend", "--vectors", knowledge, "--limit", 5]
+    told = call(*blend, "--out", tmp_path / "none")
+    nothing = "Text has weight 0, so these labels are item-kNN's alone"
+    assert nothing in " ".join(told.out.split()), told
+    assert "titles told nothing more than counting" in " ".join(told.out.split())
+    assert call(*blend, "--out", tmp_path / "none", "--json").json["text_weight"] == 0
+    page = call("doctor", tmp_path / "none", "--dataset", dataset, "--json").json
+    assert any(nothing in finding["text"] for finding in page["findings"])
+    some = [*blend, "--set", "reference.text_weight=.25", "--out", tmp_path / "some"]
+    assert "Text has weight 0.25 beside item-kNN" in " ".join(call(*some).out.split())
+    assert call(*some, "--json").json["text_weight"] == 0.25
+    other = call("teach", dataset, "--teacher", "knn", "--limit", 5, "--out", tmp_path / "knn", "--json")
+    assert other.json["text_weight"] is None
+
+
 def test_who_reads_whole_users_takes_a_budget_and_no_choice(dataset: Path, llm: Path, tmp_path: Path) -> None:
     asked = ["teach", dataset, "--teacher", "retrieval", "--llm", llm, "--limit", 10, "--out", tmp_path / "k", "--json"]
     asked += ["--set", "tuning.sequences=4", "--set", "heads.size=8", "--set", "depth=5"]

@@ -100,12 +100,13 @@ def teach(
     Example: dllm2rec teach work/dataset --teacher bigrec --llm smollm2-135m --limit 1000 --out work/knowledge
     """
     from dllm2rec.data import Dataset
-    from dllm2rec.experiments.diagnosis import describe_mixture
+    from dllm2rec.experiments.diagnosis import describe_blend, describe_mixture
     from dllm2rec.experiments.teaching import teach as run
     from dllm2rec.experiments.teaching import teach_only_new
     from dllm2rec.knowledge.legacy import import_legacy
     from dllm2rec.knowledge.store import Knowledge
     from dllm2rec.teachers.merging import mixture_of
+    from dllm2rec.teachers.reference_teacher import text_weight_of
 
     opened = Dataset.load(dataset)
     options = {"llm": llm, "model": model, "vectors": vectors, "from": sources, "choose": choose, "seed": seed}
@@ -153,10 +154,12 @@ def teach(
             "hash": knowledge.content_hash,
             "labels": counts,
             "texts": {kind: len(texts) for kind, texts in knowledge.texts.items()},
+            "text_weight": text_weight_of(knowledge),
             **manifest.model_dump(mode="json"),
         },
         f"{manifest.teacher} {manifest.model}: {told}, {size}",
         *describe_mixture(mixture_of(knowledge)),
+        *describe_blend(text_weight_of(knowledge)),
         f"knowledge in {out}; what it is worth: dllm2rec doctor {out} --dataset {dataset}",
         as_json=json,
     )
