@@ -38,7 +38,14 @@ def test_a_defect_is_one_line_and_1_and_its_traceback_comes_on_request(capsys: p
 
 
 @pytest.mark.parametrize(
-    ("module", "extra"), [("polars", "train"), ("torch.nn", "train"), ("transformers", "teach"), ("trl", "teach")]
+    ("module", "extra"),
+    [
+        ("polars", "train"),
+        ("torch.nn", "train"),
+        ("transformers", "teach"),
+        ("trl", "teach"),
+        ("huggingface_hub", "teach"),
+    ],
 )
 def test_a_missing_extra_is_named(module: str, extra: str, capsys: pytest.CaptureFixture[str]) -> None:
     code, line = end(ModuleNotFoundError(f"No module named '{module}'", name=module), capsys)

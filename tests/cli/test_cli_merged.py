@@ -78,7 +78,7 @@ def test_what_can_not_be_merged(
         refused(merge(dataset, knn, path, out=out), str(path), words)
     assert not out.exists()
     refused(merge(dataset, knn, taught, out=merged), f"{merged}: holds other knowledge", "settings.sources")
-    refused(call("teach", dataset, "--teacher", "knn", "--from", popularity, "--out", out), "unknown setting 'sources'")
+    refused(call("teach", dataset, "--teacher", "knn", "--from", popularity, "--out", out), "--from", "for merged")
 
 
 def test_distances_that_are_not_finite(dataset: Path, sources: tuple[Path, Path], tmp_path: Path) -> None:

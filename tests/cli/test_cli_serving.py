@@ -1,6 +1,7 @@
 """`dllm2rec export` and `recommend`, and what wrong requests get."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import polars as pl
 import pytest
 from cli_helpers import call, refused
 
-from dllm2rec.core.files import exclusive
+from dllm2rec.core.files import exclusive, hash_file
 from dllm2rec.experiments import batch
 from dllm2rec.serving.recommender import Recommendation, Recommender
 
@@ -40,6 +41,38 @@ def test_ids_and_titles_mean_the_same(bundle: Path) -> None:
     shown = call("recommend", bundle, "--history", first, "--k", 2)
     assert by_title["titles"]
     assert "score" in shown.out
+
+
+def retitled(bundle: Path, out: Path, *titles: str) -> Path:
+    """Copy a bundle and give its first items other titles."""
+    shutil.copytree(bundle, out)
+    known = items(bundle)
+    changed = [(item, title) for (item, _), title in zip(known, titles, strict=False)] + known[len(titles) :]
+    (out / "items.json").write_text(json.dumps(changed))
+    manifest = json.loads((out / "bundle.json").read_text())
+    manifest["files"]["items.json"] = hash_file(out / "items.json")
+    (out / "bundle.json").write_text(json.dumps(manifest))
+    return out
+
+
+@pytest.mark.parametrize(
+    ("history", "rows"),
+    [
+        ("Monsters, Inc. (2001)", [0]),
+        ("{3}, Monsters, Inc. (2001) ,{4},", [3, 0, 4]),
+        ("Good, Bad, Ugly, Good, Bad, Good", [1, 2, 3]),  # the longest first
+        ("Good; Good, Bad, Ugly; Monsters", [3, 1, 0]),
+        ("Ugly, monsters", [1, 0]),  # parts of titles, as ever
+        ("Hot; Cold, Good", [4]),
+    ],
+)
+def test_a_title_may_hold_commas(history: str, rows: list[int], bundle: Path, tmp_path: Path) -> None:
+    titles = ("Monsters, Inc. (2001)", "Good, Bad, Ugly", "Good, Bad", "Good", "Hot; Cold, Good")
+    changed = retitled(bundle, tmp_path / "b", *titles)
+    ids = [item for item, _ in items(changed)]
+    answer = call("recommend", changed, "--history", history.format(*ids), "--json")
+    assert answer.code == 0, answer.err
+    assert answer.json["history"] == [ids[row] for row in rows]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -170,6 +171,26 @@ def test_vectors_are_known_by_their_content(dataset: Path, knowledge: Path, tmp_
     refused(call(*teach, moved), f"{out}: holds other knowledge", "revision")
 
 
+def test_a_blend_says_how_far_it_reads_text(dataset: Path, knowledge: Path, tmp_path: Path) -> None:
+    same = np.ones((30, 4), np.float32)  # titles that tell nothing: validation chooses 0
+    manifest = json.loads((knowledge / "manifest.json").read_text())
+    (knowledge / "manifest.json").write_text(json.dumps(manifest | {"vector_size": 4}))
+    save_file({"item_vectors": same}, knowledge / "item_vectors.safetensors")
+    blend = ["teach", dataset, "--teacher", "blend", "--vectors", knowledge, "--limit", 5]
+    told = call(*blend, "--out", tmp_path / "none")
+    nothing = "Text has weight 0, so these labels are item-kNN's alone"
+    assert nothing in " ".join(told.out.split()), told
+    assert "titles told nothing more than counting" in " ".join(told.out.split())
+    assert call(*blend, "--out", tmp_path / "none", "--json").json["text_weight"] == 0
+    page = call("doctor", tmp_path / "none", "--dataset", dataset, "--json").json
+    assert any(nothing in finding["text"] for finding in page["findings"])
+    some = [*blend, "--set", "reference.text_weight=.25", "--out", tmp_path / "some"]
+    assert "Text has weight 0.25 beside item-kNN" in " ".join(call(*some).out.split())
+    assert call(*some, "--json").json["text_weight"] == 0.25
+    other = call("teach", dataset, "--teacher", "knn", "--limit", 5, "--out", tmp_path / "knn", "--json")
+    assert other.json["text_weight"] is None
+
+
 def test_who_reads_whole_users_takes_a_budget_and_no_choice(dataset: Path, llm: Path, tmp_path: Path) -> None:
     asked = ["teach", dataset, "--teacher", "retrieval", "--llm", llm, "--limit", 10, "--out", tmp_path / "k", "--json"]
     asked += ["--set", "tuning.sequences=4", "--set", "heads.size=8", "--set", "depth=5"]
@@ -187,14 +208,53 @@ def test_a_choice_of_nothing(dataset: Path, tmp_path: Path) -> None:
     for teacher, *needed in (("encoder",), ("texts",), ("merged", "--from", "one", "--from", "other")):
         asked = ("teach", dataset, "--teacher", teacher, *needed, *out)
         refused(call(*asked, "--budget", 5), f"{teacher} labels no examples")
-        refused(call(*asked, "--choose", "diverse"), "unknown setting 'choose'")
+        refused(call(*asked, "--choose", "diverse"), "--choose", f"not for teacher {teacher}", "bigrec, retrieval")
         refused(call(*asked, "--limit", 5), f"not for teacher {teacher}")
         refused(call(*asked, "--split", "test"), f"not for teacher {teacher}")
     for option in ("--import", "--only-new"):
-        for said in (("--budget", 5), ("--limit", 5), ("--seed", 3), ("--llm", "x"), ("--set", "a=b")):
+        for said in (
+            *(("--budget", 5), ("--limit", 5), ("--seed", 0), ("--llm", "x"), ("--set", "a=b"), ("--from", "x")),
+            *(("--teacher", "bigrec"), ("--model", "x"), ("--vectors", "x"), ("--split", "test")),
+        ):
             refused(call("teach", dataset, option, tmp_path, *said, *out), said[0], "leave it out", option)
+    both = ("--import", tmp_path, "--only-new", tmp_path)
+    refused(call("teach", dataset, *both, *out), "--import", "beside --only-new")
     refused(call("teach", dataset, "--teacher", "knn", "--split", "test", "--budget", 5, *out), "--budget", "--split")
     assert not (tmp_path / "k").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["knn", "--model", "minilm"], ["--model", "not for teacher knn", "encoder, texts, text, blend"]),
+        (["popularity", "--set", "model=minilm"], ["--model", "not for teacher popularity"]),
+        (["bigrec", "--model", "minilm"], ["--model", "not for teacher bigrec", "encoder, texts, text, blend"]),
+        (["knn", "--llm", "smollm2-135m"], ["--llm", "not for teacher knn", "bigrec, retrieval, texts"]),
+        (["ease", "--seed", 0], ["--seed", "not for teacher ease", "bigrec, retrieval, texts"]),
+        (["blend", "--from", "x"], ["--from", "not for teacher blend", "merged"]),
+        (["encoder", "--vectors", "x"], ["--vectors", "not for teacher encoder", "bigrec, popularity, knn"]),
+        (["merged", "--vectors", "x"], ["--vectors", "not for teacher merged"]),
+        (["knn", "--vectors", "x"], ["--vectors", "teacher knn", "--choose oldest", "disagreement or diverse"]),
+        (["bigrec", "--vectors", "x", "--choose", "uncertain"], ["--vectors", "teacher bigrec", "--choose uncertain"]),
+        (["text", "--vectors", "x", "--model", "minilm"], ["--model and --vectors", "give one of them"]),
+        (["knn", "--split", "test", "--choose", "diverse"], ["--choose diverse", "none is to be labelled"]),
+        (["knn", "--limit", "train=0", "--choose", "diverse"], ["--choose diverse", "none is to be labelled"]),
+        (["knn", "--limit", 3, "--limit", 4], ["--limit 3 and --limit 4", "give one of them"]),
+        (["knn", "--limit", "train=3", "--limit", "train=4"], ["--limit train=3 and --limit train=4"]),
+        (["knn", "--limit", "train=3", "--set", "limits.train=4"], ["--limit train=3 and --set limits.train=4"]),
+        (["bigrec", "--llm", "a", "--set", "llm=b"], ["--llm and --set llm=b", "give one of them"]),
+        (["bigrec", "--seed", 1, "--set", "seed = 2"], ["--seed and --set seed = 2", "give one of them"]),
+        (["knn", "--set", "reference.kind=blend"], ["reference.kind=blend", "give --teacher blend"]),
+    ],
+)
+def test_what_a_teacher_would_not_read(options: list[object], words: list[str], dataset: Path, tmp_path: Path) -> None:
+    refused(call("teach", dataset, "--teacher", *options, "--out", tmp_path / "k"), *words)
+    assert not (tmp_path / "k").exists()
+
+
+def test_a_limit_of_one_split_counts_more_than_that_of_all(dataset: Path, tmp_path: Path) -> None:
+    asked = ("teach", dataset, "--teacher", "knn", "--limit", "train=4", "--limit", 10, "--out", tmp_path / "k")
+    assert call(*asked, "--json").json["labels"] == {"train": 4, "validation": 10, "test": 10}
 
 
 def test_labels_that_are_there_already_for_another_teacher_stay(dataset: Path, llm: Path, knowledge: Path) -> None:
@@ -237,6 +297,22 @@ def test_models_that_are_not_there(dataset: Path, tmp_path: Path) -> None:
     refused(call("teach", dataset, "--llm", tmp_path / "empty", "--out", out), "config.json")
     refused(call("teach", dataset, "--teacher", "encoder", "--model", "./nothing", "--out", out), "minilm")
     assert not out.exists()
+
+
+def test_only_a_language_model_needs_its_libraries(
+    dataset: Path, llm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for library in ("transformers", "peft", "trl", "datasets", "huggingface_hub"):
+        monkeypatch.setitem(sys.modules, library, None)
+    counted = call("teach", dataset, "--teacher", "knn", "--limit", 5, "--out", tmp_path / "knn")
+    assert counted.code == 0, counted.err
+    for teacher in ("bigrec", "texts"):
+        asked = call("teach", dataset, "--teacher", teacher, "--llm", llm, "--out", tmp_path / "k")
+        refused(asked, "needs transformers", "pip install 'dllm2rec[teach]'")
+    for model in ("minilm", "owner/name"):
+        asked = call("teach", dataset, "--teacher", "encoder", "--model", model, "--out", tmp_path / "k")
+        refused(asked, "pip install 'dllm2rec[teach]'")
+    assert not (tmp_path / "k").exists()
 
 
 @pytest.mark.parametrize("content", [b"not a model", b"GGUF" + b"\x03\x00\x00\x00" + b"\xff" * 64])

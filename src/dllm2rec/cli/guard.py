@@ -20,7 +20,7 @@ _EXTRAS = {
     "ann": ("usearch",),
     "http": ("fastapi", "httptools", "prometheus_client", "uvicorn"),
     "export": ("onnx",),
-    "teach": ("accelerate", "datasets", "gguf", "peft", "sentencepiece", "transformers", "trl"),
+    "teach": ("accelerate", "datasets", "gguf", "huggingface_hub", "peft", "sentencepiece", "transformers", "trl"),
 }
 _USERS_OS_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
 

@@ -118,21 +118,34 @@ def _ids(file: Path, recommender: "Recommender") -> "list[ItemId]":
 
 
 def _typed(recommender: "Recommender", history: str) -> "list[ItemId]":
-    texts = [text.strip() for text in history.split(";" if ";" in history else ",") if text.strip()]
-    return [_find(recommender.bundle, text) for text in texts]
+    """Find the items of a typed history: the longest text that is an id or a title counts, also where it has commas."""
+    bundle = recommender.bundle
+    names: dict[str, ItemId] = {}
+    for item, title in zip(bundle.ids, bundle.titles, strict=True):
+        names.setdefault(str(item), item)
+        names.setdefault(title, item)
+    between = ";" if ";" in history else ","
+    longest = 1 + max(name.count(between) for name in names)
+    parts, found = history.split(between), []
+    while parts:
+        texts = (between.join(parts[:count]).strip() for count in range(min(longest, len(parts)), 0, -1))
+        text = next((text for text in texts if text in names), "")
+        if text:
+            found.append(names[text])
+        elif alone := parts[0].strip():
+            found.append(_find(bundle, alone))
+        parts = parts[text.count(between) + 1 :]
+    return found
 
 
-def _find(bundle: "Bundle", text: str) -> str | int:
-    """Find the item that a text means: an id, a title, or part of one title.
+def _find(bundle: "Bundle", text: str) -> "ItemId":
+    """Find the item whose title holds a text.
 
     Raises:
         UserError: no item or several; the message names some.
     """
     from difflib import get_close_matches
 
-    for item, title in zip(bundle.ids, bundle.titles, strict=True):
-        if text in {str(item), title}:
-            return item
     wanted = text.casefold()
     matches = [place for place, title in enumerate(bundle.titles) if wanted in title.casefold()]
     if len(matches) == 1:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from dllm2rec.cli.options import DatasetPath, Json, Out, Set, show, words_to_stderr
+from dllm2rec.cli.teach_options import require_alone, require_once, require_read, require_takers
 from dllm2rec.core.errors import UserError, suggest
 
 if TYPE_CHECKING:
@@ -26,13 +27,15 @@ def teach(
     dataset: DatasetPath,
     out: Out,
     teacher: Annotated[
-        Literal["bigrec", "retrieval", "encoder", "texts", "popularity", "knn", "text", "blend", "ease", "merged"],
+        Literal["bigrec", "retrieval", "encoder", "texts", "popularity", "knn", "text", "blend", "ease", "merged"]
+        | None,
         typer.Option(
+            show_default="bigrec",
             help="Who teaches: a language model that writes titles (bigrec) or reads histories (retrieval), a sentence "
             "encoder (item vectors only), a language model that explains in texts (for methods kar and llm-cf), a "
-            "reference, or several teachers (--from) merged into one."
+            "reference, or several teachers (--from) merged into one.",
         ),
-    ] = "bigrec",
+    ] = None,
     llm: Annotated[
         str | None,
         typer.Option(
@@ -86,7 +89,9 @@ def teach(
             "rest; no other option is needed.",
         ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the tuning, and of which examples are labelled.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="For bigrec, retrieval, texts: of the tuning, and of which examples come first.")
+    ] = None,
     settings: Set = None,
     json: Json = False,
 ) -> None:
@@ -95,23 +100,21 @@ def teach(
     Example: dllm2rec teach work/dataset --teacher bigrec --llm smollm2-135m --limit 1000 --out work/knowledge
     """
     from dllm2rec.data import Dataset
-    from dllm2rec.experiments.diagnosis import describe_mixture
+    from dllm2rec.experiments.diagnosis import describe_blend, describe_mixture
     from dllm2rec.experiments.teaching import teach as run
     from dllm2rec.experiments.teaching import teach_only_new
     from dllm2rec.knowledge.legacy import import_legacy
     from dllm2rec.knowledge.store import Knowledge
     from dllm2rec.teachers.merging import mixture_of
+    from dllm2rec.teachers.reference_teacher import text_weight_of
 
     opened = Dataset.load(dataset)
-    if import_from or only_new:
-        said = _given(
-            llm=llm, model=model, vectors=vectors, split=split, limit=limit, budget=budget, choose=choose, seed=seed
-        )
-        said |= {"from": sources, "set": settings}
-        unread = [name for name, value in said.items() if value]
-        if unread:
-            verb, meant = ("--only-new", "the same teacher goes on") if only_new else ("--import", "files are read")
-            raise UserError(f"--{unread[0]}: beside {verb} {meant} and nothing else is decided; leave it out")
+    options = {"llm": llm, "model": model, "vectors": vectors, "from": sources, "choose": choose, "seed": seed}
+    others = {"teacher": teacher, **options, "split": split, "limit": limit, "budget": budget, "set": settings}
+    if only_new is not None:
+        require_alone("--only-new", "the same teacher goes on", {"import": import_from, **others})
+    elif import_from is not None:
+        require_alone("--import", "files are read", others)
     if budget and split and "train" not in split:
         raise UserError(
             f"--budget {budget}: it is of training examples, and --split leaves these out; give one of them"
@@ -122,13 +125,19 @@ def teach(
         with words_to_stderr():
             knowledge = teach_only_new(opened, Knowledge.load(only_new), out=out)
     else:
-        values = _given(llm=llm, model=model, seed=seed, vectors=vectors, choose=choose)
+        teacher = teacher or "bigrec"
+        require_takers(teacher, options)
+        require_once(options, limit or [], settings or [])
+        values: dict[str, Any] = {
+            name: value for name, value in options.items() if value is not None and name != "from"
+        }
         if sources is not None:
             values["sources"] = [{"kind": "knowledge", "path": path} for path in sources]
         chosen = _chosen(teacher, values, settings or [])
         if split or limit:
             limits = _limits(opened, chosen, split or list(SPLITS), limit or [])
             chosen = _chosen(teacher, {**values, "limits": limits}, settings or [])
+        require_read(teacher, chosen)
         if budget is not None:
             chosen = _with_budget(opened, chosen, budget, [*(limit or []), *(settings or [])])
         with words_to_stderr():
@@ -145,10 +154,12 @@ def teach(
             "hash": knowledge.content_hash,
             "labels": counts,
             "texts": {kind: len(texts) for kind, texts in knowledge.texts.items()},
+            "text_weight": text_weight_of(knowledge),
             **manifest.model_dump(mode="json"),
         },
         f"{manifest.teacher} {manifest.model}: {told}, {size}",
         *describe_mixture(mixture_of(knowledge)),
+        *describe_blend(text_weight_of(knowledge)),
         f"knowledge in {out}; what it is worth: dllm2rec doctor {out} --dataset {dataset}",
         as_json=json,
     )
@@ -194,10 +205,6 @@ def _with_budget(dataset: "Dataset", teacher: "TeacherSettings", budget: str, ot
     return with_budget(dataset, teacher, budget)
 
 
-def _given(**values: Any) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}
-
-
 def _limits(
     dataset: "Dataset", teacher: "TeacherSettings", splits: list[str], limits: list[str]
 ) -> dict[str, int | None]:
@@ -211,7 +218,7 @@ def _limits(
     if unknown:
         raise UserError(f"--split {unknown[0]}: no such split{suggest(unknown[0], SPLITS)}")
     chosen: dict[str, int | None] = {split: None if split in splits else 0 for split in SPLITS}
-    for text in limits:
+    for text in sorted(limits, key=lambda text: "=" in text):  # what one split is given counts more than all are
         name, equals, number = text.rpartition("=")
         if not number.isdecimal() or (equals and name not in SPLITS):
             raise UserError(f"--limit {text}: write a number, or train=, validation= or test= and a number")

@@ -193,8 +193,8 @@ class Config(Strict):
     Attributes:
         name: names the directory of the runs and the report.
         dataset: see `DatasetSettings`.
-        teacher: a table, see `TeacherSettings`; none if all methods are plain. `resolve_teacher` checks it, which
-            needs the libraries of a language model: an experiment whose teacher is finished does without them.
+        teacher: a table, see `TeacherSettings`; none if all methods are plain. `resolve_teacher` checks it, once: a
+            teacher that was resolved before keeps the defaults that it was taught with.
         students: by the name that tables show.
         methods: by the name that tables show.
         seeds: each cell is trained with each.

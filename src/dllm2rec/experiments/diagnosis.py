@@ -17,6 +17,7 @@ def diagnose(page: Examination) -> tuple[Finding, ...]:
     """Say in plain words what the numbers mean for someone who is about to train on this teacher."""
     return (
         *(Finding(level="note", text=text) for text in describe_mixture(page.mixture)),
+        *(Finding(level="note", text=text) for text in describe_blend(page.text_weight)),
         *_coverage(page),
         *(finding for rival in page.rivals for finding in _rival(rival)),
         *_missing_rivals(page),
@@ -62,6 +63,19 @@ def describe_mixture(mixture: Mixture | None) -> Iterator[str]:
         f"The best item's probability is off by {figure(mixture.calibration_error)} (expected calibration error) on "
         f"{mixture.validation_examples:,} validation examples; weights and temperatures were found on the same."
     )
+
+
+def describe_blend(text_weight: float | None) -> Iterator[str]:
+    """Say how far a blend reads text, and what it means that it does not; nothing of another teacher."""
+    if text_weight is None:
+        return
+    if text_weight > 0:
+        yield f"Text has weight {text_weight:g} beside item-kNN: chosen on validation, unless it was set."
+    else:
+        yield (
+            "Text has weight 0, so these labels are item-kNN's alone. Unless the weight was set, validation chose it: "
+            "titles told nothing more than counting."
+        )
 
 
 def _coverage(page: Examination) -> Iterator[Finding]:

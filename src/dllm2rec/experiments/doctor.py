@@ -26,6 +26,7 @@ from dllm2rec.knowledge.align import align
 from dllm2rec.knowledge.confidence import calibration_error, likeliest_temperature, reliability, shares
 from dllm2rec.knowledge.store import Knowledge
 from dllm2rec.teachers.merging import mixture_of
+from dllm2rec.teachers.reference_teacher import text_weight_of
 
 LIST = 10
 ENOUGH = 100
@@ -69,6 +70,7 @@ def examine(knowledge: Knowledge, dataset: Dataset, *, student: Run | None = Non
         "seconds_per_1000": seconds_per_1000(knowledge),
         "student": student.config.label if student else None,
         "mixture": mixture_of(knowledge),
+        "text_weight": text_weight_of(knowledge),
     }
     examination = Examination.model_validate({**facts, "findings": ()})
     return examination.model_copy(update={"findings": diagnose(examination)})

@@ -153,6 +153,7 @@ class Examination(Strict):
         seconds_per_1000: labelling time of 1,000 examples.
         student: the plain student that was compared, if any.
         mixture: what was merged, where several teachers were.
+        text_weight: of text beside item-kNN, where the teacher is a blend.
         findings: in plain words.
     """
 
@@ -171,4 +172,5 @@ class Examination(Strict):
     seconds_per_1000: float | None
     student: str | None
     mixture: Mixture | None = None
+    text_weight: float | None = None
     findings: tuple[Finding, ...]

@@ -14,6 +14,7 @@ from dllm2rec.experiments.config import CellSettings, Config, EvaluationSettings
 from dllm2rec.experiments.dataset_settings import DatasetSettings
 from dllm2rec.experiments.explain import allowed, alternatives, fields, tags
 from dllm2rec.experiments.protocol import Protocol
+from dllm2rec.experiments.teacher_settings import TeacherChoice
 
 Subject = Literal["prepare", "teach", "train", "run"]
 REQUIRED = "required"
@@ -72,8 +73,6 @@ def manual(subject: Subject, *, protocol: Protocol = "strong") -> list[Section]:
         case "prepare":
             found = _sections(DatasetSettings)
         case "teach":
-            from dllm2rec.experiments.teacher_settings import TeacherChoice  # noqa: PLC0415 - seconds, and another extra
-
             teachers = _tables(TeacherChoice.model_fields["teacher"])
             found = (part for one in teachers for part in _sections(one, name=f'kind = "{tags(one)[0]}"'))
         case "train":

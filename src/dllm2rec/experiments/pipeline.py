@@ -39,6 +39,7 @@ from dllm2rec.experiments.runs import RESULT, Run, RunConfig, identity, software
 from dllm2rec.experiments.search import Choice, search
 from dllm2rec.experiments.stages import Say, Stage, Stages
 from dllm2rec.experiments.summary import Extras, write_summary
+from dllm2rec.experiments.teaching import resolve_teacher, teach
 from dllm2rec.knowledge.store import Knowledge
 
 MARKER = "experiment.json"
@@ -257,8 +258,6 @@ def _resolve_teacher(config: Config, out: Path) -> dict[str, Any] | None:
     if known.get("config", {}).get("teacher") == config.teacher:
         settings: dict[str, Any] = known["teacher"]
         return settings
-    from dllm2rec.experiments.teaching import resolve_teacher  # noqa: PLC0415 - seconds, and another extra
-
     return resolve_teacher(config.teacher).model_dump(mode="json")
 
 
@@ -274,8 +273,6 @@ def _teach(settings: dict[str, Any], out: Path, stages: Stages, dataset: Dataset
     knowledge = finished(path, asked)
     if knowledge is not None:
         return stages.do(name, path, lambda: knowledge, cached=True)
-    from dllm2rec.experiments.teaching import resolve_teacher, teach  # noqa: PLC0415 - seconds, and another extra
-
     return stages.do(name, path, partial(teach, dataset, resolve_teacher(settings), out=path), cached=False)
 
 

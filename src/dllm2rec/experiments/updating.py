@@ -33,6 +33,7 @@ from dllm2rec.experiments.running import (
 from dllm2rec.experiments.runs import MARKER as RUN
 from dllm2rec.experiments.runs import RESULT, Run, RunResult, Source, make_config
 from dllm2rec.experiments.settings import override, validate
+from dllm2rec.experiments.teaching import teach_only_new
 from dllm2rec.knowledge.align import require_same_dataset
 from dllm2rec.knowledge.store import Knowledge
 from dllm2rec.students.base import Student
@@ -265,8 +266,6 @@ def _teach(dataset: Dataset, old: Knowledge | None, given: Knowledge | None, out
             f"labelled alone; teach {dataset.path} anew (`dllm2rec teach {dataset.path} --teacher ...`), and update "
             "again with --knowledge"
         )
-    from dllm2rec.experiments.teaching import teach_only_new  # noqa: PLC0415 - seconds, and another extra
-
     return teach_only_new(dataset, old, out=out / KNOWLEDGE)
 
 

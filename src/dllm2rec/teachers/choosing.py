@@ -46,6 +46,8 @@ from dllm2rec.teachers.references import (
 )
 
 Rule = Literal["random", "uncertain", "disagreement", "diverse", "oldest"]
+READ_VECTORS: tuple[Rule, ...] = ("disagreement", "diverse")
+"""Rules that read item vectors where there are some."""
 Order = NDArray[np.int64]
 Parts = Iterable[tuple[NDArray[np.int64], Sequences]]
 """Rows of examples, and the sequences that what judges them may be fitted to; see `out_of_fold`."""

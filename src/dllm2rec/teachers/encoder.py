@@ -12,14 +12,10 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import AutoModel, AutoTokenizer
-from transformers.utils.logging import disable_progress_bar
 
 from dllm2rec.core.errors import UserError, suggest
 from dllm2rec.core.files import hash_file, read_json
@@ -60,6 +56,9 @@ class Encoder:
         Raises:
             UserError: no model, no safe weights, or a pooling that we do not offer.
         """
+        from transformers import AutoModel, AutoTokenizer
+        from transformers.utils.logging import disable_progress_bar
+
         require_model(directory)
         disable_progress_bar()  # we have a bar of our own
         try:
@@ -242,6 +241,9 @@ def find_model(name: str) -> Path:
         return path
     if name.startswith((".", "/", "~")) or path.is_file():
         raise UserError(f"{name}: no such directory; {_usable()}")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
     try:
         return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:

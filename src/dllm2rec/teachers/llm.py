@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from dllm2rec.core.errors import UserError, suggest
 from dllm2rec.core.files import atomic_path, hash_file, hash_json
@@ -78,6 +76,8 @@ def load_llm(name: str, *, revision: str | None = None) -> LanguageModel:
     Raises:
         UserError: there is no such model, or what is there is not one; the message says what can be used instead.
     """
+    import transformers
+
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     path = Path(name)
@@ -101,6 +101,8 @@ def load_llm(name: str, *, revision: str | None = None) -> LanguageModel:
 
 
 def _load(name: str, folder: str, revision: str | None) -> tuple[Any, Any]:
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
     options = {} if revision is None else {"revision": revision}
     try:
         _require_room(
@@ -123,6 +125,8 @@ def _require_room(name: str, config: Any, dtype: torch.dtype, *, on_gpu: bool) -
     Raises:
         UserError: they do not fit into the memory that is free; says what would.
     """
+    from transformers import AutoModelForCausalLM
+
     free = torch.cuda.mem_get_info()[0] if on_gpu else free_memory()
     with torch.device("meta"):
         weights = sum(weight.numel() for weight in AutoModelForCausalLM.from_config(config).parameters())
@@ -148,6 +152,8 @@ def _converted(file: Path) -> tuple[str, str]:
 
 
 def _convert(file: Path, folder: Path, advance: Advance) -> None:
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
     try:
         config = AutoConfig.from_pretrained(file.parent, gguf_file=file.name)
         _require_room(str(file), config, torch.float32, on_gpu=False)

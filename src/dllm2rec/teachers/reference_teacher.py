@@ -84,6 +84,12 @@ def label_with_reference(
     return Knowledge.load(out)
 
 
+def text_weight_of(knowledge: Knowledge) -> float | None:
+    """Return the weight of text in the blend that labelled; None where another teacher did."""
+    weight = knowledge.manifest.settings.get("text_weight") if knowledge.manifest.teacher == "blend" else None
+    return float(weight) if isinstance(weight, int | float) else None
+
+
 def out_of_fold(
     dataset: Dataset, examples: Examples, sequences: Sequences, *, train_on: TrainOn, folds: int
 ) -> Iterator[tuple[NDArray[np.int64], Sequences]]:

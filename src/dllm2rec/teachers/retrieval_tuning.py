@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from peft import LoraConfig, PeftModel
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
@@ -23,6 +22,9 @@ from dllm2rec.teachers.contrastive import Heads, contrastive_loss, draw_items
 from dllm2rec.teachers.llm import LanguageModel
 from dllm2rec.teachers.reading import Chunk, Lines, states_of
 from dllm2rec.teachers.tuning import SECONDS_BETWEEN_CHECKPOINTS, quiet, with_lora
+
+if TYPE_CHECKING:
+    from peft import LoraConfig, PeftModel
 
 ADAPTER = "adapter"
 _CHECKPOINT = "tuning.safetensors"
@@ -90,6 +92,8 @@ def tune_reader(
     Raises:
         UserError: the language model has no such modules.
     """
+    from peft import PeftModel
+
     with quiet(), torch.random.fork_rng():
         torch.manual_seed(derive_seed(seed, "retrieval"))
         if (work / ADAPTER).exists():
@@ -150,6 +154,8 @@ def _train(
 
 
 def _lora(settings: RetrievalTuningSettings) -> LoraConfig:
+    from peft import LoraConfig
+
     return LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,

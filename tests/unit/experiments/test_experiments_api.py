@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 HEAVY = ("torch", "polars", "transformers", "peft", "trl", "plotly")
 
 
@@ -14,13 +16,18 @@ def test_importing_the_package_brings_nothing_heavy() -> None:
     assert python(f"import sys, dllm2rec; print([m for m in {HEAVY} if m in sys.modules])") == "[]"
 
 
-def test_training_needs_none_of_a_language_models_libraries() -> None:
-    found = python(
-        "import sys, dllm2rec; dllm2rec.train, dllm2rec.compare, dllm2rec.examine\n"
-        "import dllm2rec.experiments.pipeline, dllm2rec.experiments.report.page\n"
-        "print([m for m in ('transformers', 'peft', 'trl', 'datasets', 'huggingface_hub') if m in sys.modules])"
-    )
-    assert found == "[]"
+@pytest.mark.parametrize(
+    "imported",
+    [
+        "dllm2rec; dllm2rec.train, dllm2rec.compare, dllm2rec.examine, dllm2rec.update",
+        "dllm2rec.experiments.pipeline, dllm2rec.experiments.report.page",
+        "dllm2rec.experiments.teacher_settings, dllm2rec.experiments.teaching, dllm2rec.experiments.manual",
+        "dllm2rec; dllm2rec.BigRecTeacher, dllm2rec.RetrievalTeacher, dllm2rec.TuningSettings",
+    ],
+)
+def test_a_language_models_libraries_come_with_a_language_model(imported: str) -> None:
+    libraries = ("accelerate", "datasets", "huggingface_hub", "peft", "tokenizers", "transformers", "trl")
+    assert python(f"import sys, {imported}\nprint([m for m in {libraries} if m in sys.modules])") == "[]"
 
 
 def test_every_name_is_there() -> None:

@@ -123,17 +123,17 @@ def test_a_killed_run_resumes_and_ends_with_the_same_labels(
 def test_tuning_that_is_interrupted_goes_on(
     knowledge: Knowledge, tiny_dataset: Dataset, tiny_llm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dllm2rec.teachers import tuning
+    from dllm2rec.teachers import trainer
 
     epochs: list[int] = []
 
-    class Interrupting(tuning._Progress):
+    class Interrupting(trainer._Progress):
         def on_epoch_begin(self, args: object, state: object, control: object, **_: object) -> None:
             epochs.append(round(state.epoch))
             if epochs == [0, 1]:
                 raise KeyboardInterrupt
 
-    monkeypatch.setattr(tuning, "_Progress", Interrupting)
+    monkeypatch.setattr(trainer, "_Progress", Interrupting)
     with pytest.raises(KeyboardInterrupt):
         teach(tiny_dataset, tiny_llm, tmp_path / "out")
     resumed = teach(tiny_dataset, tiny_llm, tmp_path / "out")

@@ -157,7 +157,7 @@ def test_a_name_that_is_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     def unreachable(name: str, **_: object) -> str:
         raise OSError("no network\nand more lines")
 
-    monkeypatch.setattr("dllm2rec.teachers.encoder.snapshot_download", unreachable)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", unreachable)
     with pytest.raises(
         UserError, match=r"no encoder 'minilmm' \(did you mean 'minilm'\?\).*\(no network\); use a packaged"
     ):

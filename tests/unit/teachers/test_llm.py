@@ -126,10 +126,13 @@ def test_two_processes_may_convert_the_same_file(
             return loaded.model
 
     monkeypatch.setattr(module, "_require_room", lambda *_, **__: None)
-    monkeypatch.setattr(module, "AutoConfig", type("C", (), {"from_pretrained": staticmethod(lambda *_, **__: None)}))
-    monkeypatch.setattr(module, "AutoModelForCausalLM", Other)
     monkeypatch.setattr(
-        module, "AutoTokenizer", type("T", (), {"from_pretrained": staticmethod(lambda *_, **__: loaded.tokenizer)})
+        "transformers.AutoConfig", type("C", (), {"from_pretrained": staticmethod(lambda *_, **__: None)})
+    )
+    monkeypatch.setattr("transformers.AutoModelForCausalLM", Other)
+    monkeypatch.setattr(
+        "transformers.AutoTokenizer",
+        type("T", (), {"from_pretrained": staticmethod(lambda *_, **__: loaded.tokenizer)}),
     )
     folder, _ = module._converted(file)
     assert (Path(folder) / "config.json").read_text() == "the other's"
