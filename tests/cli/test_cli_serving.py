@@ -64,6 +64,7 @@ def retitled(bundle: Path, out: Path, *titles: str) -> Path:
         ("Good; Good, Bad, Ugly; Monsters", [3, 1, 0]),
         ("Ugly, monsters", [1, 0]),  # parts of titles, as ever
         ("Hot; Cold, Good", [4]),
+        ("good, BAD,  ugly, monsters, inc. (2001)", [1, 0]),  # in other cases and with other spaces
     ],
 )
 def test_a_title_may_hold_commas(history: str, rows: list[int], bundle: Path, tmp_path: Path) -> None:
@@ -90,7 +91,7 @@ def test_wrong_requests(bundle: Path, runs: dict[str, Path], tmp_path: Path) -> 
     refused(call("recommend", bundle, "--history", items(bundle)[0][0], "--k", 0), "k must be at least 1")
     refused(call("recommend", tmp_path, "--history", "x"), "not a bundle")
     refused(call("recommend", bundle, "--interactions", "log.csv", "--out", tmp_path / "recs.csv"), "recs.parquet")
-    refused(call("export", tmp_path, "--out", tmp_path / "b"), "not a run directory")
+    refused(call("export", tmp_path, "--out", tmp_path / "b"), "not a run, dataset or knowledge directory")
     refused(call("export", runs["plain"], "--out", bundle), "exists already")
     assert not (tmp_path / "b").exists()
 
@@ -112,7 +113,10 @@ def test_counting_serves_as_a_student_does(dataset: Path, tmp_path: Path) -> Non
     assert len(call("recommend", tmp_path / "counting", "--history", first, "--k", 3, "--json").json["items"]) == 3
     shown = call("export", dataset, "--out", tmp_path / "again", "--precision", "float16")
     assert "item-kNN, demand: HR@20 ." in shown.out
-    refused(call("export", dataset, "--out", tmp_path / "b", "--index"), "is a dataset", "leave --index out")
+    refused(
+        call("export", dataset, "--out", tmp_path / "b", "--index"),
+        "is a dataset, which gives no vectors to index; leave --index out",
+    )
     refused(call("export", dataset, "--out", tmp_path / "b", "--dataset", dataset), "leave --dataset out")
     assert not (tmp_path / "b").exists()
 

@@ -227,6 +227,8 @@ def test_a_choice_of_nothing(dataset: Path, tmp_path: Path) -> None:
     ("options", "words"),
     [
         (["knn", "--model", "minilm"], ["--model", "not for teacher knn", "encoder, texts, text, blend"]),
+        (["knn", "--set", "words=false"], ["--set words: not for teacher knn, it is for encoder, text, blend"]),
+        (["blend", "--vectors", "x", "--set", "words=false"], ["--set words and --vectors", "give one of them"]),
         (["popularity", "--set", "model=minilm"], ["--model", "not for teacher popularity"]),
         (["bigrec", "--model", "minilm"], ["--model", "not for teacher bigrec", "encoder, texts, text, blend"]),
         (["knn", "--llm", "smollm2-135m"], ["--llm", "not for teacher knn", "bigrec, retrieval, texts"]),

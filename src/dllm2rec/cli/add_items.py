@@ -17,7 +17,8 @@ def add_items(
         str | None, typer.Option(metavar="NAME|PATH", help="Encoder of the titles; by default the bundle's own.")
     ] = None,
     vectors: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Text vectors of the new items (.npy), instead of an encoder.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Text vectors of the file's items (.npy), instead of an encoder."),
     ] = None,
     item_id_column: Column = None,
     title_column: Column = None,

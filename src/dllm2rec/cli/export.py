@@ -51,15 +51,25 @@ def export(
     Example: dllm2rec export work/run --out work/bundle
     """
     from dllm2rec.data.directory import MARKER as DATASET
+    from dllm2rec.experiments.runs import MARKER as RUN
     from dllm2rec.knowledge.schema import MARKER as KNOWLEDGE
 
     if (source / KNOWLEDGE).is_file():
+        if knowledge is not None or index or precision != "float32":
+            option = "--knowledge" if knowledge is not None else "--index" if index else "--precision"
+            raise UserError(f"{source}: is knowledge, which leaves as the original code's files; leave {option} out")
         _knowledge(source, dataset, out=out, json=json)
     elif (source / DATASET).is_file():
         if dataset is not None or index:
-            option, why = ("--dataset", "is its own") if dataset is not None else ("--index", "has no vectors to index")
-            raise UserError(f"{source}: is a dataset, and counting it {why}; leave {option} out")
+            option, why = (
+                ("--dataset", "is one itself") if dataset is not None else ("--index", "gives no vectors to index")
+            )
+            raise UserError(f"{source}: is a dataset, which {why}; leave {option} out")
         _counting(source, knowledge, out=out, precision=precision, max_loss=max_loss, json=json)
+    elif not (source / RUN).is_file():
+        raise UserError(
+            f"{source}: not a run, dataset or knowledge directory; make one with `dllm2rec train`, `prepare` or `teach`"
+        )
     else:
         _student(source, dataset, knowledge, out=out, precision=precision, index=index, max_loss=max_loss, json=json)
 
@@ -99,7 +109,7 @@ def _counting(
         },
         f"{done.name}: HR@20 {figure(done.metrics['HR@20'])}, NDCG@20 {figure(done.metrics['NDCG@20'])} on the test "
         f"examples{unread}",
-        _written(out, done.bytes, done.check, "the table's row"),
+        _written(out, done.bytes, done.check, "the counting it was made from"),
         _try(out),
         as_json=json,
     )

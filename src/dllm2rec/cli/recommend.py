@@ -118,24 +118,38 @@ def _ids(file: Path, recommender: "Recommender") -> "list[ItemId]":
 
 
 def _typed(recommender: "Recommender", history: str) -> "list[ItemId]":
-    """Find the items of a typed history: the longest text that is an id or a title counts, also where it has commas."""
+    """Find the items of a typed history: the longest text that is an id or a title counts, also where it has commas.
+
+    Titles are known in other cases and with other spaces, too, where that leaves no doubt.
+    """
     bundle = recommender.bundle
     names: dict[str, ItemId] = {}
+    alike: dict[str, set[ItemId]] = {}
     for item, title in zip(bundle.ids, bundle.titles, strict=True):
         names.setdefault(str(item), item)
         names.setdefault(title, item)
+        alike.setdefault(_folded(title), set()).add(item)
+
+    def meant(text: str) -> "list[ItemId]":
+        named = alike.get(_folded(text), set())
+        return [names[text]] if text in names else list(named) if len(named) == 1 else []
+
     between = ";" if ";" in history else ","
     longest = 1 + max(name.count(between) for name in names)
     parts, found = history.split(between), []
     while parts:
         texts = (between.join(parts[:count]).strip() for count in range(min(longest, len(parts)), 0, -1))
-        text = next((text for text in texts if text in names), "")
+        text = next((text for text in texts if meant(text)), "")
         if text:
-            found.append(names[text])
+            found += meant(text)
         elif alone := parts[0].strip():
             found.append(_find(bundle, alone))
         parts = parts[text.count(between) + 1 :]
     return found
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.casefold().split())
 
 
 def _find(bundle: "Bundle", text: str) -> "ItemId":

@@ -18,6 +18,7 @@ TAKERS = {
     "choose": LABELLING,
     "seed": ("bigrec", "retrieval", "texts"),
 }
+READ_TITLES = ("encoder", "text", "blend")
 """Who may read an option; whether a teacher does can hang on other settings, see `require_read`."""
 
 
@@ -81,10 +82,12 @@ def require_read(teacher: str, settings: "TeacherSettings") -> None:
         kind, reads_text = settings.reference.kind, needs_vectors(settings.reference)
         if kind != teacher:
             raise UserError(f"--set reference.kind={kind}: --teacher says who teaches; give --teacher {kind}")
-        if "model" in settings.model_fields_set and not reads_text:
-            raise _unread("model", teacher)
-        if "model" in settings.model_fields_set and settings.vectors is not None:
-            raise UserError("--model and --vectors: both say which item vectors to read; give one of them")
+        encoding = settings.model_fields_set & {"model", "words"}
+        if encoding and not reads_text:
+            raise _unread("model" if "model" in encoding else "words", teacher)
+        if encoding and settings.vectors is not None:
+            name = "--model" if "model" in encoding else "--set words"
+            raise UserError(f"{name} and --vectors: both say which item vectors to read; give one of them")
     if settings.limits.train == 0 and "choose" in settings.model_fields_set:
         raise UserError(
             f"--choose {settings.choose}: it is of training examples, and none is to be labelled; leave it out"
@@ -97,4 +100,7 @@ def require_read(teacher: str, settings: "TeacherSettings") -> None:
 
 
 def _unread(name: str, teacher: str) -> UserError:
-    return UserError(f"--{name}: not for teacher {teacher}, it is for {', '.join(TAKERS[name])}; leave it out")
+    option = f"--{name}" if name in TAKERS else f"--set {name}"
+    return UserError(
+        f"{option}: not for teacher {teacher}, it is for {', '.join(TAKERS.get(name, READ_TITLES))}; leave it out"
+    )

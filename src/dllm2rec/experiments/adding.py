@@ -53,11 +53,11 @@ def add_items(
 ) -> Added:
     """Write a bundle with more items; the vectors of the old ones are the same bits, and items it has are passed over.
 
-    A new item gets ``e = w_e g(z)``, the offset that it borrows, and the bias of new items, as an item of the catalogue
-    that training never saw has them.
+    A new item gets what an item of the catalogue that training never saw has: of a student ``e = w_e g(z)`` and the
+    offset that it borrows, of counting the direction of its text, of both the bias of new items.
 
     Args:
-        bundle: whose student has an output tied to text.
+        bundle: of a student whose output is tied to text, or of counting that reads titles.
         items: a table of ids and titles.
         out: the new bundle; must not exist.
         model: the encoder that training used; by default the one that the bundle names, else MiniLM.
@@ -128,7 +128,9 @@ def _load(file: Path, count: int, size: int) -> Floats:
     except (OSError, ValueError) as error:
         raise UserError(f"{file}: not a .npy file of numbers ({error})") from None
     if vectors.shape != (count, size):
-        raise UserError(f"{file}: must be [{count}, {size}], a row for each new item, not {list(vectors.shape)}")
+        raise UserError(
+            f"{file}: must be [{count}, {size}], a row for each item of the table, not {list(vectors.shape)}"
+        )
     if not np.isfinite(vectors).all():
         raise UserError(f"{file}: row {int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])} is not finite")
     found: Floats = vectors.astype(np.float32)

@@ -66,6 +66,11 @@ def write_catalogue(bundle: Path, dataset: Dataset, knowledge: Knowledge | None)
     (bundle / EXAMPLES).write_text(json.dumps(examples, ensure_ascii=False), encoding="utf-8")
 
 
+def encoder_of(knowledge: Knowledge) -> str | None:
+    """Name the encoder that made item vectors, where the knowledge says it."""
+    return knowledge.manifest.model if knowledge.manifest.teacher == "encoder" else None
+
+
 def write_manifest(bundle: Path, manifest: BundleManifest) -> None:
     """Write `bundle.json`, with the hashes of the files that lie there, and the card."""
     (bundle / CARD).write_text(_card(manifest), encoding="utf-8")

@@ -22,6 +22,7 @@ from dllm2rec.experiments.bundles import (
     PROBES,
     Check,
     compare_lists,
+    encoder_of,
     require_close,
     write_catalogue,
     write_encoder,
@@ -113,7 +114,7 @@ def export_counting(
     with atomic_path(out) as target:
         target.mkdir()
         write_catalogue(target, dataset, knowledge)
-        _write(target, manifest, dataset, counted, vectors)
+        _write(target, manifest, dataset, counted, knowledge)
         check = compare_lists(target, dataset, counted.score)
         require_close(check, dataset.path, precision, max_loss)
     return CountingExport(
@@ -154,15 +155,15 @@ def _text_weight(counted: Following) -> float:
 
 
 def _write(
-    target: Path, manifest: BundleManifest, dataset: Dataset, counted: Following, vectors: NDArray[np.float32] | None
+    target: Path, manifest: BundleManifest, dataset: Dataset, counted: Following, knowledge: Knowledge | None
 ) -> None:
     reference, weight = counted.reference, np.float32(_text_weight(counted))
     knn = reference.knn if isinstance(reference, Blend) else reference
     assert isinstance(knn, ItemKNN)  # noqa: S101 - that is what was fitted
     rows, text = np.zeros((dataset.num_items, 1), np.float32), None
-    if isinstance(reference, Blend) and vectors is not None and weight > 0:
+    if isinstance(reference, Blend) and knowledge is not None and weight > 0:
         rows = reference.text.vectors * np.sqrt(weight)
-        text = _write_text(target / TEXT, vectors, weight=weight, new=counted.weights.new)
+        text = _write_text(target / TEXT, knowledge, weight=weight, new=counted.weights.new)
     width = rows.shape[1]
     popularity = dataset.train_counts(TRAIN_ON).astype(np.float32)
     save_file(
@@ -181,8 +182,10 @@ def _write(
     write_manifest(target, replace(manifest, dim=width, neighbours_decay=knn.decay, text=text))
 
 
-def _write_text(file: Path, vectors: NDArray[np.float32], *, weight: np.float32, new: float) -> TextSource:
+def _write_text(file: Path, knowledge: Knowledge, *, weight: np.float32, new: float) -> TextSource:
     """Write how the text vector of a new item becomes its row: its direction, on the catalogue's scale."""
+    vectors = knowledge.item_vectors
+    assert vectors is not None  # noqa: S101 - the caller read titles by them
     mean, deviation = column_scale(vectors)
     probes = np.linspace(0, len(vectors) - 1, min(PROBES, len(vectors))).astype(np.int64)
     tensors = {
@@ -192,4 +195,4 @@ def _write_text(file: Path, vectors: NDArray[np.float32], *, weight: np.float32,
         "directions": np.eye(vectors.shape[1], dtype=np.float32) * np.sqrt(weight),
     }
     save_file(tensors, file)
-    return TextSource(model=None, weight=1.0, probes=probes.tolist(), bias=new)
+    return TextSource(model=encoder_of(knowledge), weight=1.0, probes=probes.tolist(), bias=new)

@@ -17,6 +17,7 @@ from dllm2rec.experiments.bundles import (
     PROBES,
     Check,
     compare_lists,
+    encoder_of,
     require_close,
     some_examples,
     top_lists,
@@ -161,9 +162,8 @@ def _write_text(
     if student.table.near is not None and demand is not None and found is not None:
         tensors["directions"] = found.basis * demand.text**0.5
     save_file({name: np.ascontiguousarray(tensor.numpy()) for name, tensor in tensors.items()}, file)
-    manifest = knowledge.manifest
     return TextSource(
-        model=manifest.model if manifest.teacher == "encoder" else None,
+        model=encoder_of(knowledge),
         weight=student.table.text_weight,
         probes=probes.tolist(),
         bias=0.0 if demand is None else demand.new,

@@ -183,7 +183,7 @@ def _teach_only_new(dataset: Dataset, settings: TeacherSettings, known: Knowledg
                 dataset,
                 out=out,
                 model=settings.model,
-                words=settings.words,
+                words=bool(known.manifest.settings.get("words", False)),  # as it read titles so far
                 batch_size=settings.batch_size,
                 known=known.item_vectors,
             )

@@ -211,6 +211,7 @@ def _begun(out: Path, asked: dict[str, Any]) -> Iterator[None]:
         UserError: something else was asked for in this directory.
     """
     require_fresh_directory(out, marker=MARKER)
+    existed = out.exists()
     new = not (out / DATASET).exists()  # before, an input may have been at fault
     different = [] if new else _differences(out, asked)
     refused = (out / OUTCOME).exists() and not (out / RESULT).exists()
@@ -230,8 +231,9 @@ def _begun(out: Path, asked: dict[str, Any]) -> Iterator[None]:
         if new:
             _remove(out / DATASET)
             _remove(out / MARKER)
-            with suppress(OSError):  # not ours alone
-                out.rmdir()
+            if not existed:
+                with suppress(OSError):  # not ours alone
+                    out.rmdir()
         raise
 
 

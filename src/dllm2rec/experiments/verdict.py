@@ -120,7 +120,8 @@ def _how(reference: Row) -> str:
     if not reference.label.startswith(COUNTING):
         return ""
     titles = " --knowledge KNOWLEDGE" if reference.label.startswith(COUNTING_WITH_TEXT) else ""
-    return f" (`dllm2rec export DATASET{titles} --out BUNDLE`)"
+    more = "" if reference.label.endswith("demand") else ", which then follows demand, too"
+    return f" (`dllm2rec export DATASET{titles} --out BUNDLE`{more})"
 
 
 def _teacher_line(table: Table) -> list[str]:

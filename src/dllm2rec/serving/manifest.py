@@ -15,7 +15,7 @@ OPSET = 18
 
 @dataclass(frozen=True, kw_only=True)
 class TextSource:
-    """Where the text vectors of a student came from.
+    """Where the text vectors of a student, or of counting, came from.
 
     Attributes:
         model: name of the encoder, or None where the knowledge did not say.
@@ -48,7 +48,7 @@ class BundleManifest:
         precision: of the item vectors on disk; `int8` also of the encoder's matrices.
         again: what the items of a history get on top of their scores.
         neighbours_decay: of a history item's weight, a step of age, where neighbours are counted; None where none are.
-        text: of a student whose output is tied to text, so that new items can be added; None for others.
+        text: where titles are read, so that new items can be added; None where they are not.
         files: SHA-256 of every other file.
     """
 

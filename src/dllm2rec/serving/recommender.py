@@ -135,7 +135,7 @@ class Recommender:
     def similar(self, item: ItemId, *, k: int = 20) -> Recommendation:
         """List the items whose vectors point the same way (cosine), without the item itself.
 
-        Where neighbours are counted, it is what stood near the item, and has a text like its own.
+        Where neighbours are counted, it is what stood near the item, or reads alike; it may be fewer than k.
 
         Raises:
             UserError: the catalogue does not know the item, or k is less than 1.
@@ -150,6 +150,7 @@ class Recommender:
             scores += self.bundle.neighbours.scores([row]).astype(np.float32)
             scores[row] = -np.inf
             best = best_items(scores, min(k, len(scores) - 1))
+            best = best[scores[best] > 0]
             return self._recommendation([], best, scores[best], fallback=False)
         scale = self._inverse_norms
         query = (self.bundle.output[row] * scale[row])[None]

@@ -39,7 +39,7 @@ def top_items(
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Find the k best items for each sequence vector; equal scores in order of the index.
 
-    Memory holds at most `SCORES_AT_ONCE` scores, or those of one sequence.
+    Memory holds at most `SCORES_AT_ONCE` scores, or those of one sequence, beside what it is given.
 
     Args:
         hidden: `[B, D]`.

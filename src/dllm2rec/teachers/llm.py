@@ -120,13 +120,15 @@ def _load(name: str, folder: str, revision: str | None) -> tuple[Any, Any]:
 
 
 def _require_room(name: str, config: Any, dtype: torch.dtype, *, on_gpu: bool) -> None:
-    """Count the weights of a model that is not loaded yet.
+    """Count the weights of a model that is not loaded yet; nothing is known of one that is kept quantised.
 
     Raises:
         UserError: they do not fit into the memory that is free; says what would.
     """
     from transformers import AutoModelForCausalLM
 
+    if getattr(config, "quantization_config", None) is not None:
+        return
     free = torch.cuda.mem_get_info()[0] if on_gpu else free_memory()
     with torch.device("meta"):
         weights = sum(weight.numel() for weight in AutoModelForCausalLM.from_config(config).parameters())

@@ -1,11 +1,12 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from dllm2rec.core.errors import suggest
-from dllm2rec.core.memory import free_memory
+from dllm2rec.core.memory import _of_group, free_memory
 from dllm2rec.core.progress import progress_bar
 from dllm2rec.core.seeding import derive_seed, numpy_generator, torch_generator
 
@@ -53,3 +54,12 @@ def test_without_a_terminal_a_long_run_prints_lines_with_an_estimate(
 def test_free_memory_is_some_of_what_the_machine_has() -> None:
     free = free_memory()
     assert free is None or 0 < free < 1 << 50
+
+
+def test_what_a_control_group_has_cached_can_go(tmp_path: Path) -> None:
+    assert _of_group(tmp_path) is None
+    for name, text in (("max", "1000"), ("current", "900"), ("stat", "anon 400\ninactive_file 300\nactive_file 200\n")):
+        (tmp_path / f"memory.{name}").write_text(text)
+    assert _of_group(tmp_path) == 600
+    (tmp_path / "memory.max").write_text("max\n")
+    assert _of_group(tmp_path) is None

@@ -134,6 +134,17 @@ def test_what_is_similar_is_what_stood_near_and_reads_alike(
     assert found.items == [1000 + int(item) for item in np.argsort(-scores, kind="stable")[:5]]
 
 
+def test_an_item_that_stood_near_nothing_has_nothing_similar(dataset: Dataset, tmp_path: Path) -> None:
+    done = export_counting(dataset, out=tmp_path / "bundle")
+    neighbours = Bundle.load(done.path).neighbours
+    assert neighbours is not None
+    counts = np.diff(neighbours.offsets)
+    few = int(np.argmin(counts))
+    found = Recommender.load(done.path).similar(1000 + few, k=ITEMS)
+    assert len(found.items) == len(set(neighbours.items[slice(*neighbours.offsets[[few, few + 1]])].tolist()) - {few})
+    assert min(found.scores, default=1.0) > 0
+
+
 @pytest.mark.usefixtures("chosen")
 def test_it_needs_nothing_but_itself(dataset: Dataset, knowledge: Knowledge, tmp_path: Path) -> None:
     bundle = export_counting(dataset, out=tmp_path / "bundle", knowledge=knowledge).path

@@ -1,14 +1,18 @@
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from dllm2rec.core.errors import UserError
-from dllm2rec.core.files import write_json
-from dllm2rec.data import Dataset
+from dllm2rec.core.files import read_json, write_json
+from dllm2rec.data import Dataset, extend
+from dllm2rec.experiments.teacher_settings import EncoderTeacher
+from dllm2rec.experiments.teaching import teach, teach_only_new
+from dllm2rec.knowledge import Knowledge
 from dllm2rec.teachers.encoder import Encoder, continue_vectors, find_model, masked_mean, teach_encoder
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "red", "blue", "small", "large", "robot", "puzzle", "train", "doll"]
@@ -213,3 +217,25 @@ def test_minilm_reads_titles() -> None:
     near, far = vectors[0] @ vectors[1], vectors[0] @ vectors[2]
     assert near > 0.6
     assert far < 0.4
+
+
+def test_an_encoder_goes_on_as_it_read_titles_so_far(tmp_path: Path, tiny_encoder: Path, tiny_dataset: Dataset) -> None:
+    """Knowledge from before there were words says nothing of them, and its settings are filled in with today's."""
+    for name, words in (("old", False), ("new", True)):
+        settings = EncoderTeacher(model=str(tiny_encoder), words=words)
+        known = teach(tiny_dataset, settings, out=tmp_path / name)
+        if not words:
+            manifest = read_json(tmp_path / name / "manifest.json")
+            del manifest["settings"]["words"]
+            write_json(tmp_path / name / "manifest.json", manifest)
+            taught = read_json(tmp_path / name / "taught.json")
+            del taught["settings"]["words"]
+            write_json(tmp_path / name / "taught.json", taught)
+            known = Knowledge.load(tmp_path / name)
+        later = {"user_id": range(40), "item_id": [10**6] * 40, "timestamp": range(10**6, 10**6 + 40)}
+        pl.DataFrame(later).write_csv(tmp_path / "log.csv")
+        pl.DataFrame({"item_id": [10**6], "title": ["red doll"]}).write_csv(tmp_path / "items.csv")
+        longer = extend(tiny_dataset, tmp_path / "log.csv", tmp_path / "items.csv", out=tmp_path / f"longer-{name}")
+        after = teach_only_new(longer, known, out=tmp_path / f"after-{name}").item_vectors
+        expected = Encoder.load(tiny_encoder).encode(longer.titles, words=words)
+        np.testing.assert_allclose(after, expected, rtol=1e-4, atol=1e-5)
