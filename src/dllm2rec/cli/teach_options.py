@@ -18,8 +18,9 @@ TAKERS = {
     "choose": LABELLING,
     "seed": ("bigrec", "retrieval", "texts"),
 }
-READ_TITLES = ("encoder", "text", "blend")
 """Who may read an option; whether a teacher does can hang on other settings, see `require_read`."""
+READ_TITLES = ("encoder", "text", "blend")
+"""Who reads titles by a sentence encoder, and words beside."""
 
 
 def require_alone(option: str, meant: str, others: Mapping[str, Any]) -> None:

@@ -19,10 +19,10 @@ from dllm2rec.data import Dataset, TrainOn
 from dllm2rec.evaluation.ranks import rank_targets
 from dllm2rec.experiments.bundles import (
     MAX_LOSS,
-    PROBES,
     Check,
     compare_lists,
     encoder_of,
+    probe_rows,
     require_close,
     write_catalogue,
     write_encoder,
@@ -187,7 +187,7 @@ def _write_text(file: Path, knowledge: Knowledge, *, weight: np.float32, new: fl
     vectors = knowledge.item_vectors
     assert vectors is not None  # noqa: S101 - the caller read titles by them
     mean, deviation = column_scale(vectors)
-    probes = np.linspace(0, len(vectors) - 1, min(PROBES, len(vectors))).astype(np.int64)
+    probes = probe_rows(len(vectors))
     tensors = {
         "mean": mean,
         "deviation": deviation,

@@ -14,10 +14,10 @@ from dllm2rec.data import Dataset
 from dllm2rec.evaluation.agreement import overlap
 from dllm2rec.experiments.bundles import (
     MAX_LOSS,
-    PROBES,
     Check,
     compare_lists,
     encoder_of,
+    probe_rows,
     require_close,
     some_examples,
     top_lists,
@@ -30,12 +30,7 @@ from dllm2rec.experiments.running import counted, knowledge_of, rebuild, require
 from dllm2rec.experiments.runs import Run
 from dllm2rec.knowledge.store import Knowledge
 from dllm2rec.serving.approximate import write_index
-from dllm2rec.serving.bundle import (
-    ENCODER,
-    INDEX,
-    TABLE,
-    TEXT,
-)
+from dllm2rec.serving.bundle import ENCODER, INDEX, TABLE, TEXT
 from dllm2rec.serving.manifest import BundleManifest, TextSource
 from dllm2rec.serving.packing import Precision, pack
 from dllm2rec.serving.recommender import Recommender
@@ -151,7 +146,7 @@ def _write_text(
         return None
     vectors = torch.from_numpy(knowledge.item_vectors)
     mean, deviation = scale_of(vectors, run.config.settings.student.vector_scaling)
-    probes = np.linspace(0, len(vectors) - 1, min(PROBES, len(vectors))).astype(np.int64)
+    probes = probe_rows(len(vectors))
     tensors = {"mean": mean, "deviation": deviation, "probes": vectors[probes].float(), **projector.state_dict()}
     if run.config.settings.student.unseen_offset == "neighbours" and student.table.offset is not None:
         lenders = seen.nonzero().squeeze(1)
