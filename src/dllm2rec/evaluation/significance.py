@@ -1,12 +1,13 @@
 """Is a difference more than chance? Tests on pairs of values of the same examples.
 
 Examples of one user are not independent of each other: whoever likes what a system recommends does so more than once.
-So tests and intervals take the user of each example, and flip or draw the examples of a user together. And two
+So tests and intervals take the user of each example, and flip or sum the examples of a user together. And two
 trainings that differ by their seed alone differ in what they answer, often beyond what users explain: where systems
 were trained several times, a difference has to be beyond what seeds do, too.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +54,18 @@ def paired_permutation_test(
     return (1 + extreme) / (1 + permutations)
 
 
+class Difference(NamedTuple):
+    """What `trained_test` says of a difference.
+
+    Attributes:
+        p_value: two-sided.
+        interval: of the difference, without correction for other tests; what flips of few users say may be wider.
+    """
+
+    p_value: float
+    interval: tuple[float, float]
+
+
 def trained_test(
     a: Values,
     b: Values,
@@ -60,20 +73,23 @@ def trained_test(
     generator: np.random.Generator,
     user: NDArray[np.integer] | None = None,
     permutations: int = 10_000,
-) -> float:
-    """Two-sided p-value of the difference of two systems, each trained with some seeds, for other users and seeds.
+    level: float = 0.95,
+) -> Difference:
+    """Test the difference of two systems, each trained with some seeds, for other users and seeds.
 
-    The larger one of `paired_permutation_test` on the means over seeds, and of a t-test whose variance is that of the
-    mean difference over users plus, of each system with several seeds, what its seeds vary by beyond what users explain
-    (crossed random effects by moments; degrees of freedom after Welch and Satterthwaite). What is not trained, or was
-    trained once, adds no variance of seeds: for the latter the test speaks of these weights alone.
+    The p-value is the larger one of `paired_permutation_test` on the means over seeds, and, where there are several
+    seeds, of a t-test whose variance is that of the mean difference over users plus, of each system with several seeds,
+    what its seeds vary by beyond what users explain (crossed random effects by moments; degrees of freedom after Welch
+    and Satterthwaite). The interval is that t-test's. What is not trained, or was trained once, adds no variance of
+    seeds: for the latter both speak of these weights alone.
 
     Args:
-        a: `[S, N]`, a metric of one system, a row a seed.
+        a: `[S, N]`, a metric between 0 and 1 of one system, a row a seed.
         b: `[T, N]`, the same of the other.
         generator: draws the flips.
         user: `[N]`, whose example each is; None where each is of another.
         permutations: how many.
+        level: of confidence, of the interval.
 
     Raises:
         ValueError: the two differ in the number of examples, or are empty.
@@ -81,16 +97,20 @@ def trained_test(
     one, other = a.mean(axis=0), b.mean(axis=0)
     flipped = paired_permutation_test(one, other, generator=generator, user=user, permutations=permutations)
     sums, counts = _by_user(one - other, user)
-    if max(len(a), len(b)) == 1 or len(sums) == 1:
-        return flipped
-    mean = sums.sum() / counts.sum()
+    if len(sums) == 1:
+        return Difference(p_value=flipped, interval=(-1.0, 1.0))  # one user tells nothing of others
+    mean = float(sums.sum() / counts.sum())
     parts = [(_over_users(sums - mean * counts, counts), len(sums) - 1)]
     parts += [(_over_seeds(values, user), len(values) - 1) for values in (a, b) if len(values) > 1]
     variance = sum(part for part, _ in parts)
     if variance == 0:
-        return flipped
+        return Difference(p_value=flipped, interval=(mean, mean))
     freedom = variance**2 / sum(part**2 / known for part, known in parts)
-    return max(flipped, float(2 * stats.t.sf(abs(mean) / np.sqrt(variance), freedom)))
+    half = float(stats.t.isf((1 - level) / 2, freedom) * np.sqrt(variance))
+    p_value = flipped
+    if len(parts) > 1:
+        p_value = max(flipped, float(2 * stats.t.sf(abs(mean) / np.sqrt(variance), freedom)))
+    return Difference(p_value=p_value, interval=(mean - half, mean + half))
 
 
 def _over_users(sums: Values, counts: Values) -> float:
@@ -120,39 +140,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, (len(p_values) - place) * p_values[index]))
         adjusted[index] = largest
     return adjusted
-
-
-def bootstrap_interval(
-    values: Values,
-    *,
-    generator: np.random.Generator,
-    user: NDArray[np.integer] | None = None,
-    level: float = 0.95,
-    samples: int = 2_000,
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean of ``values`` `[N]`, drawing users with all that is theirs.
-
-    Args:
-        values: one an example.
-        generator: draws.
-        user: `[N]`, whose example each is; None where each is of another.
-        level: of confidence.
-        samples: how many.
-
-    Raises:
-        ValueError: there are no values, or ``level`` is not within 0..1.
-    """
-    if len(values) == 0 or not 0 < level < 1:
-        raise ValueError("a bootstrap needs values, and a level between 0 and 1")
-    sums, counts = _by_user(values, user)
-    means: list[Values] = []
-    block = max(1, _BLOCK // len(sums))
-    for start in range(0, samples, block):
-        size = min(block, samples - start)
-        drawn = generator.integers(0, len(sums), size=(size, len(sums)))
-        means.append(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1))
-    low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
 
 
 def _by_user(values: Values, user: NDArray[np.integer] | None) -> tuple[Values, Values]:

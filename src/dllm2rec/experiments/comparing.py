@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 from dllm2rec.core.seeding import numpy_generator
 from dllm2rec.data import Split
 from dllm2rec.evaluation.metrics import METRIC
-from dllm2rec.evaluation.significance import bootstrap_interval, holm, trained_test
+from dllm2rec.evaluation.significance import Difference, holm, trained_test
 from dllm2rec.evaluation.slices import UNSEEN, Slice
 from dllm2rec.experiments.evidence import Evidence, Group, Taught, followed, gather, metric_values, reference_data
 from dllm2rec.experiments.references import EASE_ITEMS
 from dllm2rec.experiments.results import Comparison, Row, Table, Versus
-from dllm2rec.experiments.running import method_name
+from dllm2rec.experiments.running import adapted, method_name
 from dllm2rec.experiments.runs import Run
 from dllm2rec.experiments.verdict import judge
 
@@ -28,7 +28,7 @@ def compare(runs: Sequence[Run], *, split: Split = "test", mask_history: bool = 
         runs: finished; those that were not evaluated on the split yet are.
         split: validation or test.
         mask_history: leave items of the history out of the rankings.
-        seed: of the permutation tests and bootstrap intervals.
+        seed: of the permutation tests.
 
     Raises:
         UserError: there is no run, or the runs are on different datasets.
@@ -118,7 +118,7 @@ def _by_slice(hits: NDArray[np.float64], kept: Mask, slices: Sequence[Slice]) ->
 def _tests(evidence: Evidence, seed: int) -> dict[str, Versus]:
     """Test each group against its baseline; p-values are adjusted together."""
     pairs = [(group, baseline) for group in evidence.groups if (baseline := _baseline(group, evidence.groups))]
-    raw = [
+    found = [
         trained_test(
             group.values[METRIC],
             baseline.values[METRIC],
@@ -127,14 +127,16 @@ def _tests(evidence: Evidence, seed: int) -> dict[str, Versus]:
         )
         for group, baseline in pairs
     ]
+    adjusted = holm([tested.p_value for tested in found])
     return {
-        group.label: _versus(evidence, baseline.label, group, baseline.values[METRIC], p_value, seed=seed).model_copy(
+        group.label: _versus(baseline.label, group, baseline.values[METRIC], tested).model_copy(
             update={
+                "p_value": p_value,
                 "plain": baseline in _plain(group, evidence.groups),
                 "several_seeds": min(len(group.runs), len(baseline.runs)) > 1,
             }
         )
-        for (group, baseline), p_value in zip(pairs, holm(raw), strict=True)
+        for (group, baseline), tested, p_value in zip(pairs, found, adjusted, strict=True)
     }
 
 
@@ -145,13 +147,13 @@ def _over_reference(evidence: Evidence, seed: int) -> Versus | None:
         return None
     name, values = best[0], best[1][METRIC][None]
     own = max(evidence.groups, key=lambda group: float(group.values[METRIC].mean()))
-    p_value = trained_test(
+    tested = trained_test(
         own.values[METRIC],
         values,
         user=evidence.examples.user,
         generator=numpy_generator(seed, "permutation", name),
     )
-    versus = _versus(evidence, name, own, values, p_value, seed=seed)
+    versus = _versus(name, own, values, tested)
     return versus.model_copy(update={"several_seeds": len(own.runs) > 1})
 
 
@@ -176,11 +178,12 @@ def _plain(group: Group, groups: Sequence[Group]) -> list[Group]:
 
 
 def _differing(group: Group, other: Group) -> list[str]:
-    """Name what two groups differ in that no method decides: how they were trained, and how large they are."""
-    one, two = (some.runs[0].config.settings for some in (group, other))
+    """Name what two groups differ in beside the teacher: how they were trained, how large they are, their output."""
+    one, two = (adapted(some.runs[0].config.settings) for some in (group, other))
     pairs = {f"training.{name}": (value, getattr(two.training, name)) for name, value in one.training}
     pairs |= {
-        f"student.{name}": (getattr(one.student, name), getattr(two.student, name)) for name in ("dim", "dropout")
+        f"student.{name}": (getattr(one.student, name), getattr(two.student, name))
+        for name in ("dim", "dropout", "output")
     }
     return [f"{name} ({ours}, {theirs})" for name, (ours, theirs) in pairs.items() if ours != theirs]
 
@@ -190,19 +193,15 @@ def _kind(group: Group) -> tuple[str, ...]:
     return settings.protocol, settings.train_on, settings.demand, settings.student.kind, settings.loss.kind
 
 
-def _versus(
-    evidence: Evidence, name: str, group: Group, baseline: NDArray[np.float64], p_value: float, *, seed: int
-) -> Versus:
-    own, plain = group.values[METRIC].mean(axis=0), baseline.mean(axis=0)
-    difference, before = float((own - plain).mean()), float(plain.mean())
+def _versus(name: str, group: Group, baseline: NDArray[np.float64], tested: Difference) -> Versus:
+    before = float(baseline.mean())
+    difference = float(group.values[METRIC].mean()) - before
     return Versus(
         baseline=name,
         difference=difference,
-        interval=bootstrap_interval(
-            own - plain, user=evidence.examples.user, generator=numpy_generator(seed, "bootstrap", name)
-        ),
+        interval=tested.interval,
         gain=difference / before if before > 0 else None,
-        p_value=p_value,
+        p_value=tested.p_value,
     )
 
 

@@ -180,7 +180,7 @@ class EvaluationSettings(Strict):
 
     Attributes:
         mask_history: leave the items of a history out of its ranking; the paper does not.
-        seed: of the permutation tests and bootstrap intervals.
+        seed: of the permutation tests.
     """
 
     mask_history: bool = False

@@ -21,7 +21,7 @@ class Versus(Strict):
     Attributes:
         baseline: label of the other row.
         difference: mean over examples of this row's minus the baseline's.
-        interval: 95% bootstrap interval of the difference.
+        interval: of the difference, with 95% confidence, see `trained_test`.
         gain: difference divided by the baseline's mean; None where that is zero.
         p_value: two-sided, see `trained_test`, after Holm over the table.
         plain: whether the other is the same student without a teacher: then the difference is the teacher's.

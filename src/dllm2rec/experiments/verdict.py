@@ -56,24 +56,34 @@ def _headline(taught: Sequence[tuple[Row, Versus]], *, alone: bool) -> tuple[Out
     if not taught:
         plain = "No plain student stands beside the taught one, so nothing says whether the teacher helped; train one."
         return "none", plain if alone else "No student here was taught by a teacher."
-    helped = [row for row, versus in taught if is_significant(versus) and versus.difference > 0]
-    harmed = [row for row, versus in taught if is_significant(versus) and versus.difference < 0]
-    if (helped or harmed) and not any(versus.several_seeds for row, versus in taught if row in helped + harmed):
-        found = [f"{_names(some)} {word} than plain" for some, word in ((helped, "better"), (harmed, "worse")) if some]
+    helped, harmed = _beyond_chance(taught, several_seeds=True)
+    better, worse = _beyond_chance(taught, several_seeds=False)
+    once = [f"{_names(some)} {word}" for some, word in ((better, "better"), (worse, "worse")) if some]
+    if once and not (helped or harmed):
         return "unclear", (
-            f"With one seed, {', '.join(found)} beyond chance on these examples; trainings differ by their seed, too: "
-            "several of each say whether it was the teacher."
+            f"With one seed, {', '.join(once)} than plain beyond chance on these examples; trainings differ by their "
+            "seed, too: several of each say whether it was the teacher."
         )
+    more = f" With one seed, which shows less, {', '.join(once)}." if once else ""
     match bool(helped), bool(harmed):
         case True, False:
             extent = "Yes" if len(helped) == len(taught) else "In part"
-            return "helped", f"{extent}, the teacher helped: {_names(helped)} better than plain."
+            return "helped", f"{extent}, the teacher helped: {_names(helped)} better than plain.{more}"
         case False, True:
-            return "harmed", f"No, the teacher did harm: {_names(harmed)} worse than plain."
+            return "harmed", f"No, the teacher did harm: {_names(harmed)} worse than plain.{more}"
         case True, True:
-            return "unclear", f"Mixed: {_names(helped)} better than plain, {_names(harmed)} worse."
+            return "unclear", f"Mixed: {_names(helped)} better than plain, {_names(harmed)} worse.{more}"
         case _:
             return "unclear", "Not shown: no difference between plain and taught students is beyond chance."
+
+
+def _beyond_chance(taught: Sequence[tuple[Row, Versus]], *, several_seeds: bool) -> tuple[list[Row], list[Row]]:
+    """Return who is better and who is worse than plain, of those that were trained with several seeds, or with one."""
+    found = [
+        (row, versus) for row, versus in taught if is_significant(versus) and versus.several_seeds == several_seeds
+    ]
+    better, worse = ([row for row, versus in found if (versus.difference > 0) == sign] for sign in (True, False))
+    return better, worse
 
 
 def _names(rows: Sequence[Row]) -> str:
@@ -111,8 +121,12 @@ def _reference_line(rows: Sequence[Row], over: Versus | None) -> list[str]:
     return [
         f"The best student, {student.label}, reaches {figure(learned)}; the best reference that needs no training, "
         f"{reference.label}, {figure(counted)}"
-        + ("." if over is None else f": {percent(over.gain)}, {_certain(over)} (both are the best on these examples).")
+        + ("." if over is None else f": {percent(over.gain)}, {_certain(over)} ({_best_on(over)}).")
     ]
+
+
+def _best_on(over: Versus) -> str:
+    return f"both are the best on these examples{'' if over.several_seeds else ', the student with one seed'}"
 
 
 def _how(reference: Row) -> str:

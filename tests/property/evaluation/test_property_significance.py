@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
 
-from dllm2rec.evaluation.significance import bootstrap_interval, holm, paired_permutation_test
+from dllm2rec.evaluation.significance import holm, paired_permutation_test
 
 VALUES = hnp.arrays(np.float64, 12, elements=st.floats(0, 1).map(lambda x: round(x, 3)))
 
@@ -55,16 +55,6 @@ def test_a_real_difference_is_found_and_no_difference_is_certain() -> None:
         paired_permutation_test(a, a[1:], generator=generator)
 
 
-def test_the_bootstrap_interval_matches_the_normal_one_on_a_large_sample() -> None:
-    values = np.random.default_rng(1).normal(3.0, 1.0, 2000)
-    low, high = bootstrap_interval(values, generator=np.random.default_rng(2))
-    error = 1.96 * values.std() / np.sqrt(2000)
-    assert low == pytest.approx(values.mean() - error, abs=0.01)
-    assert high == pytest.approx(values.mean() + error, abs=0.01)
-    with pytest.raises(ValueError, match="needs values"):
-        bootstrap_interval(np.array([]), generator=np.random.default_rng(2))
-
-
 def test_the_examples_of_a_user_are_flipped_together() -> None:
     """Repeating every pair of a user adds no evidence; without users it would."""
     generator = np.random.default_rng(3)
@@ -76,22 +66,3 @@ def test_the_examples_of_a_user_are_flipped_together() -> None:
     together = paired_permutation_test(*many, user=np.tile(user, 9), generator=np.random.default_rng(0))
     assert together == pytest.approx(alone, abs=0.02)
     assert paired_permutation_test(*many, generator=np.random.default_rng(0)) < alone / 3
-
-
-@pytest.mark.parametrize("copies", [1, 9])
-def test_users_are_drawn_with_all_that_is_theirs(copies: int) -> None:
-    values = np.random.default_rng(1).normal(size=60)
-    low, high = bootstrap_interval(
-        np.tile(values, copies), user=np.tile(np.arange(60), copies), generator=np.random.default_rng(2)
-    )
-    alone = bootstrap_interval(values, generator=np.random.default_rng(2))
-    assert (low, high) == pytest.approx(alone)
-
-
-def test_users_count_by_their_examples() -> None:
-    """The mean is over examples: whoever has three counts three times."""
-    values, user = np.array([1.0, 1.0, 1.0, 0.0]), np.array([5, 5, 5, 2])
-    means = [0.0, 0.75, 1.0]
-    low, high = bootstrap_interval(values, user=user, generator=np.random.default_rng(0), level=0.2)
-    assert low in means
-    assert high in means

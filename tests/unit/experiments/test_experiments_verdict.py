@@ -92,6 +92,22 @@ def table(*rows: Row, examples: int = 100) -> Table:
             "unclear",
             "Mixed: A is better than plain, B is worse",
         ),
+        (
+            [
+                student("A", 0.03, difference=0.01, p_value=0.01, several_seeds=False),
+                student("B", 0.03, difference=0.01, p_value=0.01),
+            ],
+            "helped",
+            "In part, the teacher helped: B is better than plain. With one seed, which shows less, A is better.",
+        ),
+        (
+            [
+                student("A", 0.03, difference=-0.01, p_value=0.01, several_seeds=False),
+                student("B", 0.03, difference=0.01, p_value=0.9),
+            ],
+            "unclear",
+            "With one seed, A is worse than plain",
+        ),
     ],
 )
 def test_outcome_and_headline(rows: list[Row], outcome: str, start: str) -> None:
@@ -112,6 +128,15 @@ def test_counting_that_wins_is_named() -> None:
     assert any("item-kNN" in line and "ship the counting (`dllm2rec export DATASET" in line for line in verdict.lines)
     verdict = judge([table(other("item-kNN", "reference", 0.03), student("S", 0.04))])
     assert not any("ship the counting" in line for line in verdict.lines)
+
+
+@pytest.mark.parametrize("several_seeds", [True, False])
+def test_a_win_over_counting_tells_of_one_seed(several_seeds: bool) -> None:
+    own = student("S", 0.04, difference=0.01, p_value=0.001, several_seeds=several_seeds)
+    rows = table(other("item-kNN", "reference", 0.03), own).model_copy(update={"over_reference": own.versus})
+    line = judge([rows]).lines[-1]
+    assert "significant, p = .001" in line
+    assert ("one seed" in line) != several_seeds
 
 
 def test_a_teacher_worse_than_its_student_is_named() -> None:
