@@ -113,7 +113,9 @@ def counting(before: Dataset, known: Knowledge, dataset: Dataset, knowledge: Kno
     reference = fit_reference(settings, dataset, item_vectors=knowledge.item_vectors, sequences=sequences)
     more = dataset.num_items - before.num_items
     shift = np.pad(chosen.shift, (0, more), constant_values=np.float32(chosen.weights.new))
-    return adjusted(score_with_reference(reference), shift=shift, again=chosen.weights.again)
+    weights = chosen.weights
+    score = score_with_reference(reference)
+    return adjusted(score, reads=chosen.reads, shift=shift, again=weights.again, ever=weights.ever)
 
 
 def main() -> None:

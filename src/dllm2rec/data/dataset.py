@@ -12,7 +12,7 @@ from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import atomic_path, require_fresh_directory
 from dllm2rec.core.ids import padding_index
 from dllm2rec.data.directory import FORMAT_VERSION, MARKER, DatasetManifest, read_manifest, read_table_file, write_files
-from dllm2rec.data.examples import Examples, Sequences, pad_histories
+from dllm2rec.data.examples import Examples, Past, Sequences, pad_histories
 from dllm2rec.data.log import Log
 from dllm2rec.data.splits import SPLITS, Split, SplitSettings, TrainOn, sample_positions
 from dllm2rec.data.tables import Tables, build_examples, build_tables, content_hash, describe, target_positions
@@ -133,9 +133,7 @@ class Dataset:
 
     def sequences(self) -> Sequences:
         """Return all events of each user in time order, whatever the split; nothing here says what may be learned."""
-        events = read_table_file(self.path, "interactions", "item", "ordinal")
-        begins = np.flatnonzero(events["ordinal"].to_numpy() == 0)
-        return Sequences(items=events["item"].to_numpy(), offsets=np.append(begins, events.height).astype(np.int64))
+        return self._sequences
 
     def event_rows(self, examples: Examples) -> NDArray[np.int64]:
         """Return where the target of each example, of any split, stands in `sequences`, `[N]`."""
@@ -195,6 +193,8 @@ class Dataset:
         return early.astype(np.int32)
 
     def _opened(self, rows: pl.DataFrame) -> Examples:
+        sequences, ordinal = self._sequences, rows["ordinal"].cast(pl.Int64).to_numpy()
+        target = sequences.offsets[rows["user"].to_numpy()] + ordinal
         return Examples(
             example_id=rows["example_id"].to_numpy(writable=True),
             user=rows["user"].to_numpy(writable=True),
@@ -202,7 +202,14 @@ class Dataset:
             target=rows["target"].to_numpy(writable=True),
             time=rows["time"].to_numpy(writable=True),
             num_items=self.num_items,
+            past=Past(items=sequences.items, target=target, length=ordinal),
         )
+
+    @cached_property
+    def _sequences(self) -> Sequences:
+        events = read_table_file(self.path, "interactions", "item", "ordinal")
+        begins = np.flatnonzero(events["ordinal"].to_numpy() == 0)
+        return Sequences(items=events["item"].to_numpy(), offsets=np.append(begins, events.height).astype(np.int64))
 
     @cached_property
     def _examples(self) -> pl.DataFrame:

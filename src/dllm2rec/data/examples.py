@@ -7,8 +7,30 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from dllm2rec.core.ids import padding_index
+from dllm2rec.data.windows import history_windows
+
 RARE = 0.01
 """Share of targets below which choosing an item again is taken for an exception."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Past:
+    """All that each user chose before a target, however long ago.
+
+    Attributes:
+        items: `[M]` int32, of all users back to back, in time order.
+        target: `[N]` int64, where the target stands among them.
+        length: `[N]` int64, how many items of the same user stand before it.
+    """
+
+    items: NDArray[np.int32]
+    target: NDArray[np.int64]
+    length: NDArray[np.int64]
+
+    def take(self, rows: NDArray[np.integer] | NDArray[np.bool_]) -> "Past":
+        """Return that of the examples at ``rows``."""
+        return Past(items=self.items, target=self.target[rows], length=self.length[rows])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +46,7 @@ class Examples:
         num_items: V, which is also the padding index.
         later: `[N, F]` int32, what the same user chose after the target, as far as training may know it, padded on the
             right; None where nobody asked.
+        past: what stands before the target, beyond the history, too; None where nothing more is known.
     """
 
     example_id: NDArray[np.int64]
@@ -33,9 +56,24 @@ class Examples:
     time: NDArray[np.int64] | NDArray[np.float64]
     num_items: int
     later: NDArray[np.int32] | None = None
+    past: Past | None = None
 
     def __len__(self) -> int:
         return len(self.example_id)
+
+    def known(self, rows: slice = slice(None)) -> NDArray[np.int32]:
+        """Return all that the users of some examples chose before the target, `[n, L or more]`, padded as histories."""
+        history = self.history[rows]
+        if self.past is None or not len(history):
+            return history
+        length = self.past.length[rows]
+        return history_windows(
+            items=self.past.items,
+            position=self.past.target[rows],
+            length=length,
+            history=max(history.shape[1], int(length.max())),
+            padding=padding_index(self.num_items),
+        )
 
     @property
     def repeats(self) -> NDArray[np.bool_]:
@@ -58,6 +96,7 @@ class Examples:
             time=self.time[rows],
             num_items=self.num_items,
             later=None if self.later is None else self.later[rows],
+            past=None if self.past is None else self.past.take(rows),
         )
 
     def batches(self, size: int) -> Iterator["Examples"]:
@@ -67,7 +106,7 @@ class Examples:
 
     @classmethod
     def join(cls, parts: Sequence["Examples"]) -> "Examples":
-        """Return examples of one dataset back to back, without what came later."""
+        """Return examples of one dataset back to back, without what came later or long before."""
         return cls(
             example_id=np.concatenate([part.example_id for part in parts]),
             user=np.concatenate([part.user for part in parts]),

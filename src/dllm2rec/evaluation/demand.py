@@ -4,7 +4,8 @@ A student or a reference is fitted to all of training, so it believes in the mea
 no evidence for an item that no one chose yet. What comes after the cut is chosen otherwise: demand moves on, and
 catalogues grow. `Demand` measures both from training alone; here validation says how much either counts. It is a
 correction of the prior of classes after training (Saerens et al. 2002), with two parameters instead of one a class.
-The third weight is for what was just chosen: in most shops few want the same again, though nothing is more like it.
+The third weight is for what was chosen already: in most shops few want the same again, though nothing is more like it;
+validation says, too, whether that is so of what a model reads alone, or of all that a user ever chose.
 The fourth is for text that is like the history's: what was learned of an item ages, what its title says does not.
 
 The further from the cut, the more targets training never saw; so in the choice of all but the third they count as much
@@ -54,6 +55,7 @@ class DemandWeights(BaseModel):
         trend: of the trend of items that training saw, in the unit of the scores.
         new: that every item gets which training never saw, in that unit.
         again: that the items of the history get, in that unit.
+        ever: whether they get it however long ago they were chosen, and not only as far as the model reads.
         text: of the text neighbours of the history, in that unit.
         ndcg: NDCG@20 with all, on validation.
         before: the same without.
@@ -64,6 +66,7 @@ class DemandWeights(BaseModel):
     trend: float
     new: float
     again: float
+    ever: bool = False
     text: float = 0.0
     ndcg: float
     before: float
@@ -86,13 +89,13 @@ def choose_demand(
     student and the similarities of a reference. A large catalogue or log is tried on a part, see `evenly`.
 
     Args:
-        score: scores the whole catalogue for histories.
+        score: scores the whole catalogue for histories; is given as much of them as examples keep.
         validation: examples, in time order.
         demand: of the training part of the same dataset.
         text: scores the catalogue by text neighbours; None where there is no text.
     """
     some = evenly(validation)
-    tries = len(AGAIN) + len(PAIRS) + (0 if text is None else len(TEXT) * len(COARSE))
+    tries = len(_agains(some)) + len(PAIRS) + (0 if text is None else len(TEXT) * len(COARSE))
     with progress_bar("choosing weights on validation", tries * len(some)) as advance:
         return _choose(score, some, demand, text, advance)
 
@@ -100,10 +103,12 @@ def choose_demand(
 def _choose(
     score: ScoreFunction, some: Examples, demand: Demand, text: ScoreFunction | None, advance: Advance
 ) -> DemandWeights:
+    reads = some.history.shape[1]
+    score, text = adjusted(score, reads=reads), None if text is None else adjusted(text, reads=reads)
     unit = _unit(score, some)
-    chosen, before = _again(score, unit, some, advance)
+    chosen, ever, before = _again(score, unit, some, advance)
     again = unit * chosen
-    repeated = adjusted(score, again=again)
+    repeated = adjusted(score, reads=reads, again=again, ever=ever)
     unit = _unit(repeated, some)  # anew: what histories hold may have stood far above all else
     weight = foreseen(some, demand)
 
@@ -114,14 +119,16 @@ def _choose(
     near = 0.0 if text is None else _most_text([_best(by_example(one, COARSE), weight) for one in TEXT], weight)
     if near > 0:  # nothing is more like an item than itself, so what is right for the history's may have changed
         both = beside(score, text, unit * near)
-        again = unit * _again(both, unit, some)[0]
-        repeated = adjusted(score, again=again)
+        chosen, ever, _ = _again(both, unit, some)
+        again = unit * chosen
+        repeated = adjusted(score, reads=reads, again=again, ever=ever)
     trend, new = PAIRS[int(np.argmax(by_example(near, PAIRS) @ weight))]
     best = demand.shift(trend=unit * trend, new=unit * new)
     return DemandWeights(
         trend=unit * trend,
         new=unit * new,
         again=again,
+        ever=ever,
         text=unit * near,
         ndcg=float(_gains(beside(repeated, text, unit * near), [best], some).mean()),
         before=before,
@@ -150,12 +157,28 @@ def evenly(validation: Examples) -> Examples:
     return validation.take(np.unique(np.linspace(0, len(validation) - 1, count).round().astype(np.int64)))
 
 
-def adjusted(score: ScoreFunction, *, shift: NDArray[np.float32] | None = None, again: float = 0.0) -> ScoreFunction:
-    """Return a score function that adds ``shift`` `[V]` to all scores and ``again`` to those of history items."""
+def adjusted(
+    score: ScoreFunction,
+    *,
+    reads: int,
+    shift: NDArray[np.float32] | None = None,
+    again: float = 0.0,
+    ever: bool = False,
+) -> ScoreFunction:
+    """Return a score function that reads the newest items, and adds to what another one says.
+
+    Args:
+        score: the other one.
+        reads: how many items of a history it is given.
+        shift: `[V]`, is added to all scores.
+        again: is added to those of the items that it is given,
+        ever: or of the whole history.
+    """
     added = None if shift is None else torch.from_numpy(shift)
 
     def changed(history: Tensor, *user: Tensor) -> Tensor:
-        scores = add_again(score(history, *user), history, again)
+        newest = history[:, -reads:]
+        scores = add_again(score(newest, *user), history if ever else newest, again)
         return scores if added is None else scores + added
 
     changed.reads_users = getattr(score, "reads_users", False)  # type: ignore[attr-defined]
@@ -176,10 +199,18 @@ def beside(score: ScoreFunction, text: ScoreFunction | None, weight: float) -> S
 
 def _again(
     score: ScoreFunction, unit: float, examples: Examples, advance: Advance | None = None
-) -> tuple[float, float]:
-    """Return the best weight of the history's items, and the NDCG@20 without one."""
-    reached = [float(_gains(adjusted(score, again=unit * again), [None], examples, advance).mean()) for again in AGAIN]
-    return AGAIN[int(np.argmax(reached))], reached[0]
+) -> tuple[float, bool, float]:
+    """Return the best weight of the history's items, whether all of them have it, and the NDCG@20 without one."""
+    reads, tried = examples.history.shape[1], _agains(examples)
+    changed = (adjusted(score, reads=reads, again=unit * again, ever=ever) for again, ever in tried)
+    reached = [float(_gains(one, [None], examples, advance).mean()) for one in changed]
+    return *tried[int(np.argmax(reached))], reached[0]
+
+
+def _agains(examples: Examples) -> list[tuple[float, bool]]:
+    """Return what is tried of the history's items: the newest ones, then all of them, where there are more."""
+    longer = examples.past is not None and bool((examples.past.length > examples.history.shape[1]).any())
+    return [(again, ever) for ever in (False, True)[: 1 + longer] for again in AGAIN if again or not ever]
 
 
 def _best(gains: NDArray[np.float64], weight: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -239,7 +270,7 @@ def _gains(
 
 
 def _scores(score: ScoreFunction, examples: Examples) -> Tensor:
-    return ask(score, torch.from_numpy(examples.history.astype(np.int64)), examples.user).detach().cpu()
+    return ask(score, torch.from_numpy(examples.known().astype(np.int64)), examples.user).detach().cpu()
 
 
 def _parts(examples: Examples) -> Iterator[Examples]:

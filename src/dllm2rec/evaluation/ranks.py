@@ -12,8 +12,8 @@ from dllm2rec.data import Examples
 from dllm2rec.losses.checks import NotFiniteError
 
 ScoreFunction = Callable[..., Tensor]
-"""Scores the catalogue for histories, `[B, L]` to `[B, V]`; with an attribute `reads_users` that is true, for histories
-and users `[B]`."""
+"""Scores the catalogue for histories of any width, `[B, L]` to `[B, V]`; with an attribute `reads_users` that is true,
+for histories and users `[B]`."""
 
 _SCORES_AT_ONCE = 1 << 23
 
@@ -57,7 +57,7 @@ def rank_targets(
     equally gets ``(V + 1) / 2``. Only one block of scores `[B, V]` is in memory.
 
     Args:
-        score: scores the whole catalogue for histories.
+        score: scores the whole catalogue for histories; it is given all that is known, and reads what it will.
         examples: histories and targets.
         batch_size: most histories a block; fewer where the catalogue is large.
         mask_history: leave items of the history out, but never the target. The paper does not.
@@ -72,11 +72,11 @@ def rank_targets(
     top = np.empty((len(examples), top_k), np.int32) if top_k else None
     for start in range(0, len(examples), size):
         rows = slice(start, min(start + size, len(examples)))
-        history = torch.from_numpy(examples.history[rows].astype(np.int64))
+        known = torch.from_numpy(examples.known(rows).astype(np.int64))
         target = torch.from_numpy(examples.target[rows].astype(np.int64)).unsqueeze(1)
-        scores = _checked(ask(score, history, examples.user[rows]), (len(history), examples.num_items))
+        scores = _checked(ask(score, known, examples.user[rows]), (len(known), examples.num_items))
         if mask_history:
-            scores = _masked(scores, history, target)
+            scores = _masked(scores, known[:, -examples.history.shape[1] :], target)
         rank[rows] = mean_ranks(scores, target)
         if top is not None:
             top[rows] = best_items(scores, top_k).numpy()

@@ -117,7 +117,7 @@ def compare_lists(bundle: Path, dataset: Dataset, source: ScoreFunction) -> Chec
     """Compare a bundle's lists with those of its ``source``; scores as good as equal may trade places."""
     examples = some_examples(dataset.examples("test"))
     with torch.inference_mode():
-        expected = source(torch.from_numpy(examples.history.astype(np.int64)))
+        expected = source(torch.from_numpy(examples.known().astype(np.int64)))
     lists = best_items(expected, TOP).numpy()
     found = top_lists(Recommender.load(bundle), examples)
     best, scores = (
@@ -137,7 +137,7 @@ def top_lists(recommender: Recommender, examples: Examples) -> NDArray[np.int32]
     """Recommend to real histories; returns rows `[N, 20]`, or the whole catalogue; -1 where an index finds fewer."""
     ids = np.array(recommender.bundle.ids, dtype=object)
     index = {item: place for place, item in enumerate(ids)}
-    histories = [ids[row[row != examples.num_items]].tolist() for row in examples.history]
+    histories = [ids[row[row != examples.num_items]].tolist() for row in examples.known()]
     lists = np.full((len(histories), min(TOP, len(ids))), -1, np.int32)
     for row, one in enumerate(recommender.recommend(histories, k=TOP)):
         lists[row, : len(one.items)] = [index[item] for item in one.items]

@@ -100,6 +100,7 @@ def export_counting(
         dim=1,
         history=dataset.manifest.history,
         again=counted.weights.again,
+        ever=counted.weights.ever,
         dataset={"name": dataset.manifest.name, "content_hash": dataset.content_hash},
         metrics=metrics(ranks, dataset),
         settings={

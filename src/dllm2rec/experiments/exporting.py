@@ -197,6 +197,7 @@ def _manifest(run: Run, dataset: Dataset, student: Student) -> BundleManifest:
         dim=student.width,
         history=student.history,
         again=student.again,
+        ever=student.ever,
         dataset={"name": dataset.manifest.name, "content_hash": dataset.content_hash},
         metrics={} if evaluation is None else evaluation.metrics,
         settings=run.config.settings.model_dump(mode="json"),

@@ -72,10 +72,9 @@ def reference_ranks(
     settings = settled(settings, dataset, item_vectors=item_vectors, train_on=train_on)
     sequences = dataset.training_sequences(train_on)
     reference = fit_reference(settings, dataset, item_vectors=item_vectors, sequences=sequences)
-    score = score_with_reference(reference)
-    if follows == "history":
-        score = adjusted(score, again=LEFT_OUT)
-    elif follows == "demand":
+    reads = dataset.manifest.history
+    score = adjusted(score_with_reference(reference), reads=reads, again=LEFT_OUT if follows == "history" else 0.0)
+    if follows == "demand":
         score = follow_demand(reference, dataset, train_on).score
     ranks = rank_targets(score, examples, mask_history=mask_history, top_k=TOP)
     return ranks, seconds_per_1000(score, examples)
@@ -89,16 +88,24 @@ class Following:
         reference: with the weight of text that it has then.
         weights: chosen on validation.
         shift: `[V]`, what is added to the score of each item.
+        reads: how many items of a history the reference is given.
     """
 
     reference: Scorer
     weights: DemandWeights
     shift: NDArray[np.float32]
+    reads: int
 
     @property
     def score(self) -> ScoreFunction:
         """Score with all of it."""
-        return adjusted(score_with_reference(self.reference), shift=self.shift, again=self.weights.again)
+        return adjusted(
+            score_with_reference(self.reference),
+            reads=self.reads,
+            shift=self.shift,
+            again=self.weights.again,
+            ever=self.weights.ever,
+        )
 
 
 def follow_demand(reference: Scorer, dataset: Dataset, train_on: TrainOn) -> Following:
@@ -114,7 +121,9 @@ def follow_demand(reference: Scorer, dataset: Dataset, train_on: TrainOn) -> Fol
     weights = choose_demand(score_with_reference(reference), dataset.examples("validation"), measured, text=text)
     if isinstance(reference, Blend):
         reference = replace(reference, text_weight=reference.text_weight + weights.text)
-    return Following(reference=reference, weights=weights, shift=weights.shift(measured))
+    return Following(
+        reference=reference, weights=weights, shift=weights.shift(measured), reads=dataset.manifest.history
+    )
 
 
 def settled(
@@ -143,7 +152,8 @@ def settled(
     rare = dataset.training_examples(train_on).repeats_are_rare
 
     def reached(weight: float) -> float:
-        score = score_with_reference(Blend(knn=knn, text=text, text_weight=weight))
+        blend = Blend(knn=knn, text=text, text_weight=weight)
+        score = adjusted(score_with_reference(blend), reads=dataset.manifest.history)
         return float(ndcg(rank_targets(score, some, mask_history=rare).rank, TOP).mean())
 
     return settings.model_copy(update={"text_weight": max(TEXT_WEIGHTS, key=reached)})

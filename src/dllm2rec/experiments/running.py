@@ -139,7 +139,7 @@ def rebuild(
     load_student_weights(student, run.path)
     fit = fit or run.finished().fit
     finish(student, run, dataset, fit.demand)
-    student.again = fit.again
+    student.again, student.ever = fit.again, fit.ever
     return student.eval()
 
 
@@ -285,7 +285,7 @@ def fit_student(
             text=None if found is None else neighbour_scores(found.near),
         )
         finish(student, run, dataset, weights)
-        student.again = weights.again
+        student.again, student.ever = weights.again, weights.ever
     reached = summary(rank_targets(student.eval(), validation).rank, ks=(20,))
     told = FitSummary(
         best_epoch=result.best_epoch,
@@ -296,6 +296,7 @@ def fit_student(
         labelled=int((rows >= 0).sum()),
         demand=weights,
         again=student.again,
+        ever=student.ever,
     )
     return RunResult(fit=told)
 

@@ -92,6 +92,7 @@ class FitSummary(Strict):
         labelled: training examples that had a label.
         demand: what validation chose after training; None where it was not asked.
         again: what the items of a history get on top of their scores.
+        ever: whether they get it however long ago they were chosen.
     """
 
     best_epoch: int
@@ -102,6 +103,7 @@ class FitSummary(Strict):
     labelled: int
     demand: DemandWeights | None = None
     again: float = 0.0
+    ever: bool = False
 
 
 class Evaluation(Strict):

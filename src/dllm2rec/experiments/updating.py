@@ -172,7 +172,7 @@ def grown(run: Run, dataset: Dataset, knowledge: Knowledge | None) -> Student:
     after = _Material(dataset=dataset, knowledge=knowledge)
     student = _grow(build(run, dataset, knowledge), run, before, after)
     finish(student, run, before.dataset, run.finished().fit.demand)
-    student.again = run.finished().fit.again
+    student.again, student.ever = run.finished().fit.again, run.finished().fit.ever
     return student
 
 

@@ -47,6 +47,7 @@ class BundleManifest:
         opset: of the ONNX file.
         precision: of the item vectors on disk; `int8` also of the encoder's matrices.
         again: what the items of a history get on top of their scores.
+        ever: whether all of them do, and not only the newest `history`.
         neighbours_decay: of a history item's weight, a step of age, where neighbours are counted; None where none are.
         text: where titles are read, so that new items can be added; None where they are not.
         files: SHA-256 of every other file.
@@ -64,6 +65,7 @@ class BundleManifest:
     opset: int = OPSET
     precision: Precision = "float32"
     again: float = 0.0
+    ever: bool = False
     neighbours_decay: float | None = None
     text: TextSource | None = None
     files: dict[str, str]
@@ -114,6 +116,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "opset": (_is_count, "a version"),
     "precision": (lambda value: value in {"float32", "float16", "int8"}, "float32, float16 or int8"),
     "again": (_is_number, "a number"),
+    "ever": (lambda value: isinstance(value, bool), "true or false"),
     "neighbours_decay": (lambda value: value is None or _is_number(value), "a number"),
     "text": (lambda value: value is None or isinstance(value, dict), "a description of text vectors"),
     "files": (_maps_to(_is_text), "names and hashes"),

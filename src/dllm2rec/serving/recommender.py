@@ -93,7 +93,8 @@ class Recommender:
         """Recommend items after each history.
 
         Args:
-            histories: external ids, oldest first; the newest known ones count.
+            histories: external ids, oldest first, as much as is known: the newest are read, and what was chosen long
+                ago may still not be wanted again.
             k: how many items; all there are where that is fewer.
             exclude_seen: leave the items of the history out.
             candidates: recommend only from these.
@@ -176,21 +177,20 @@ class Recommender:
         return scores
 
     def _added(self, known: Sequence[Sequence[int]]) -> list[Added] | None:
-        """Return what items get on top of their scores: those of the history, as far as it is read, and its neighbours.
+        """Return what items get on top of their scores: those that were chosen already, and their neighbours.
 
         None where no item gets anything.
         """
-        again, neighbours = np.float32(self.bundle.manifest.again), self.bundle.neighbours
-        read = [items[-self.bundle.manifest.history :] for items in known]
+        manifest, neighbours = self.bundle.manifest, self.bundle.neighbours
+        again = np.float32(manifest.again)
+        read = [items[-manifest.history :] for items in known]
+        chosen = [np.unique(np.array(items, np.int64)) for items in (known if manifest.ever else read)]
         if neighbours is None:
-            if not again:
-                return None
-            distinct = [np.unique(np.array(items, np.int64)) for items in read]
-            return [Added(items=items, scores=np.full(len(items), again)) for items in distinct]
+            return [Added(items=items, scores=np.full(len(items), again)) for items in chosen] if again else None
         added = []
-        for items in read:
+        for items, again_items in zip(read, chosen, strict=True):
             scores = neighbours.scores(items).astype(np.float32)
-            scores[np.unique(np.array(items, np.int64))] += again
+            scores[again_items] += again
             found = np.flatnonzero(scores)
             added.append(Added(items=found, scores=scores[found]))
         return added

@@ -84,6 +84,7 @@ class Student(nn.Module, ABC):
     Attributes:
         reader: adds to the sequence vector; None for nearly all students.
         again: what the items of a history get on top of their scores; 0 until validation says otherwise.
+        ever: whether all of them do, and not only the newest L.
     """
 
     def __init__(self, *, table: ItemTable, history: int) -> None:
@@ -94,6 +95,7 @@ class Student(nn.Module, ABC):
         self.history = history
         self.reader: Reader | None = None
         self.again = 0.0
+        self.ever = False
 
     @property
     def num_items(self) -> int:
@@ -150,8 +152,9 @@ class Student(nn.Module, ABC):
         """
 
     def forward(self, history: Tensor, user: Tensor | None = None) -> Tensor:
-        """Score the whole catalogue for histories `[B, L]` of users `[B]`, see `encode`; returns `[B, V]`."""
-        return add_again(self.scores(self.encode(history, user=user)), self.newest(history), self.again)
+        """Score the whole catalogue for histories `[B, any]` of users `[B]`, see `encode`; returns `[B, V]`."""
+        told = history if self.ever else self.newest(history)
+        return add_again(self.scores(self.encode(history, user=user)), told, self.again)
 
     def scores(self, hidden: Tensor) -> Tensor:
         """Score every item, `[B, width]` to `[B, V]`."""

@@ -37,6 +37,16 @@ def test_examples_by_hand(tmp_path: Path) -> None:
     assert dataset.titles == ["A", "B", "C", "D"]
 
 
+def test_all_that_was_chosen_before_is_known(tmp_path: Path) -> None:
+    dataset = prepare(small_log(), SPLIT, tmp_path / "data", name="small")
+    train, test = dataset.examples("train"), dataset.examples("test")
+
+    assert test.known().tolist() == [[4, 2, 2, 1], [0, 1, 2, 0]]  # of v at 41, of u at 50
+    assert test.known(slice(1)).tolist() == [[2, 2, 1]]
+    assert test.take(np.array([1])).known().tolist() == [[0, 1, 2, 0]]
+    assert train.known().tolist() == train.history.tolist()
+
+
 def test_manifest_counts(tmp_path: Path) -> None:
     manifest = prepare(small_log(), SPLIT, tmp_path / "data", name="small").manifest
 

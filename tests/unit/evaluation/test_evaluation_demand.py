@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from dllm2rec.data import Examples
 from dllm2rec.data.demand import Demand
+from dllm2rec.data.examples import Past
 from dllm2rec.evaluation.demand import NEW, TEXT, TREND, _most_text, adjusted, choose_demand, foreseen
 from dllm2rec.evaluation.metrics import ndcg
 from dllm2rec.evaluation.ranks import rank_targets
@@ -62,7 +63,7 @@ def test_it_is_the_best_pair_of_all_by_an_independent_search() -> None:
     reached = {}
     for trend, new in product(TREND, NEW):
         shift = (unit * trend * demand.trend + unit * new * demand.new).astype(np.float32)
-        ranks = rank_targets(adjusted(score, shift=shift, again=found.again), examples).rank
+        ranks = rank_targets(adjusted(score, reads=1, shift=shift, again=found.again), examples).rank
         reached[trend, new] = ndcg(ranks, 20).mean()
     assert found.ndcg == pytest.approx(max(reached.values()), rel=1e-6)
     assert reached[found.trend / unit, found.new / unit] == pytest.approx(found.ndcg, rel=1e-6)
@@ -123,6 +124,48 @@ def test_what_was_just_chosen_sinks_where_nobody_wants_it_again() -> None:
     assert choose_demand(score_by(0.3 * table), same, demand).again > 0
 
 
+def with_past(examples: Examples, target: NDArray[np.int32]) -> Examples:
+    """Three items before each target, two of them beyond what is read: the same two, other users' and one's own."""
+    three = np.stack([(target + 1) % V, (target + 2) % V, examples.history[:, -1]], axis=1)
+    items = np.concatenate([three, target[:, None]], axis=1).ravel().astype(np.int32)
+    past = Past(items=items, target=np.arange(3, 4 * N, 4), length=np.full(N, 3))
+    return Examples(**{**vars(examples), "target": target, "past": past})
+
+
+def test_what_was_chosen_long_ago_counts_where_it_is_not_wanted_again() -> None:
+    examples, demand, table = setting(0.0)
+    target = examples.target
+    table[examples.history[:, -1], :] += 3 * np.eye(V, dtype=np.float32)[(target + 1) % V]  # is always in the past
+    found = choose_demand(score_by(table), with_past(examples, target), demand)
+    assert found.again < 0
+    assert found.ever
+    alone = choose_demand(score_by(table), examples, demand)
+    assert not alone.ever
+    assert found.ndcg > alone.ndcg
+
+
+def test_what_was_chosen_long_ago_is_left_alone_where_it_is_wanted() -> None:
+    examples, demand, table = setting(0.0)
+    past = with_past(examples, examples.target)
+    wanted = np.where(np.arange(N) % 2 == 0, past.known()[:, 0], past.known()[:, 1])
+    found = choose_demand(score_by(0.1 * table), Examples(**{**vars(past), "target": wanted.astype(np.int32)}), demand)
+    assert found.again > 0
+    assert found.ever
+
+
+def test_what_is_given_beyond_the_newest_is_read_by_none_but_again() -> None:
+    history = torch.tensor([[0, 1, 2]])
+    given: list[torch.Tensor] = []
+
+    def score(part: torch.Tensor) -> torch.Tensor:
+        given.append(part)
+        return torch.zeros(1, 4)
+
+    assert adjusted(score, reads=2, again=1.0)(history).tolist() == [[0, 1, 1, 0]]
+    assert adjusted(score, reads=2, again=1.0, ever=True)(history).tolist() == [[1, 1, 1, 0]]
+    assert [part.tolist() for part in given] == [[[1, 2]]] * 2
+
+
 def test_text_counts_where_targets_are_like_the_history_and_only_there() -> None:
     examples, demand, table = setting(0.2)
     like = np.random.default_rng(1).permutation(V)  # the one whose text is nearest
@@ -171,5 +214,5 @@ def test_again_counts_once_and_not_for_padding() -> None:
     expected = torch.tensor([[0.0, 0.5, 2.0, 3.0], [3.5, 5.0, 6.0, 7.0]])
     torch.testing.assert_close(add_again(scores, history, -0.5), expected)
     assert add_again(scores, history, 0.0) is scores
-    both = adjusted(lambda _: scores, shift=np.array([1, 0, 0, 0], np.float32), again=-0.5)
+    both = adjusted(lambda _: scores, reads=3, shift=np.array([1, 0, 0, 0], np.float32), again=-0.5)
     torch.testing.assert_close(both(history), expected + torch.tensor([1.0, 0, 0, 0]))

@@ -258,17 +258,21 @@ def test_what_is_there_stays(run: Run, tmp_path: Path) -> None:
         export(run, out=tmp_path / "bundle")
 
 
-@pytest.mark.parametrize("again", [-3.0, 2.0])
-def test_items_of_the_history_get_what_validation_says(again: float, dataset: Dataset, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("again", "ever"), [(-3.0, False), (2.0, False), (-3.0, True)])
+def test_items_of_the_history_get_what_validation_says(
+    again: float, ever: bool, dataset: Dataset, tmp_path: Path
+) -> None:
     one = trained(dataset, tmp_path / "run", output="tied")
     result = one.finished()
-    one.write_result(result.model_copy(update={"fit": result.fit.model_copy(update={"again": again})}))
+    one.write_result(result.model_copy(update={"fit": result.fit.model_copy(update={"again": again, "ever": ever})}))
     done = export(one, out=tmp_path / "bundle", index=True)
     assert done.check.different == 0
     recommender, quick = Recommender.load(done.path), Recommender.load(done.path, approximate=True)
-    given = histories(dataset)
+    known = dataset.examples("test").known()
+    assert known.shape[1] > dataset.manifest.history
+    given = [[1000 + int(item) for item in row if item != ITEMS] for row in known]
     with torch.no_grad():
-        expected = rebuild(one, dataset)(torch.from_numpy(dataset.examples("test").history.astype(np.int64))).numpy()
+        expected = rebuild(one, dataset)(torch.from_numpy(known.astype(np.int64))).numpy()
     np.testing.assert_allclose(recommender.scores(given), expected, rtol=1e-4, atol=1e-5)
     for options in ({}, {"candidates": [1000 + item for item in range(0, ITEMS, 2)]}, {"exclude_seen": True}):
         for row, (exact, near) in enumerate(
