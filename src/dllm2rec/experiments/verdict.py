@@ -113,15 +113,20 @@ def _reference_line(rows: Sequence[Row], over: Versus | None) -> list[str]:
     if reference is None or student is None:
         return []
     counted, learned = reference.metrics[METRIC], student.metrics[METRIC]
-    if counted >= learned:
+    if counted == learned == 0:
+        return ["No student and no reference hits any target here: these examples can't say what to ship."]
+    tested = "" if over is None else f": {percent(over.gain)}, {_certain(over)} ({_best_on(over)})"
+    if counted < learned:
         return [
-            f"{reference.label}, which needs no training, reaches {figure(counted)} and the best student, "
-            f"{student.label}, {figure(learned)}: on this data, ship the counting{_how(reference)}."
+            f"The best student, {student.label}, reaches {figure(learned)}; the best reference that needs no training, "
+            f"{reference.label}, {figure(counted)}{tested}."
         ]
+    advice = "on this data, ship the counting"
+    if over is not None and not is_significant(over):
+        advice = "they may be level, and what needs no training is simpler: ship the counting"
     return [
-        f"The best student, {student.label}, reaches {figure(learned)}; the best reference that needs no training, "
-        f"{reference.label}, {figure(counted)}"
-        + ("." if over is None else f": {percent(over.gain)}, {_certain(over)} ({_best_on(over)}).")
+        f"{reference.label}, which needs no training, reaches {figure(counted)} and the best student, {student.label}, "
+        f"{figure(learned)}{tested}; {advice}{_how(rows, reference)}."
     ]
 
 
@@ -129,13 +134,17 @@ def _best_on(over: Versus) -> str:
     return f"both are the best on these examples{'' if over.several_seeds else ', the student with one seed'}"
 
 
-def _how(reference: Row) -> str:
-    """Say what makes a bundle of counting, where that is what the reference does."""
-    if not reference.label.startswith(COUNTING):
+def _how(rows: Sequence[Row], best: Row) -> str:
+    """Say what makes a bundle of counting: of the best reference, or else of the best one that can be exported."""
+    able = _best([row for row in rows if row.label.startswith(COUNTING)], "reference")
+    if able is None:
         return ""
-    titles = " --knowledge KNOWLEDGE" if reference.label.startswith(COUNTING_WITH_TEXT) else ""
-    more = "" if reference.label.endswith("demand") else ", which then follows demand, too"
-    return f" (`dllm2rec export DATASET{titles} --out BUNDLE`{more})"
+    titles = " --knowledge KNOWLEDGE" if able.label.startswith(COUNTING_WITH_TEXT) else ""
+    more = "" if able.label.endswith("demand") else ", which then follows demand, too"
+    command = f"`dllm2rec export DATASET{titles} --out BUNDLE`{more}"
+    if able is best:
+        return f" ({command})"
+    return f"; {best.label} can't be exported, {able.label} can, at {figure(able.metrics[METRIC])} ({command})"
 
 
 def _teacher_line(table: Table) -> list[str]:

@@ -130,6 +130,28 @@ def test_counting_that_wins_is_named() -> None:
     assert not any("ship the counting" in line for line in verdict.lines)
 
 
+def test_where_nothing_is_hit_nothing_is_said() -> None:
+    lines = judge([table(other("popularity", "reference", 0.0), student("S", 0.0))]).lines
+    assert lines == ("No student and no reference hits any target here: these examples can't say what to ship.",)
+
+
+@pytest.mark.parametrize(("p_value", "says"), [(0.001, "on this data, ship"), (0.4, "they may be level")])
+def test_a_loss_to_counting_tells_how_sure_it_is(p_value: float, says: str) -> None:
+    own = student("S", 0.04, difference=-0.01, p_value=p_value)
+    rows = table(other("item-kNN", "reference", 0.05), own).model_copy(update={"over_reference": own.versus})
+    line = judge([rows]).lines[-1]
+    assert says in line
+    assert p_text(p_value) in line
+
+
+def test_what_cannot_be_exported_gives_way_to_what_can() -> None:
+    rows = [other("EASE", "reference", 0.05), other("item-kNN, demand", "reference", 0.03), student("S", 0.04)]
+    line = judge([table(*rows)]).lines[-1]
+    assert "EASE can't be exported, item-kNN, demand can, at .0300 (`dllm2rec export DATASET --out BUNDLE`)" in line
+    rows = [other("popularity", "reference", 0.05), student("S", 0.04)]
+    assert "export" not in judge([table(*rows)]).lines[-1]
+
+
 @pytest.mark.parametrize("several_seeds", [True, False])
 def test_a_win_over_counting_tells_of_one_seed(several_seeds: bool) -> None:
     own = student("S", 0.04, difference=0.01, p_value=0.001, several_seeds=several_seeds)
