@@ -24,9 +24,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dllm2rec.core.seeding import numpy_generator, torch_generator
+from dllm2rec.data import Examples
 from dllm2rec.data.batches import Batch
 from dllm2rec.distillation.base import Distiller
-from dllm2rec.distillation.factory import build_distillers
+from dllm2rec.distillation.lessons import take_lessons
+from dllm2rec.distillation.ranking import RankingDistiller
 from dllm2rec.distillation.settings import DLLM2RecSettings, adapt_loss
 from dllm2rec.knowledge.store import Labels
 from dllm2rec.losses.base import Loss, SharedScorer
@@ -84,10 +86,19 @@ def make_work(*, num_items: int, vector_size: int, batch: int, batches: int, dro
     )
     assert isinstance(student, SASRec)
     loss = build_loss(base, popularity=popularity)
+    training = Examples(
+        example_id=np.arange(count),
+        user=np.arange(count, dtype=np.int32),
+        history=history.numpy().astype(np.int32),
+        target=target.numpy().astype(np.int32),
+        time=np.arange(count),
+        num_items=num_items,
+    )
+    lessons = take_lessons(labels, rows=np.arange(count), training=training, depth=settings.top_k)
     return Work(
         student=student,
         loss=loss,
-        distillers=build_distillers(settings, labels=labels, rows=np.arange(count), loss=loss),
+        distillers=[RankingDistiller(lessons=lessons, settings=settings, loss=loss)],
         settings=settings,
         base=base,
         labels=labels,

@@ -23,12 +23,11 @@ from dllm2rec.data.batches import batches
 from dllm2rec.distillation.base import Distiller
 from dllm2rec.distillation.cd import CDSettings
 from dllm2rec.distillation.dcd import DCDSettings
-from dllm2rec.distillation.factory import build_distillers
 from dllm2rec.distillation.hint import HintSettings
 from dllm2rec.distillation.htd import HTDSettings
 from dllm2rec.distillation.kar import KARSettings, fact_vectors, read_with_kar
 from dllm2rec.distillation.llm_cf import LLMCFSettings, read_with_llm_cf
-from dllm2rec.distillation.methods import BaselineSettings, build_baseline
+from dllm2rec.distillation.methods import MethodSettings, NoMethod, build_method
 from dllm2rec.distillation.rd import RDSettings
 from dllm2rec.distillation.rrd import RRDSettings
 from dllm2rec.distillation.settings import DLLM2RecSettings, adapt_student
@@ -44,9 +43,8 @@ from dllm2rec.students.sasrec import SASRecSettings
 
 ITEMS, HISTORY, DEPTH, VECTOR_SIZE, BATCH = 11_758, 10, 500, 576, 256
 ZIPF = 0.65
-Method = DLLM2RecSettings | KARSettings | LLMCFSettings | BaselineSettings | None
-METHODS: dict[str, Method] = {
-    "plain": None,
+METHODS: dict[str, MethodSettings] = {
+    "plain": NoMethod(),
     "dllm2rec (rankings)": DLLM2RecSettings(embedding=False),
     "dllm2rec (paper)": DLLM2RecSettings(),
     "dllm2rec (released)": DLLM2RecSettings(variant="released"),
@@ -106,34 +104,28 @@ def _texts(key: NDArray[np.int64]) -> Texts:
 class Job:
     """A student with one method, ready to be trained."""
 
-    def __init__(self, settings: Method, training: Examples, knowledge: Knowledge) -> None:
+    def __init__(self, settings: MethodSettings, training: Examples, knowledge: Knowledge) -> None:
         popularity = torch.bincount(torch.from_numpy(training.target).long(), minlength=ITEMS)
         self.loss = build_loss(BCESettings(), popularity=popularity)
         self.training, self.number = training, 100  # an epoch after every warm-up
-        student, vectors, rows = SASRecSettings(), None, np.arange(len(training))
-        self.distillers: list[Distiller] = []
+        student, vectors = SASRecSettings(), None
         match settings:
-            case None:
-                pass
             case DLLM2RecSettings():
                 if settings.embedding:
                     vectors = torch.from_numpy(knowledge.item_vectors)
                 student = adapt_student(student, settings)
-                self.distillers = build_distillers(settings, labels=knowledge.labels, rows=rows, loss=self.loss)
             case KARSettings():
                 vectors = torch.from_numpy(fact_vectors(knowledge, ITEMS))
-            case LLMCFSettings():
-                pass
-            case _:
-                self.distillers = build_baseline(
-                    settings,
-                    knowledge=knowledge,
-                    rows=rows,
-                    training=training,
-                    popularity=popularity,
-                    dim=student.dim,
-                    generator=torch_generator(0, "method"),
-                )
+        self.distillers: list[Distiller] = build_method(
+            settings,
+            knowledge=knowledge,
+            rows=np.arange(len(training)),
+            training=training,
+            loss=self.loss,
+            popularity=popularity,
+            dim=student.dim,
+            generator=torch_generator(0, "method"),
+        )
         self.student: Student = build_student(
             student, num_items=ITEMS, history=HISTORY, item_vectors=vectors, generator=torch_generator(0, "student")
         )

@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from dllm2rec.distillation.htd import HTDSettings
     from dllm2rec.distillation.kar import KARSettings
     from dllm2rec.distillation.llm_cf import LLMCFSettings
+    from dllm2rec.distillation.methods import VectorsMethod
     from dllm2rec.distillation.rd import RDSettings
     from dllm2rec.distillation.rrd import RRDSettings
     from dllm2rec.distillation.settings import DLLM2RecSettings
     from dllm2rec.distillation.soft_labels import SoftLabelSettings
     from dllm2rec.distillation.unkd import UnKDSettings
     from dllm2rec.experiments.comparing import compare
-    from dllm2rec.experiments.config import CellSettings, VectorsMethod
+    from dllm2rec.experiments.config import CellSettings
     from dllm2rec.experiments.counting import export_counting
     from dllm2rec.experiments.dataset_settings import DatasetSettings
     from dllm2rec.experiments.doctor import examine
@@ -112,6 +113,7 @@ _HOMES = {
     "distillation.dcd": ("DCDSettings",),
     "distillation.hint": ("HintSettings",),
     "distillation.htd": ("HTDSettings",),
+    "distillation.methods": ("VectorsMethod",),
     "distillation.rd": ("RDSettings",),
     "distillation.rrd": ("RRDSettings",),
     "distillation.settings": ("DLLM2RecSettings",),
@@ -120,7 +122,7 @@ _HOMES = {
     "distillation.kar": ("KARSettings",),
     "distillation.llm_cf": ("LLMCFSettings",),
     "experiments.comparing": ("compare",),
-    "experiments.config": ("CellSettings", "VectorsMethod"),
+    "experiments.config": ("CellSettings",),
     "experiments.counting": ("export_counting",),
     "experiments.dataset_settings": ("DatasetSettings",),
     "experiments.doctor": ("examine",),

@@ -9,7 +9,8 @@ from pydantic import TypeAdapter
 from typer.main import get_command
 
 from dllm2rec.cli.main import app
-from dllm2rec.experiments.config import MethodSettings, load_config
+from dllm2rec.distillation.methods import MethodSettings
+from dllm2rec.experiments.config import load_config
 
 SMALL = {
     "hint": ["method.hidden=8"],

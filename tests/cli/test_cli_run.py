@@ -173,7 +173,7 @@ def test_a_defect_in_a_cell_is_ours(config: Path, tmp_path: Path, monkeypatch: p
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("no")
 
-    monkeypatch.setattr(running, "build_distillers", broken)
+    monkeypatch.setattr(running, "build_method", broken)
     outcome = call("run", config, "--out", tmp_path / "out")
     assert outcome.code == 1
     assert "ZeroDivisionError: no" in outcome.err

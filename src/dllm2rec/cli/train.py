@@ -8,7 +8,7 @@ import typer
 from dllm2rec.cli.options import DatasetPath, Json, Out, Set, show, words_to_stderr
 
 if TYPE_CHECKING:
-    from dllm2rec.experiments.config import MethodSettings
+    from dllm2rec.distillation.methods import MethodSettings
     from dllm2rec.knowledge.store import Knowledge
 
 

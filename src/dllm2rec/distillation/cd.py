@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from dllm2rec.distillation.base import Encoder
 from dllm2rec.distillation.distances import Normalisation, normalise_listed_distances
-from dllm2rec.distillation.lessons import Lessons, ListDistiller
+from dllm2rec.distillation.lessons import Lessons, ListDistiller, Step
 from dllm2rec.distillation.sampling import draw_distinct
 from dllm2rec.losses.base import Scorer
 
@@ -82,11 +82,11 @@ class CDDistiller(ListDistiller):
             log_weights = -ranks / (settings.samples * settings.temperature)
             self.chosen[part] = draw_distinct(log_weights, self.count, generator=generator)
 
-    def losses(self, scorer: Scorer, hidden: Tensor, place: Tensor) -> Tensor:
+    def losses(self, scorer: Scorer, hidden: Tensor, step: Step) -> Tensor:
         """Return the loss of each labelled example, `[n]`."""
-        chosen = self.chosen[place]
-        items = self.lessons.ranked_items[place].gather(1, chosen).long().to(hidden.device)
-        targets = self.targets[place].gather(1, chosen).to(hidden)
+        chosen = self.chosen[step.place]
+        items = self.lessons.ranked_items[step.place].gather(1, chosen).long().to(hidden.device)
+        targets = self.targets[step.place].gather(1, chosen).to(hidden)
         scores = scorer.score_items(hidden, items)
         return F.binary_cross_entropy_with_logits(scores, targets, reduction="none").mean(dim=1)
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, m
 from torch import Tensor
 
 from dllm2rec.distillation.base import Encoder
-from dllm2rec.distillation.lessons import Lessons, ListDistiller
+from dllm2rec.distillation.lessons import Lessons, ListDistiller, Step
 from dllm2rec.distillation.permutation import NOBODY, score_permutations
 from dllm2rec.distillation.sampling import draw_distinct
 from dllm2rec.losses.base import Scorer
@@ -87,9 +87,9 @@ class DCDDistiller(ListDistiller):
             self.under[part] = _pick(listed, _best_first(under))
             self.over[part] = _pick(gaps.student_items, over)
 
-    def losses(self, scorer: Scorer, hidden: Tensor, place: Tensor) -> Tensor:
+    def losses(self, scorer: Scorer, hidden: Tensor, step: Step) -> Tensor:
         """Return the loss of each labelled example, `[n]`."""
-        under, over = (items[place].long().to(hidden.device) for items in (self.under, self.over))
+        under, over = (items[step.place].long().to(hidden.device) for items in (self.under, self.over))
         return score_permutations(scorer, hidden, under, over)
 
 

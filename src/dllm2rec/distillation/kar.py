@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
-from dllm2rec.core.errors import UserError
 from dllm2rec.knowledge.store import Knowledge
 from dllm2rec.knowledge.texts import Texts
 from dllm2rec.students.base import Reader, Student
@@ -166,18 +165,3 @@ def _filled(texts: Texts, count: int) -> tuple[NDArray[np.float32], NDArray[np.b
     vectors, known = texts.spread(count)
     vectors[~known] = texts.vectors.mean(axis=0)
     return vectors, known
-
-
-def require_texts(knowledge: Knowledge, method: str, *kinds: Literal["item", "user", "chain"]) -> None:
-    """Check that knowledge holds the texts that a method reads.
-
-    Raises:
-        UserError: it does not; the message says how to have them written.
-    """
-    for kind in kinds:
-        if kind not in knowledge.texts:
-            name = {"item": "items", "user": "users", "chain": "examples (chains of thought)"}[kind]
-            raise UserError(
-                f"{knowledge.path}: has no texts about {name}, which method {method} reads; have some written into "
-                "another --out with `dllm2rec teach --teacher texts`"
-            )

@@ -25,16 +25,20 @@ class Lessons:
     Attributes:
         ranked_items: `[P, M]` int32, the teacher's lists, best first, distinct items within a list.
         distances: `[P, M]` float32, of the listed items; smaller is better.
+        target_distance: `[P]` float32, of what really came next.
         history: `[P, L]` int64, padded on the left with V.
         target: `[P]` int64, what really came next.
+        time: `[P]` float64, seconds, when it came.
         place: `[E]` int64, for each of all training examples its place among the P, or -1.
         num_items: V.
     """
 
     ranked_items: Tensor
     distances: Tensor
+    target_distance: Tensor
     history: Tensor
     target: Tensor
+    time: Tensor
     place: Tensor
     num_items: int
 
@@ -50,12 +54,6 @@ class Lessons:
     def __len__(self) -> int:
         return len(self.target)
 
-    def find(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return which rows of a batch are labelled, `[n]`, and their places among the P, `[n]`."""
-        place = self.place[batch.row.cpu()]
-        labelled = (place >= 0).nonzero().squeeze(1)
-        return labelled, place[labelled]
-
     def parts(self, rows: int = ROWS_AT_ONCE) -> Iterator[slice]:
         """Cut the P examples into pieces of so many rows, so that what is drawn at once stays small."""
         return (slice(start, start + rows) for start in range(0, len(self), rows))
@@ -65,7 +63,7 @@ def take_lessons(labels: Labels, *, rows: NDArray[np.int64], training: Examples,
     """Pick what the training examples need of a teacher's labels.
 
     Args:
-        labels: of the teacher, lists of at least ``depth`` items.
+        labels: of the teacher.
         rows: for each training example its row in ``labels``, or -1.
         training: the training examples.
         depth: M, how much of each list is kept.
@@ -76,11 +74,28 @@ def take_lessons(labels: Labels, *, rows: NDArray[np.int64], training: Examples,
     return Lessons(
         ranked_items=torch.from_numpy(labels.ranked_items[:, :depth][rows[known]].astype(np.int32)),
         distances=torch.from_numpy(labels.distances[:, :depth][rows[known]].astype(np.float32)),
+        target_distance=torch.from_numpy(labels.target_distance[rows[known]].astype(np.float32)),
         history=torch.from_numpy(training.history[known].astype(np.int64)),
         target=torch.from_numpy(training.target[known].astype(np.int64)),
+        time=torch.from_numpy(training.time[known].astype(np.float64)),
         place=torch.from_numpy(place),
         num_items=training.num_items,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """The n examples of a batch that a distiller looks at.
+
+    Attributes:
+        place: `[n]`, their places in the lessons; -1 for one without a label, see `ListDistiller.whole_batches`.
+        target: `[n]`, what the base loss takes for the next item, which may be one that came later.
+        generator: draws what is drawn.
+    """
+
+    place: Tensor
+    target: Tensor
+    generator: torch.Generator
 
 
 class ListDistiller(ABC):
@@ -92,7 +107,12 @@ class ListDistiller(ABC):
     Args:
         lessons: of the teacher.
         weight: ``lambda_d``; with 0 the term is exactly 0 and nothing is drawn.
+
+    Attributes:
+        whole_batches: whether `losses` gets all examples of a batch that has a labelled one, not these alone.
     """
+
+    whole_batches = False
 
     def __init__(self, *, lessons: Lessons, weight: float) -> None:
         self.lessons = lessons
@@ -103,23 +123,26 @@ class ListDistiller(ABC):
         if self.weight != 0.0:
             self.draw(student, number, generator)
 
-    def __call__(self, scorer: Scorer, hidden: Tensor, batch: Batch, generator: torch.Generator) -> Tensor:  # noqa: ARG002
+    def __call__(self, scorer: Scorer, hidden: Tensor, batch: Batch, generator: torch.Generator) -> Tensor:
         """Return ``lambda_d`` times the distillation loss of a batch; see `Distiller`."""
-        labelled, place = self.lessons.find(batch)
-        if self.weight == 0.0 or len(place) == 0:
+        size, place, target = len(hidden), self.lessons.place[batch.row.cpu()], batch.target
+        labelled = (place >= 0).nonzero().squeeze(1)
+        if self.weight == 0.0 or len(labelled) == 0:
             return hidden.new_zeros(())
-        return self.weight * self.losses(scorer, hidden[labelled], place).sum() / len(hidden)
+        if not self.whole_batches:
+            hidden, place, target = hidden[labelled], place[labelled], target[labelled]
+        step = Step(place=place, target=target, generator=generator)
+        return self.weight * self.losses(scorer, hidden, step).sum() / size
 
-    @abstractmethod
-    def draw(self, student: Encoder, number: int, generator: torch.Generator) -> None:
+    def draw(self, student: Encoder, number: int, generator: torch.Generator) -> None:  # noqa: B027 - some draw nothing
         """Draw for all labelled examples what epoch ``number`` needs."""
 
     @abstractmethod
-    def losses(self, scorer: Scorer, hidden: Tensor, place: Tensor) -> Tensor:
-        """Return the loss of each labelled example, `[n]`.
+    def losses(self, scorer: Scorer, hidden: Tensor, step: Step) -> Tensor:
+        """Return the loss of each example, `[n]`, or its parts, `[n, K]`; 0 for one without a label.
 
         Args:
             scorer: the student.
             hidden: its sequence vectors `[n, D]`.
-            place: `[n]`, of the examples in the lessons.
+            step: the examples.
         """

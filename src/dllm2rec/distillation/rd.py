@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dllm2rec.distillation.base import Encoder
-from dllm2rec.distillation.lessons import Lessons, ListDistiller
+from dllm2rec.distillation.lessons import Lessons, ListDistiller, Step
 from dllm2rec.distillation.weights import position_weights
 from dllm2rec.losses.base import Scorer
 
@@ -69,13 +69,13 @@ class RDDistiller(ListDistiller):
             shape = len(self.lessons), self.settings.samples
             self.sampled = torch.randint(self.lessons.num_items, shape, generator=generator, dtype=torch.int32)
 
-    def losses(self, scorer: Scorer, hidden: Tensor, place: Tensor) -> Tensor:
+    def losses(self, scorer: Scorer, hidden: Tensor, step: Step) -> Tensor:
         """Return the loss of each labelled example, `[n]`."""
-        scores = scorer.score_items(hidden, self.items[place].long().to(hidden.device))
-        weights = self.static.to(hidden.device) * self.kept[place].to(hidden.device)
+        scores = scorer.score_items(hidden, self.items[step.place].long().to(hidden.device))
+        weights = self.static.to(hidden.device) * self.kept[step.place].to(hidden.device)
         if self.sampled is not None:
             with torch.no_grad():
-                others = scorer.score_items(hidden, self.sampled[place].long().to(hidden.device))
+                others = scorer.score_items(hidden, self.sampled[step.place].long().to(hidden.device))
                 ranks = estimate_ranks(scores, others, num_items=self.lessons.num_items)
                 weights = weights * dynamic_weights(ranks, steepness=self.settings.steepness)
         return (weights * F.softplus(-scores)).sum(dim=1)

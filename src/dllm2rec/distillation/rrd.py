@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, m
 from torch import Tensor
 
 from dllm2rec.distillation.base import Encoder
-from dllm2rec.distillation.lessons import Lessons, ListDistiller
+from dllm2rec.distillation.lessons import Lessons, ListDistiller, Step
 from dllm2rec.distillation.permutation import score_permutations
 from dllm2rec.distillation.sampling import draw_by_rank, draw_outside
 from dllm2rec.losses.base import Scorer
@@ -82,9 +82,9 @@ class RRDDistiller(ListDistiller):
                 known, num_items=lessons.num_items, count=settings.uninteresting, generator=generator
             ).int()
 
-    def losses(self, scorer: Scorer, hidden: Tensor, place: Tensor) -> Tensor:
+    def losses(self, scorer: Scorer, hidden: Tensor, step: Step) -> Tensor:
         """Return the loss of each labelled example, `[n]`."""
         interesting, uninteresting = (
-            items[place].long().to(hidden.device) for items in (self.interesting, self.uninteresting)
+            items[step.place].long().to(hidden.device) for items in (self.interesting, self.uninteresting)
         )
         return score_permutations(scorer, hidden, interesting, uninteresting)

@@ -21,7 +21,7 @@ class DLLM2RecSettings(BaseModel):
     Attributes:
         variant: `paper` follows the equations, `released` the authors' code.
         lambda_d: weight of the ranking distillation (eq. 11); 0 leaves it out.
-        top_k: K, how many of the teacher's items are distilled.
+        top_k: K, how many of the teacher's items are distilled; shorter lists are refused, the weights are of K.
         beta: temperature of the position weights (eq. 6).
         gamma_position, gamma_confidence, gamma_consistency: shares of the three weights (eq. 10).
         distance_normalisation: what makes confidence weights spread, see `distances`.

@@ -2,14 +2,18 @@
 
 from typing import Annotated, Literal
 
+import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from dllm2rec.data.batches import Batch
-from dllm2rec.distillation.base import Encoder
+from dllm2rec.distillation.lessons import Lessons, ListDistiller, Step
+from dllm2rec.knowledge.confidence import likeliest_temperature
 from dllm2rec.losses.base import Scorer
-from dllm2rec.losses.checks import times
+from dllm2rec.losses.softmax import SoftmaxLoss
+
+CALIBRATED = 200_000
+"""Most labels that a temperature is found with."""
 
 
 class SoftLabelSettings(BaseModel):
@@ -34,7 +38,7 @@ class SoftLabelSettings(BaseModel):
     embedding: bool = True
 
 
-class SoftLabelDistiller:
+class SoftLabelDistiller(ListDistiller):
     """Moves a share of each label from the true next item to the teacher's items.
 
     With the base loss ``log sum_j exp(s_j) - s_y`` and the teacher's shares q, the cross-entropy with the mixed label
@@ -43,81 +47,52 @@ class SoftLabelDistiller:
     items that compete in it: others have no share, or their scores would rise without bound.
 
     Args:
-        ranked_items: `[N, K or more]`, the teacher's lists.
-        distances: `[N, K or more]`, of the listed items; smaller is better.
-        label_row: `[M]`, for each training example its row among the N, or -1.
-        temperature: see `SoftLabelSettings`.
-        weight: see `SoftLabelSettings`.
-        top_k: see `SoftLabelSettings`.
-        competes: bool `[V]`, which items the base loss's softmax is over; None means all.
-        leave_history: whether that softmax leaves the items of a history out.
-        since: `[V]`, when each item came, where only those that were there by the time of an example compete.
+        lessons: lists of `top_k` items or fewer.
+        settings: see there.
+        loss: the base loss.
     """
 
-    def __init__(
-        self,
-        *,
-        ranked_items: Tensor,
-        distances: Tensor,
-        label_row: Tensor,
-        temperature: float,
-        weight: float,
-        top_k: int,
-        competes: Tensor | None = None,
-        leave_history: bool = False,
-        since: Tensor | None = None,
-    ) -> None:
-        self.items = ranked_items[:, :top_k]
-        logits = -distances[:, :top_k] / temperature
-        if competes is not None:
-            logits = logits.masked_fill(~competes[self.items.to(torch.long)], -torch.inf)
+    def __init__(self, *, lessons: Lessons, settings: SoftLabelSettings, loss: SoftmaxLoss) -> None:
+        super().__init__(lessons=lessons, weight=settings.weight)
+        self.absent = absent_items(lessons, loss)
+        logits = -lessons.distances / (settings.temperature or fit_temperature(lessons, self.absent))
+        if loss.competes is not None:
+            logits = logits.masked_fill(~loss.competes[lessons.ranked_items.long()], -torch.inf)
         self.shares = torch.softmax(logits, dim=1).nan_to_num(nan=0.0)  # where nothing competes, nothing is taught
-        self.label_row = label_row
-        self.weight = weight
-        self.leave_history = leave_history
-        self.since = since
 
-    def epoch(self, student: Encoder, number: int, generator: torch.Generator) -> None:
-        """Nothing is prepared."""
-
-    def __call__(
-        self,
-        scorer: Scorer,
-        hidden: Tensor,
-        batch: Batch,
-        generator: torch.Generator,  # noqa: ARG002 - the protocol has it, nothing is drawn
-    ) -> Tensor:
-        """Return ``w (s_y - sum_k q_k s_k)``, summed over labelled examples and divided by the size of the batch."""
-        row = self.label_row[batch.row.cpu()]
-        labelled = (row >= 0).nonzero().squeeze(1)
-        if self.weight == 0.0 or not len(labelled):
-            return hidden.new_zeros(())
-        row = row[labelled]
-        listed = self.items[row].to(hidden.device, torch.long)
-        items = torch.cat([batch.target[labelled].unsqueeze(1), listed], dim=1)
-        scores = scorer.score_items(hidden[labelled], items)
-        shares = self.shares[row].to(hidden)
-        history = batch.history[labelled] if self.leave_history else None
-        later = None if self.since is None else self.since[items[:, 1:].cpu()] > times(batch)[labelled.cpu(), None]
-        if history is not None or later is not None:
-            shares = without(shares, competes_not(items[:, 1:], target=items[:, :1], history=history, later=later))
-        gain = scores[:, 0] * shares.sum(dim=1) - (shares * scores[:, 1:]).sum(dim=1)
-        return self.weight * gain.sum() / len(hidden)
+    def losses(self, scorer: Scorer, hidden: Tensor, step: Step) -> Tensor:
+        """Return ``s_y - sum_k q_k s_k`` of each labelled example, `[n]`."""
+        target = step.target.unsqueeze(1)
+        listed = self.lessons.ranked_items[step.place].to(hidden.device, torch.long)
+        scores = scorer.score_items(hidden, torch.cat([target, listed], dim=1))
+        absent = self.absent[step.place].to(hidden.device) & (listed != target)
+        shares = without(self.shares[step.place].to(hidden), absent)
+        return scores[:, 0] * shares.sum(dim=1) - (shares * scores[:, 1:]).sum(dim=1)
 
 
-def competes_not(items: Tensor, *, target: Tensor, history: Tensor | None, later: Tensor | None) -> Tensor:
-    """Say which items are not in the softmax of an example, bool `[B, K]`.
+def absent_items(lessons: Lessons, loss: SoftmaxLoss) -> Tensor:
+    """Say which listed items are in the softmax of their example only if they are its target, bool `[P, M]`."""
+    items = lessons.ranked_items
+    absent = torch.zeros_like(items, dtype=torch.bool)
+    if loss.leave_history:
+        for older in lessons.history.T:
+            absent |= items == older.unsqueeze(1)
+    if loss.since is not None:
+        absent |= loss.since[items.long()] > lessons.time.unsqueeze(1)
+    return absent
 
-    Args:
-        items: `[B, K]`.
-        target: `[B, 1]`, which always is.
-        history: `[B, L]`, whose items are left out, or None.
-        later: bool `[B, K]`, which items came after the example, or None.
-    """
-    absent = torch.zeros_like(items, dtype=torch.bool) if later is None else later.to(items.device)
-    if history is not None:
-        absent = absent | (items.unsqueeze(2) == history.unsqueeze(1)).any(dim=2)
-    return absent & (items != target)
+
+def fit_temperature(lessons: Lessons, absent: Tensor) -> float:
+    """Find the likeliest temperature of lists `[P, M]` without their absent items; see `likeliest_temperature`."""
+    some = np.unique(np.linspace(0, len(lessons) - 1, min(CALIBRATED, len(lessons))).astype(np.int64))
+    items, target = lessons.ranked_items[some], lessons.target[some]
+    left_out = absent[some] & (items != target.unsqueeze(1))
+    return likeliest_temperature(
+        ranked_items=items.numpy(),
+        distances=lessons.distances[some].masked_fill(left_out, torch.inf).numpy(),
+        target=target.numpy(),
+        num_items=lessons.num_items,
+    )
 
 
 def without(shares: Tensor, absent: Tensor) -> Tensor:

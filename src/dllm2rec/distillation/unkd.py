@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dllm2rec.distillation.base import Encoder
-from dllm2rec.distillation.lessons import Lessons, ListDistiller
+from dllm2rec.distillation.lessons import Lessons, ListDistiller, Step
 from dllm2rec.losses.base import Scorer
 
 
@@ -73,11 +73,11 @@ class UnKDDistiller(ListDistiller):
             for side, place in enumerate((better, worse)):
                 self.pairs[side, part] = self.items[part].gather(1, (starts + place).long() * (sizes > 1))
 
-    def losses(self, scorer: Scorer, hidden: Tensor, place: Tensor) -> Tensor:
+    def losses(self, scorer: Scorer, hidden: Tensor, step: Step) -> Tensor:
         """Return the loss of each labelled example, `[n]`; 0 for one without any pair."""
-        better, worse = self.pairs[:, place].long().to(hidden.device)
+        better, worse = self.pairs[:, step.place].long().to(hidden.device)
         scores = scorer.score_items(hidden, torch.cat([better, worse], dim=1))
-        there = (self.sizes[place] > 1).to(hidden.device)
+        there = (self.sizes[step.place] > 1).to(hidden.device)
         losses = F.softplus(-scores[:, : better.shape[1]] + scores[:, better.shape[1] :]) * there
         return losses.sum(dim=1) / there.sum(dim=1).clamp(min=1)
 

@@ -9,11 +9,7 @@ from pydantic import AfterValidator, Field, PositiveInt, ValidationInfo, model_v
 
 from dllm2rec.core.errors import suggest
 from dllm2rec.data import TrainOn
-from dllm2rec.distillation.kar import KARSettings
-from dllm2rec.distillation.llm_cf import LLMCFSettings
-from dllm2rec.distillation.methods import BaselineSettings
-from dllm2rec.distillation.settings import DLLM2RecSettings
-from dllm2rec.distillation.soft_labels import SoftLabelSettings
+from dllm2rec.distillation.methods import MethodSettings, NoMethod
 from dllm2rec.experiments.dataset_settings import DatasetSettings, Strict
 from dllm2rec.experiments.protocol import Protocol, fill, stated
 from dllm2rec.experiments.settings import override, read_toml, validate
@@ -23,24 +19,6 @@ from dllm2rec.students.factory import StudentSettings
 from dllm2rec.students.sasrec import SASRecSettings
 from dllm2rec.teachers.merging import MERGED
 from dllm2rec.training import FitSettings
-
-
-class NoMethod(Strict):
-    """The plain student: no teacher."""
-
-    kind: Literal["none"] = "none"
-
-
-class VectorsMethod(Strict):
-    """The student reads the teacher's item vectors; none of the teacher's rankings are distilled."""
-
-    kind: Literal["vectors"] = "vectors"
-
-
-MethodSettings = Annotated[
-    NoMethod | VectorsMethod | SoftLabelSettings | DLLM2RecSettings | KARSettings | LLMCFSettings | BaselineSettings,
-    Field(discriminator="kind"),
-]
 
 
 def _speakable(name: str) -> str:

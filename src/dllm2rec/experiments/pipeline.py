@@ -22,8 +22,9 @@ from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import exclusive, hash_json, read_json, remove_leftovers, require_fresh_directory, write_json
 from dllm2rec.core.progress import silence_progress
 from dllm2rec.data import Dataset
+from dllm2rec.distillation.methods import NoMethod
 from dllm2rec.experiments.comparing import tabulate
-from dllm2rec.experiments.config import CellSettings, Config, NoMethod
+from dllm2rec.experiments.config import CellSettings, Config
 from dllm2rec.experiments.doctor import examine
 from dllm2rec.experiments.evaluating import evaluate
 from dllm2rec.experiments.evidence import gather

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from dllm2rec.core.errors import UserError
@@ -13,21 +12,18 @@ from dllm2rec.core.seeding import torch_generator
 from dllm2rec.data import Dataset, Examples, TrainOn
 from dllm2rec.data.demand import measure_demand
 from dllm2rec.distillation.base import Distiller
-from dllm2rec.distillation.factory import build_distillers, build_soft_labels
 from dllm2rec.distillation.kar import KARSettings, fact_vectors, read_with_kar
 from dllm2rec.distillation.llm_cf import LLMCFSettings, read_with_llm_cf
-from dllm2rec.distillation.methods import BaselineSettings, build_baseline
+from dllm2rec.distillation.methods import NoMethod, build_method, reads_item_vectors
 from dllm2rec.distillation.settings import DLLM2RecSettings, adapt_loss, adapt_student
-from dllm2rec.distillation.soft_labels import SoftLabelSettings
 from dllm2rec.evaluation.demand import DemandWeights, choose_demand
 from dllm2rec.evaluation.metrics import summary
 from dllm2rec.evaluation.ranks import rank_targets
-from dllm2rec.experiments.config import CellSettings, NoMethod, VectorsMethod
-from dllm2rec.experiments.needs import reads_item_vectors, replacement, require_knowledge
+from dllm2rec.experiments.config import CellSettings
+from dllm2rec.experiments.needs import require_knowledge
 from dllm2rec.experiments.runs import FitSummary, Run, RunConfig, RunResult, Source, make_config
 from dllm2rec.knowledge.align import align
 from dllm2rec.knowledge.store import Knowledge
-from dllm2rec.losses.base import Loss
 from dllm2rec.losses.factory import LossSettings, build_loss
 from dllm2rec.losses.softmax import SoftmaxLoss, SoftmaxSettings
 from dllm2rec.students.base import Student
@@ -258,9 +254,18 @@ def fit_student(
         loss = build_loss(_decided(settings, dataset), popularity=popularity, since=since)
     except ValueError as error:
         raise UserError(str(error)) from None
-    distillers = _distillers(
-        settings, knowledge, rows=rows, training=training, popularity=popularity, loss=loss, seed=run.config.seed
-    )
+    distillers: list[Distiller] = []
+    if knowledge is not None:
+        distillers = build_method(
+            settings.method,
+            knowledge=knowledge,
+            rows=rows,
+            training=training,
+            loss=loss,
+            popularity=popularity,
+            dim=settings.student.dim,
+            generator=torch_generator(run.config.seed, "method"),
+        )
     run.begin()  # not before: what was asked for may not be possible
     student.again = LEFT_OUT if isinstance(loss, SoftmaxLoss) and loss.leave_history else 0.0
     result = fit(
@@ -357,38 +362,3 @@ def _popularity(dataset: Dataset, settings: CellSettings) -> Tensor:
 def counted(settings: CellSettings) -> TrainOn:
     """Return the sequences that the student's training examples are of."""
     return "positions" if settings.train_on == "examples" else settings.train_on
-
-
-def _distillers(
-    settings: CellSettings,
-    knowledge: Knowledge | None,
-    *,
-    rows: NDArray[np.int64],
-    training: Examples,
-    popularity: Tensor,
-    loss: Loss,
-    seed: int,
-) -> list[Distiller]:
-    def baseline(method: BaselineSettings) -> list[Distiller]:
-        assert knowledge is not None  # noqa: S101 - a plain student has no method
-        return build_baseline(
-            method,
-            knowledge=knowledge,
-            rows=rows,
-            training=training,
-            popularity=popularity,
-            dim=settings.student.dim,
-            generator=torch_generator(seed, "method"),
-        )
-
-    match settings.method:
-        case method if isinstance(method, NoMethod | VectorsMethod | KARSettings | LLMCFSettings) or knowledge is None:
-            return []  # what they bring is in the student
-        case SoftLabelSettings() as method:
-            return [build_soft_labels(method, labels=knowledge.labels, rows=rows, training=training, loss=loss)]
-        case DLLM2RecSettings() as method:
-            ranking = build_distillers(method, labels=knowledge.labels, rows=rows, loss=loss)
-            other = replacement(method)
-            return ranking if other is None else [*ranking, *baseline(other)]
-        case method:
-            return baseline(method)

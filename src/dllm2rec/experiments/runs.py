@@ -12,9 +12,10 @@ from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import hash_json, read_json, require_fresh_directory, write_json
 from dllm2rec.data import Split
 from dllm2rec.data.directory import MARKER as DATASET
+from dllm2rec.distillation.methods import NoMethod
 from dllm2rec.evaluation.demand import DemandWeights
 from dllm2rec.evaluation.ranks import Ranks
-from dllm2rec.experiments.config import RESOLVED, CellSettings, NoMethod
+from dllm2rec.experiments.config import RESOLVED, CellSettings
 from dllm2rec.experiments.dataset_settings import Strict
 from dllm2rec.experiments.rank_files import read_ranks, write_ranks
 from dllm2rec.knowledge.schema import MARKER as KNOWLEDGE

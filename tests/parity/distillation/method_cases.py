@@ -47,8 +47,10 @@ def lessons(depth: int = M) -> Lessons:
     return Lessons(
         ranked_items=torch.from_numpy(LISTS[:, :depth].astype(np.int32)),
         distances=torch.from_numpy(DISTANCES[:, :depth]),
+        target_distance=torch.zeros(P),
         history=torch.from_numpy(HISTORY),
         target=torch.from_numpy(TARGET),
+        time=torch.zeros(P),
         place=torch.from_numpy(PLACE),
         num_items=V,
     )

@@ -7,9 +7,13 @@ import pytest
 import torch
 
 from dllm2rec.core.seeding import torch_generator
+from dllm2rec.data import Examples
 from dllm2rec.data.batches import Batch
+from dllm2rec.distillation.lessons import take_lessons
 from dllm2rec.distillation.ranking import RankingDistiller
 from dllm2rec.distillation.settings import DLLM2RecSettings, decide
+from dllm2rec.knowledge import Labels
+from dllm2rec.losses.bce import BCELoss
 from dllm2rec.losses.dros import DROSLoss, RobustTerm
 from dllm2rec.losses.negatives import uniform_negatives
 
@@ -22,6 +26,21 @@ TARGET_DISTANCE = RNG.normal(5000, 1000, N)
 LABEL_ROW = np.array([3, -1, 8, 0, -1, 5, 1])  # of seven examples; labels 2, 4, 6 and 7 belong to none
 ROW = np.array([2, 0, 1, 6, 4, 3])  # the batch
 TARGET = RNG.integers(0, V, 6)
+LABELS = Labels(
+    example_id=np.arange(N),
+    ranked_items=LISTS,
+    distances=DISTANCES,
+    target_distance=TARGET_DISTANCE,
+    generated_text=[""] * N,
+)
+TRAINING = Examples(
+    example_id=np.arange(7),
+    user=np.arange(7),
+    history=np.zeros((7, 2), np.int32),
+    target=np.zeros(7, np.int32),
+    time=np.arange(7),
+    num_items=V,
+)
 POPULARITY = RNG.integers(0, 60, V)
 
 
@@ -110,12 +129,9 @@ class Given:
 def fast_term(method, robust):
     base = DROSLoss(robust=RobustTerm(popularity=torch.from_numpy(POPULARITY), beta=BETA_ROBUST), alpha=ALPHA)
     distiller = RankingDistiller(
-        ranked_items=torch.from_numpy(LISTS),
-        distances=torch.from_numpy(DISTANCES),
-        target_distance=torch.from_numpy(TARGET_DISTANCE),
-        label_row=torch.from_numpy(LABEL_ROW),
+        lessons=take_lessons(LABELS, rows=LABEL_ROW, training=TRAINING, depth=K),
         settings=method,
-        robust=base if robust and decide(method).dros_on_candidates else None,
+        loss=base if robust else BCELoss(),
     )
     batch = Batch(history=torch.zeros(6, 2), target=torch.from_numpy(TARGET), row=torch.from_numpy(ROW))
     return distiller(Given(), torch.eye(6), batch, torch_generator(5, "g")).item()

@@ -10,8 +10,9 @@ import torch
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.seeding import numpy_generator, torch_generator
 from dllm2rec.data import Examples
-from dllm2rec.distillation.kar import HybridExperts, KARSettings, fact_vectors, read_with_kar, require_texts
+from dllm2rec.distillation.kar import HybridExperts, KARSettings, fact_vectors, read_with_kar
 from dllm2rec.distillation.llm_cf import ChainReader, LLMCFSettings, mean_titles, read_with_llm_cf
+from dllm2rec.distillation.methods import require_needs
 from dllm2rec.knowledge.store import Knowledge, KnowledgeManifest, Labels
 from dllm2rec.knowledge.texts import Texts
 from dllm2rec.losses.bce import BCELoss
@@ -220,8 +221,8 @@ def test_kar_adds_what_is_known_of_the_user_and_needs_to_be_told_who_it_is() -> 
         model.encode(HISTORY)
 
 
-@pytest.mark.parametrize(("method", "kind", "words"), [("kar", "item", "items"), ("llm-cf", "chain", "chains")])
-def test_knowledge_without_texts_is_refused(method: str, kind: str, words: str) -> None:
+@pytest.mark.parametrize(("method", "words"), [(KARSettings(), "items.*kar"), (LLMCFSettings(), "chains.*llm-cf")])
+def test_knowledge_without_texts_is_refused(method: KARSettings | LLMCFSettings, words: str) -> None:
     bare = Knowledge(path=Path("k"), manifest=KNOWLEDGE.manifest, labels=Labels.empty(0), item_vectors=None)
-    with pytest.raises(UserError, match=rf"{words}.*{method}.*--teacher texts"):
-        require_texts(bare, method, kind)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=rf"{words}.*--teacher texts"):
+        require_needs(method, bare)

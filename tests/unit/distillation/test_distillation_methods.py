@@ -19,12 +19,25 @@ from dllm2rec.distillation.cd import CDSettings
 from dllm2rec.distillation.dcd import DCDSettings
 from dllm2rec.distillation.hint import HintSettings
 from dllm2rec.distillation.htd import HTDSettings, topology_loss
-from dllm2rec.distillation.methods import BaselineSettings, build_baseline, depth_needed, require_needs
+from dllm2rec.distillation.methods import (
+    BaselineSettings,
+    MethodSettings,
+    VectorsMethod,
+    build_method,
+    depth_needed,
+    require_needs,
+)
+from dllm2rec.distillation.ranking import RankingDistiller
 from dllm2rec.distillation.rd import RDSettings, dynamic_weights, estimate_ranks
 from dllm2rec.distillation.rrd import RRDSettings
+from dllm2rec.distillation.settings import DLLM2RecSettings
+from dllm2rec.distillation.soft_labels import SoftLabelDistiller, SoftLabelSettings
 from dllm2rec.distillation.unkd import UnKDSettings, popularity_groups
 from dllm2rec.knowledge.store import Knowledge, KnowledgeManifest, Labels
-from dllm2rec.losses.bce import BCELoss
+from dllm2rec.losses.bce import BCELoss, BCESettings
+from dllm2rec.losses.dros import DROSSettings
+from dllm2rec.losses.factory import LossSettings, build_loss
+from dllm2rec.losses.softmax import SoftmaxSettings
 from dllm2rec.students.base import Student
 from dllm2rec.students.factory import build_student
 from dllm2rec.students.gru4rec import GRU4RecSettings
@@ -87,12 +100,19 @@ def knowledge(*, depth: int = DEPTH, vectors: bool = True) -> Knowledge:
     return Knowledge(path=Path("k"), manifest=manifest, labels=labels, item_vectors=item_vectors)
 
 
-def build(settings: BaselineSettings, *, known: Knowledge | None = None, rows: np.ndarray = ROWS) -> list[Distiller]:
-    return build_baseline(
+def build(
+    settings: MethodSettings,
+    *,
+    known: Knowledge | None = None,
+    rows: np.ndarray = ROWS,
+    loss: LossSettings = BCESettings(),  # noqa: B008 - frozen
+) -> list[Distiller]:
+    return build_method(
         settings,
         knowledge=known or knowledge(),
         rows=rows,
         training=TRAIN,
+        loss=build_loss(loss, popularity=torch.arange(V)),
         popularity=torch.arange(V),
         dim=DIM,
         generator=torch_generator(0, "method"),
@@ -239,17 +259,63 @@ def test_more_drawn_than_there_is_depth(wrong: dict[str, int]) -> None:
             settings(**{key: number for key, number in wrong.items() if key in settings.model_fields})
 
 
-@list_methods
-def test_lists_that_are_too_short_say_what_to_teach(name: str) -> None:
-    settings = METHODS[name]
+@pytest.mark.parametrize("settings", [DLLM2RecSettings(), *(METHODS[name] for name in DRAWN)], ids=lambda one: one.kind)
+def test_lists_that_are_too_short_say_what_to_teach(settings: Any) -> None:
     needed = depth_needed(settings)
     short = knowledge(depth=needed.items - 1)
     words = rf"k: lists {needed.items - 1} items .* reads {needed.items} .*teach --set depth={needed.items}`"
     with pytest.raises(UserError, match=words + rf", or set method\.{needed.setting}={needed.items - 1} or less"):
         require_needs(settings, short)
     require_needs(settings, knowledge(depth=needed.items))
+
+
+@list_methods
+def test_no_lists_at_all(name: str) -> None:
     with pytest.raises(UserError, match=r"lists 0 items .* `dllm2rec teach --set depth=\d+`$"):
+        require_needs(METHODS[name], knowledge(depth=0))
+
+
+def test_soft_labels_take_lists_of_any_depth_but_none() -> None:
+    settings = SoftLabelSettings(top_k=4)
+    for depth, kept in ((1, 1), (9, 4)):
+        (found,) = build(settings, known=knowledge(depth=depth), loss=SoftmaxSettings())
+        assert isinstance(found, SoftLabelDistiller)
+        assert found.shares.shape[1] == kept
+    with pytest.raises(UserError, match=r"lists 0 items .*, or take method vectors"):
         require_needs(settings, knowledge(depth=0))
+
+
+def test_soft_labels_share_out_a_softmax() -> None:
+    with pytest.raises(UserError, match=r"set loss\.kind=softmax"):
+        build(SoftLabelSettings())
+
+
+def test_dllm2rec_distils_rankings_cut_to_top_k_where_there_are_some() -> None:
+    (found,) = build(DLLM2RecSettings(top_k=4))
+    assert isinstance(found, RankingDistiller)
+    assert found.lessons.ranked_items.shape == ((ROWS >= 0).sum(), 4)
+    assert build(DLLM2RecSettings(), known=knowledge(depth=0), rows=np.full(N, -1)) == []
+    assert build(DLLM2RecSettings(lambda_d=0), rows=np.full(N, -1)) == []
+
+
+@pytest.mark.parametrize("name", ["hint", "htd"])
+def test_dllm2rec_may_distil_item_vectors_by_another_method(name: Any) -> None:
+    ranking, vectors = build(DLLM2RecSettings(embedding=name))
+    assert isinstance(ranking, RankingDistiller)
+    assert type(vectors) is type(build(METHODS[name])[0])
+
+
+def test_candidates_get_the_robust_term_only_with_dros_and_where_the_variant_says_so() -> None:
+    def robust(loss: LossSettings, **method: Any) -> bool:
+        (found,) = build(DLLM2RecSettings(**method), loss=loss)
+        assert isinstance(found, RankingDistiller)
+        return found.robust is not None
+
+    assert robust(DROSSettings(), variant="released")
+    assert not robust(DROSSettings(), variant="paper")
+    assert not robust(BCESettings(), variant="released")
+    assert not robust(DROSSettings(alpha=0.0), variant="released")
+    assert not robust(DROSSettings(), variant="released", dros_on_candidates=False)
 
 
 @pytest.mark.parametrize("name", ["hint", "htd"])
@@ -259,9 +325,24 @@ def test_missing_vectors_say_who_gives_some(name: str) -> None:
     assert build(METHODS[name], known=knowledge(depth=0), rows=np.full(N, -1))
 
 
+@pytest.mark.parametrize(
+    ("settings", "instead"),
+    [(SoftLabelSettings(), "take method vectors"), (DLLM2RecSettings(), r"set method\.lambda_d=0 to distil")],
+    ids=lambda value: value.kind if isinstance(value, BaseModel) else "",
+)
+def test_item_vectors_alone_are_a_way_out(settings: MethodSettings, instead: str) -> None:
+    with pytest.raises(UserError, match=f"labels no training example.*, or {instead}"):
+        build(settings, rows=np.full(N, -1))
+    with pytest.raises(UserError, match=rf"{settings.kind} needs; set method\.embedding=false or teach some"):
+        require_needs(settings, knowledge(vectors=False))
+    with pytest.raises(UserError, match="vectors needs; teach some"):
+        require_needs(VectorsMethod(), knowledge(vectors=False))
+    require_needs(settings.model_copy(update={"embedding": False}), knowledge(vectors=False, depth=10))
+
+
 @list_methods
 def test_no_labelled_training_example(name: str) -> None:
-    with pytest.raises(UserError, match=f"labels no training example, and method {name} .*--split train"):
+    with pytest.raises(UserError, match=f"labels no training example, and method {name} .*--split train`$"):
         build(METHODS[name], rows=np.full(N, -1))
 
 

@@ -7,11 +7,15 @@ from torch import Tensor
 
 from dllm2rec.core.seeding import torch_generator
 from dllm2rec.data.batches import Batch
+from dllm2rec.distillation.lessons import Lessons
 from dllm2rec.distillation.ranking import RankingDistiller
 from dllm2rec.distillation.settings import DLLM2RecSettings
+from dllm2rec.losses.base import Loss
+from dllm2rec.losses.bce import BCELoss
 from dllm2rec.losses.dros import DROSLoss, RobustTerm
 
 V = 30
+PLAIN = BCELoss()
 
 
 class Linear:
@@ -35,17 +39,30 @@ def settings(**changes: Any) -> DLLM2RecSettings:
     return DLLM2RecSettings(**({"top_k": 3, "lambda_d": 0.5} | changes))
 
 
-def distiller(rows: list[int], method: DLLM2RecSettings, **changes: Any) -> RankingDistiller:
-    lists = torch.stack([torch.randperm(V, generator=torch_generator(i, "lists"))[:4] for i in range(5)])
+def lessons(rows: list[int], ranked_items: Tensor, distances: Tensor, target_distance: Tensor) -> Lessons:
+    """Labels of a few examples, each at its row, as the training examples with these rows see them."""
+    used = [row for row in rows if row >= 0]
+    return Lessons(
+        ranked_items=ranked_items[used].int(),
+        distances=distances[used],
+        target_distance=target_distance[used],
+        history=torch.zeros(len(used), 2, dtype=torch.long),
+        target=torch.zeros(len(used), dtype=torch.long),
+        time=torch.zeros(len(used)),
+        place=torch.tensor([row if row < 0 else used.index(row) for row in rows]),
+        num_items=V,
+    )
+
+
+def distiller(rows: list[int], method: DLLM2RecSettings, *, loss: Loss = PLAIN, **changes: Tensor) -> RankingDistiller:
+    lists = torch.stack([torch.randperm(V, generator=torch_generator(i, "lists"))[:3] for i in range(5)])
     distances = 5000 + 1000 * torch.randn(5, 5, generator=torch_generator(0, "d"))
     values = {
         "ranked_items": lists,
-        "distances": distances[:, :4].sort(dim=1).values,
+        "distances": distances[:, :4].sort(dim=1).values[:, :3],
         "target_distance": distances[:, 4],
-        "label_row": torch.tensor(rows),
-        "settings": method,
     }
-    return RankingDistiller(**(values | changes))
+    return RankingDistiller(lessons=lessons(rows, **(values | changes)), settings=method, loss=loss)
 
 
 def parts(count: int = 4) -> tuple[Linear, Tensor, Batch]:
@@ -69,12 +86,12 @@ def test_one_list_by_hand() -> None:
     hidden = torch.tensor([[2.0]])  # scores 0, 2, -2, 0, ...
     batch = Batch(history=torch.zeros(1, 2, dtype=torch.long), target=torch.tensor([0]), row=torch.tensor([0]))
     method = settings(top_k=2, gamma_position=0.3, gamma_confidence=0.5, gamma_consistency=0.1, lambda_d=0.7)
-    found = RankingDistiller(
+    found = distiller(
+        [0],
+        method,
         ranked_items=torch.tensor([[2, 1]]),
         distances=torch.tensor([[10.0, 20.0]]),
         target_distance=torch.tensor([15.0]),
-        label_row=torch.tensor([0]),
-        settings=method,
     )(scorer, hidden, batch, torch_generator(0, "g"))
     first = math.exp(-1) / (math.exp(-1) + math.exp(-2))
     # one labelled sequence: its confidence is the mean, 1 / K; item 1 is in the student's top two
@@ -102,17 +119,14 @@ def test_the_term_is_proportional_to_lambda(variant: str) -> None:
 
 @pytest.mark.parametrize("variant", ["paper", "released"])
 def test_a_batch_without_labels_adds_nothing(variant: str) -> None:
-    assert value(distiller([-1, -1, -1, -1], settings(variant=variant))) == 0.0
-    empty = {"ranked_items": torch.zeros(0, 3, dtype=torch.long), "distances": torch.zeros(0, 3)}
-    empty["target_distance"] = torch.zeros(0)
-    assert value(distiller([-1, -1, -1, -1], settings(variant=variant), **empty)) == 0.0
+    assert value(distiller([-1, -1, -1, -1, 0], settings(variant=variant))) == 0.0
 
 
-def gradient(method: DLLM2RecSettings, label_row: list[int], robust: DROSLoss | None) -> Tensor:
+def gradient(method: DLLM2RecSettings, rows: list[int], loss: Loss) -> Tensor:
     scorer, hidden, batch = parts()
     # confidence that does not depend on which others are labelled
-    values = {"target_distance": torch.full((5,), 3.0), "distances": torch.tensor([[1.0, 2.0, 3.0, 4.0]]).repeat(5, 1)}
-    distiller(label_row, method, robust=robust, **values)(scorer, hidden, batch, torch_generator(0, "g")).backward()
+    values = {"target_distance": torch.full((5,), 3.0), "distances": torch.tensor([[1.0, 2.0, 3.0]]).repeat(5, 1)}
+    distiller(rows, method, loss=loss, **values)(scorer, hidden, batch, torch_generator(0, "g")).backward()
     assert hidden.grad is not None
     return hidden.grad
 
@@ -120,8 +134,8 @@ def gradient(method: DLLM2RecSettings, label_row: list[int], robust: DROSLoss | 
 @pytest.mark.parametrize("robust", [False, True])
 @pytest.mark.parametrize("variant", ["paper", "released"])
 def test_a_labelled_example_counts_the_same_at_any_coverage(variant: str, robust: bool) -> None:
-    base = DROSLoss(robust=RobustTerm(popularity=torch.arange(V), beta=1.0), alpha=0.5) if robust else None
-    method = settings(variant=variant, sampled_negative_term=False)
+    base = DROSLoss(robust=RobustTerm(popularity=torch.arange(V), beta=1.0), alpha=0.5) if robust else PLAIN
+    method = settings(variant=variant, sampled_negative_term=False, dros_on_candidates=robust)
     full, partial = gradient(method, [0, 1, 2, 3], base), gradient(method, [-1, 1, -1, 3], base)
     torch.testing.assert_close(partial[[1, 3]], full[[1, 3]])
     assert (partial[[0, 2]] == 0).all()
@@ -148,7 +162,7 @@ def test_weights_get_no_gradient() -> None:
     scorer, hidden, batch = parts()
     found = distiller([0, 1, 2, 3], settings(gamma_consistency=5.0))
     found(scorer, hidden, batch, torch_generator(0, "g")).backward()
-    listed = found.candidates[found.label_row].unique()
+    listed = found.lessons.ranked_items.unique().long()
     others = torch.ones(V, dtype=torch.bool).index_fill(0, listed, value=False)
     assert (scorer.weight.grad[others] == 0).all()
     assert (scorer.weight.grad[listed] != 0).any(dim=1).all()
@@ -164,19 +178,13 @@ def test_gradient_of_the_term() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("variant", "changes", "message"),
     [
-        ({"ranked_items": torch.zeros(5, 2, dtype=torch.long)}, r"ranked_items must be \[N, 3 or more\], not \[5, 2\]"),
-        ({"ranked_items": torch.zeros(5, dtype=torch.long)}, "ranked_items must be"),
-        ({"ranked_items": torch.tensor([[1, 2, 1, 3]] * 5)}, "lists an item twice"),
-        ({"distances": torch.zeros(5, 3)}, r"distances must be \[5, 4\]"),
-        ({"distances": torch.full((5, 4), math.nan)}, "distances has values that are not finite"),
-        ({"target_distance": torch.tensor([1.0, 2.0, math.inf, 4.0, 5.0])}, "target_distance has values"),
-        ({"target_distance": torch.zeros(4)}, r"target_distance must be \[5\]"),
-        ({"label_row": torch.tensor([5])}, "rows below 5"),
-        ({"label_row": torch.zeros(2, 2, dtype=torch.long)}, "label_row must be a vector"),
+        ("released", {"distances": torch.full((5, 3), math.nan)}, "distances has values that are not finite"),
+        ("paper", {"target_distance": torch.tensor([math.inf, 2.0, 3.0, 4.0, 5.0])}, "distances has values"),
+        ("paper", {"distances": torch.zeros(5, 4)}, "unequal"),
     ],
 )
-def test_labels_that_do_not_fit_are_refused(changes: dict[str, Tensor], message: str) -> None:
+def test_labels_that_do_not_fit_are_refused(variant: str, changes: dict[str, Tensor], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        distiller([0], settings(), **changes)
+        distiller([0], settings(variant=variant), **changes)

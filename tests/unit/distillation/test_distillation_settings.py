@@ -1,16 +1,9 @@
-import numpy as np
 import pytest
-import torch
 from pydantic import ValidationError
 
-from dllm2rec.core.errors import UserError
-from dllm2rec.distillation.factory import build_distillers
-from dllm2rec.distillation.ranking import RankingDistiller
 from dllm2rec.distillation.settings import DLLM2RecSettings, adapt_loss, adapt_student, decide
-from dllm2rec.knowledge.store import Labels
 from dllm2rec.losses.bce import BCESettings
 from dllm2rec.losses.dros import DROSSettings
-from dllm2rec.losses.factory import build_loss
 from dllm2rec.losses.softmax import SoftmaxSettings
 from dllm2rec.students.gru4rec import GRU4RecSettings
 
@@ -86,47 +79,3 @@ def test_the_method_sets_the_reduction_of_the_base_loss() -> None:
     assert adapt_loss(BCESettings(reduction="sum"), released).reduction == "sum"
     assert adapt_loss(BCESettings(reduction="sum"), DLLM2RecSettings(base_reduction="mean")).reduction == "mean"
     assert adapt_loss(SoftmaxSettings(), released) == SoftmaxSettings()
-
-
-def labels(depth: int) -> Labels:
-    return Labels(
-        example_id=np.arange(3),
-        ranked_items=np.tile(np.arange(depth, dtype=np.int32), (3, 1)),
-        distances=np.zeros((3, depth), np.float32),
-        target_distance=np.zeros(3, np.float32),
-        generated_text=[""] * 3,
-    )
-
-
-def build(settings: DLLM2RecSettings, found: Labels | None, loss: BCESettings | DROSSettings) -> list:
-    base = build_loss(loss, popularity=torch.ones(20))
-    return build_distillers(settings, labels=found, rows=np.array([0, -1, 2]), loss=base)
-
-
-def test_labels_become_a_ranking_distiller_cut_to_top_k() -> None:
-    (found,) = build(DLLM2RecSettings(top_k=4), labels(7), BCESettings())
-    assert isinstance(found, RankingDistiller)
-    assert found.candidates.tolist() == [[0, 1, 2, 3]] * 3
-    assert found.label_row.tolist() == [0, -1, 2]
-
-
-def test_without_labels_or_weight_there_is_no_distiller() -> None:
-    assert build(DLLM2RecSettings(), None, BCESettings()) == []
-    assert build(DLLM2RecSettings(), labels(0), BCESettings()) == []
-    assert build(DLLM2RecSettings(lambda_d=0), labels(12), BCESettings()) == []
-
-
-def test_lists_shorter_than_top_k_are_the_user_s_to_mend() -> None:
-    with pytest.raises(UserError, match="top_k is 10, but the teacher lists only 4 items; set top_k to 4 or less"):
-        build(DLLM2RecSettings(), labels(4), BCESettings())
-
-
-def test_candidates_get_the_robust_term_only_with_dros_and_where_the_variant_says_so() -> None:
-    released, paper = DLLM2RecSettings(variant="released"), DLLM2RecSettings(variant="paper")
-    assert build(released, labels(12), DROSSettings())[0].robust is not None
-    assert build(paper, labels(12), DROSSettings())[0].robust is None
-    assert build(released, labels(12), BCESettings())[0].robust is None
-    assert build(released, labels(12), DROSSettings(alpha=0.0))[0].robust is None
-    assert (
-        build(released.model_copy(update={"dros_on_candidates": False}), labels(12), DROSSettings())[0].robust is None
-    )

@@ -1,20 +1,18 @@
-"""Soft labels: by hand, as the cross-entropy with a mixed label, and what they refuse."""
+"""Soft labels: by hand, and as the cross-entropy with a mixed label."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from dllm2rec.core.errors import UserError
 from dllm2rec.core.seeding import torch_generator
 from dllm2rec.data import Examples
 from dllm2rec.data.batches import Batch
-from dllm2rec.distillation.factory import build_soft_labels
-from dllm2rec.distillation.soft_labels import SoftLabelDistiller, SoftLabelSettings, competes_not, without
+from dllm2rec.distillation.lessons import take_lessons
+from dllm2rec.distillation.soft_labels import SoftLabelDistiller, SoftLabelSettings, without
 from dllm2rec.knowledge import Labels
-from dllm2rec.losses.base import Loss
-from dllm2rec.losses.bce import BCELoss
 from dllm2rec.losses.softmax import SoftmaxLoss
 from dllm2rec.students.base import Student
 from dllm2rec.students.factory import build_student
@@ -25,6 +23,9 @@ HISTORY = torch.tensor([[12, 1, 2], [3, 4, 5], [12, 12, 9]])
 TARGET = torch.tensor([3, 7, 0])
 ITEMS = torch.tensor([[5, 3, 8], [1, 0, 2]])
 DISTANCES = torch.tensor([[0.1, 0.4, 0.9], [2.0, 2.0, 2.5]])
+TIME = torch.tensor([10.0, 25.0, 10.0])
+ALL = SoftmaxLoss(popularity=torch.ones(V, dtype=torch.long))
+DEFAULT = SoftLabelSettings()
 ROWS = torch.tensor([1, -1, 0])  # the second example has no label
 DRAWS = torch_generator(0, "draws")
 
@@ -39,9 +40,36 @@ def batch() -> Batch:
     return Batch(history=HISTORY, target=TARGET, row=torch.arange(3))
 
 
-def distiller(**changes: object) -> SoftLabelDistiller:
-    values = {"temperature": 0.5, "weight": 0.3, "top_k": 3} | changes
-    return SoftLabelDistiller(ranked_items=ITEMS, distances=DISTANCES, label_row=ROWS, **values)  # type: ignore[arg-type]
+LABELS = Labels(
+    example_id=np.arange(2),
+    ranked_items=ITEMS.numpy().astype(np.int32),
+    distances=DISTANCES.numpy(),
+    target_distance=np.zeros(2, np.float32),
+    generated_text=["", ""],
+)
+
+
+def build(
+    loss: SoftmaxLoss,
+    rows: list[int],
+    settings: SoftLabelSettings = DEFAULT,
+    **known: np.ndarray,
+) -> SoftLabelDistiller:
+    count = len(rows)
+    values = {
+        "history": np.zeros((count, 3), np.int32),
+        "target": np.zeros(count, np.int32),
+        "time": np.arange(count),
+    }
+    training = Examples(example_id=np.arange(count), user=np.zeros(count, np.int32), num_items=V, **(values | known))
+    lessons = take_lessons(LABELS, rows=np.array(rows), training=training, depth=settings.top_k)
+    return SoftLabelDistiller(lessons=lessons, settings=settings, loss=loss)
+
+
+def distiller(*, loss: SoftmaxLoss = ALL, **changes: Any) -> SoftLabelDistiller:
+    settings = SoftLabelSettings(**({"temperature": 0.5, "weight": 0.3, "top_k": 3} | changes))
+    known = {"history": HISTORY.numpy(), "target": TARGET.numpy(), "time": TIME.numpy()}
+    return build(loss, ROWS.tolist(), settings, **known)
 
 
 def mixed_cross_entropy(scores: np.ndarray, competes: list[int], *, weight: float, top_k: int) -> float:
@@ -71,7 +99,7 @@ def test_with_the_base_loss_it_is_the_cross_entropy_with_mixed_labels(
     popularity[competes] = 1
     loss = SoftmaxLoss(popularity=popularity, candidates="seen")
     hidden = student.encode(HISTORY)
-    term = distiller(top_k=top_k, competes=loss.competes)(student, hidden, batch(), DRAWS)
+    term = distiller(top_k=top_k, loss=loss)(student, hidden, batch(), DRAWS)
     found = loss(student, hidden, batch(), DRAWS) + term
     scores = student.scores(hidden).detach().numpy().astype(np.float64)
     expected = mixed_cross_entropy(scores, competes, weight=0.3, top_k=top_k)
@@ -86,36 +114,13 @@ def test_weight_zero_and_no_label_add_nothing(student: Student) -> None:
 
 
 def test_items_outside_the_softmax_get_no_gradient(student: Student) -> None:
-    competes = torch.ones(V, dtype=torch.bool)
-    competes[8] = False
-    distiller(competes=competes)(student, student.encode(HISTORY).detach(), batch(), DRAWS).backward()
+    popularity = torch.ones(V, dtype=torch.long)
+    popularity[8] = 0
+    distiller(loss=SoftmaxLoss(popularity=popularity, candidates="seen"))(
+        student, student.encode(HISTORY).detach(), batch(), DRAWS
+    ).backward()
     assert (student.table.offset.grad[8] == 0).all()
     assert (student.table.offset.grad[5] != 0).any()
-
-
-def build(loss: Loss, rows: list[int], **known: np.ndarray) -> SoftLabelDistiller:
-    count = len(rows)
-    values = {"history": np.zeros((count, 3), np.int32), "target": np.zeros(count, np.int32)} | known
-    training = Examples(
-        example_id=np.arange(count), user=np.zeros(count, np.int32), time=np.arange(count), num_items=V, **values
-    )
-    labels = Labels(
-        example_id=np.arange(2),
-        ranked_items=ITEMS.numpy().astype(np.int32),
-        distances=DISTANCES.numpy(),
-        target_distance=np.zeros(2, np.float32),
-        generated_text=["", ""],
-    )
-    return build_soft_labels(SoftLabelSettings(), labels=labels, rows=np.array(rows), training=training, loss=loss)
-
-
-def test_what_it_can_not_teach_is_refused() -> None:
-    softmax = SoftmaxLoss(popularity=torch.ones(V))
-    assert build(softmax, [0, 1, -1]).items.shape == (2, 3)
-    with pytest.raises(UserError, match=r"set loss\.kind=softmax"):
-        build(BCELoss(), [0, 1])
-    with pytest.raises(UserError, match="needs rankings of training examples"):
-        build(softmax, [-1, -1])
 
 
 def test_items_of_the_history_do_not_count_against_the_teacher_where_the_softmax_leaves_them_out() -> None:
@@ -130,7 +135,7 @@ def test_items_of_the_history_get_no_share_where_the_softmax_leaves_them_out(stu
     # the first example's label lists 1 (of its history), 0 and 2 (of its history); the third's 5, 3 and 8
     hidden = student.encode(HISTORY)
     loss = SoftmaxLoss(popularity=torch.ones(V, dtype=torch.long), leave_history=True)
-    term = distiller(leave_history=True)(student, hidden, batch(), DRAWS)
+    term = distiller(loss=loss)(student, hidden, batch(), DRAWS)
     found = loss(student, hidden, batch(), DRAWS) + term
     scores = student.scores(hidden).detach()
     total = 0.0
@@ -144,12 +149,22 @@ def test_items_of_the_history_get_no_share_where_the_softmax_leaves_them_out(stu
     assert found.item() == pytest.approx(total / 3, rel=1e-5)
 
 
+def test_a_later_item_in_the_place_of_the_target_competes(student: Student) -> None:
+    # the first example's label lists 1, 0 and 2; 1 and 2 are of its history, and 2 is what the batch has for a target
+    hidden = student.encode(HISTORY)[:1]
+    one = Batch(history=HISTORY[:1], target=torch.tensor([2]), row=torch.tensor([0]))
+    loss = SoftmaxLoss(popularity=torch.ones(V, dtype=torch.long), leave_history=True)
+    found = distiller(loss=loss)(student, hidden, one, DRAWS)
+    shares = torch.softmax(-DISTANCES[1] / 0.5, dim=0)
+    scores = student.scores(hidden).detach()[0]
+    expected = 0.3 * shares[1] * (scores[2] - scores[0]) / (shares[1] + shares[2])
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
 def test_shares_of_what_is_left_keep_their_sum() -> None:
     shares = torch.tensor([[0.5, 0.3, 0.2], [0.6, 0.4, 0.0], [0.5, 0.25, 0.25]])
-    items = torch.tensor([[1, 2, 3], [4, 5, 6], [7, 8, 9]])
-    history = torch.tensor([[12, 2, 2], [4, 5, 6], [7, 8, 12]])
-    target = torch.tensor([[0], [0], [7]])
-    found = without(shares, competes_not(items, target=target, history=history, later=None))
+    absent = torch.tensor([[False, True, False], [True, True, True], [False, True, False]])
+    found = without(shares, absent)
     expected = torch.tensor([[5 / 7, 0.0, 2 / 7], [0.0, 0.0, 0.0], [2 / 3, 0.0, 1 / 3]])
     torch.testing.assert_close(found, expected)
 
@@ -158,10 +173,10 @@ def test_items_that_came_later_get_no_share_where_the_softmax_has_them_not(stude
     # the third example's label lists 5, 3 and 8, of which 3 came after its time; the first's 1, 0 and 2 were all there
     since = torch.zeros(V, dtype=torch.float64)
     since[3], since[11] = 20.0, 30.0
-    some = Batch(history=HISTORY, target=TARGET, row=torch.arange(3), time=torch.tensor([10.0, 25.0, 10.0]))
+    some = Batch(history=HISTORY, target=TARGET, row=torch.arange(3), time=TIME)
     loss = SoftmaxLoss(popularity=torch.ones(V, dtype=torch.long), candidates="available", since=since)
     hidden = student.encode(HISTORY)
-    found = loss(student, hidden, some, DRAWS) + distiller(since=loss.since)(student, hidden, some, DRAWS)
+    found = loss(student, hidden, some, DRAWS) + distiller(loss=loss)(student, hidden, some, DRAWS)
     scores = student.scores(hidden).detach()
     shares = torch.softmax(-DISTANCES / 0.5, dim=1).tolist()
     left = shares[0][0] + shares[0][2]

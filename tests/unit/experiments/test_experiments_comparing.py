@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 
 from dllm2rec.core.seeding import numpy_generator
 from dllm2rec.data import Dataset
+from dllm2rec.distillation.methods import NoMethod
 from dllm2rec.distillation.settings import DLLM2RecSettings
 from dllm2rec.evaluation.ranks import Ranks
 from dllm2rec.evaluation.significance import paired_permutation_test
 from dllm2rec.experiments.cells import header, markdown, table_rows
 from dllm2rec.experiments.comparing import tabulate
-from dllm2rec.experiments.config import CellSettings, NoMethod
+from dllm2rec.experiments.config import CellSettings
 from dllm2rec.experiments.evidence import Evidence, Group, Taught, distinct
 from dllm2rec.experiments.protocol import Protocol
 from dllm2rec.experiments.runs import Run, Source, make_config

@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 
 from dllm2rec.data import Dataset
-from dllm2rec.experiments.config import CellSettings, VectorsMethod
+from dllm2rec.distillation.methods import VectorsMethod
+from dllm2rec.experiments.config import CellSettings
 from dllm2rec.experiments.running import train
 from dllm2rec.experiments.runs import Run
 from dllm2rec.knowledge import Knowledge
