@@ -217,13 +217,18 @@ def _manifest(dataset: Dataset, model: LanguageModel, settings: BigRecSettings, 
     )
 
 
+def tuning_examples(dataset: Dataset, settings: BigRecSettings, *, seed: int) -> Examples:
+    """Return the training examples that the language model is tuned on."""
+    train = dataset.examples("train")
+    return train.take(random(train, seed=seed, purpose="tuning")[: settings.tuning.examples])
+
+
 def _tuned(
     model: LanguageModel, dataset: Dataset, prompts: Prompts, settings: BigRecSettings, *, work: Path, seed: int
 ) -> LanguageModel:
     if settings.tuning.examples == 0:
         return model
-    train, validation = dataset.examples("train"), dataset.examples("validation")
-    train = train.take(random(train, seed=seed, purpose="tuning")[: settings.tuning.examples])
+    train, validation = tuning_examples(dataset, settings, seed=seed), dataset.examples("validation")
     drawn = random(validation, seed=seed, purpose="tuning")
     validation = validation.take(drawn[: settings.tuning.validation_examples])
     return tune(

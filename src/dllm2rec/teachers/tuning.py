@@ -27,7 +27,7 @@ class TuningSettings(BaseModel):
     """How the language model is tuned; the defaults are those of the original BIGRec, but for a shorter schedule.
 
     Attributes:
-        examples: training examples that it sees; 0 leaves the language model as it is.
+        examples: training examples that it sees, and labels after all others; 0 leaves the language model as it is.
         validation_examples: examples that early stopping listens to.
         epochs: most passes over the examples.
         patience: epochs without a better validation loss before it stops.

@@ -20,9 +20,11 @@ from dllm2rec.experiments.teacher_settings import (
 )
 from dllm2rec.experiments.teaching import resolve_teacher, teach
 from dllm2rec.knowledge import KnowledgeWriter
+from dllm2rec.teachers.bigrec import tuning_examples
 from dllm2rec.teachers.choosing import order, random
 from dllm2rec.teachers.references import BlendSettings
 from dllm2rec.teachers.retrieval import labelled_in_training
+from dllm2rec.teachers.tuning import TuningSettings
 
 
 def chosen(dataset: Dataset, teacher: LabellingTeacher, **limits: int) -> list[int]:
@@ -40,6 +42,23 @@ def test_teachers_label_what_they_did_before_there_were_rules(small: Dataset) ->
         examples = small.training_examples("before-cut") if split == "train" else examples
         found = selection(small, reference.model_copy(update={"limits": limited}))[split]
         assert found.example_id.tolist() == examples.example_id[:5].tolist()
+
+
+@pytest.mark.parametrize("rule", ["random", "oldest"])
+def test_what_it_was_tuned_on_is_labelled_last(rule: str, small: Dataset) -> None:
+    train = small.examples("train")
+    teacher = BigRecTeacher(seed=3, choose=rule, tuning=TuningSettings(examples=len(train) // 2))
+    tuned = set(tuning_examples(small, teacher.method(), seed=3).example_id.tolist())
+    assert len(tuned) == len(train) // 2
+    ordered = train.example_id[order(rule, small, train, seed=3)].tolist()
+    others = [one for one in ordered if one not in tuned]
+    every = chosen(small, teacher)
+    assert every == others + [one for one in ordered if one in tuned]
+    assert others != ordered[: len(others)]
+    for count in (len(others) // 2, len(others), len(others) + 5):
+        assert chosen(small, teacher, train=count) == every[:count]
+    limited = teacher.model_copy(update={"limits": Limits(validation=4)})  # of other splits none was tuned on
+    assert len(selection(small, limited)["validation"]) == 4
 
 
 @pytest.mark.parametrize("rule", ["random", "uncertain", "disagreement", "diverse", "oldest"])
