@@ -25,9 +25,7 @@ from dllm2rec.teachers.generation import TitleTrie, Written, write
 from dllm2rec.teachers.grounding import Grounding, text_states
 from dllm2rec.teachers.llm import LanguageModel, load_llm
 from dllm2rec.teachers.prompts import Prompts
-from dllm2rec.teachers.tuning import TuningSettings, tune
-
-ADAPTER = "adapter"
+from dllm2rec.teachers.tuning import ADAPTER, TuningSettings, tune
 
 
 class BigRecSettings(BaseModel):
