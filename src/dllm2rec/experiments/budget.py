@@ -13,6 +13,7 @@ from dllm2rec.experiments.teacher_settings import (
     ReferenceTeacher,
     RetrievalTeacher,
     TeacherSettings,
+    share,
 )
 from dllm2rec.teachers.bigrec import tuning_examples
 from dllm2rec.teachers.choosing import Rule, order, within
@@ -106,9 +107,8 @@ def _count(budget: str, available: int) -> int:
     """Return how many ``budget`` means; what it can't mean is 0."""
     if re.fullmatch("[0-9]{1,15}", budget):
         return int(budget)
-    if re.fullmatch(r"[0-9]+(\.[0-9]+)?%", budget) and 0 < (percent := float(budget[:-1])) <= 100:
-        return max(1, round(percent / 100 * available))
-    return 0
+    part = share(budget)
+    return 0 if part is None else max(1, round(part * available))
 
 
 def _pool(dataset: Dataset, settings: LabellingTeacher, split: Split) -> Examples:
