@@ -247,11 +247,16 @@ def fit_text(settings: TextSettings, item_vectors: Floats | None, *, num_items: 
         )
     if len(item_vectors) != num_items:
         raise UserError(f"{len(item_vectors)} item vectors for {num_items} items; use those of this dataset")
-    mean, deviation = column_scale(item_vectors)
-    scaled = (item_vectors - mean) / deviation
+    scaled = standardised(item_vectors)
     length = np.linalg.norm(scaled, axis=1, keepdims=True)
     vectors = np.divide(scaled, length, out=np.zeros_like(scaled), where=length > 0)
     return TextNeighbours(vectors=vectors.astype(np.float32), decay=settings.decay)
+
+
+def standardised(vectors: Floats) -> Floats:
+    """Centre each column of `[V, D]` and scale it to unit variance; a constant one is only centred."""
+    mean, deviation = column_scale(vectors)
+    return ((vectors - mean) / deviation).astype(np.float32)
 
 
 def column_scale(vectors: Floats) -> tuple[Floats, Floats]:
