@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
-from dllm2rec.core.errors import UserError
+from dllm2rec.core.errors import UserError, first_problem
 from dllm2rec.core.files import read_json
 
 FORMAT_VERSION = 1
@@ -130,9 +130,7 @@ def read_manifest(path: Path) -> KnowledgeManifest:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{file}: {field}: {first['msg']}; remove {path} and teach again") from None
+        raise UserError(f"{file}: {first_problem(error)}; remove {path} and teach again") from None
 
 
 def check_labels(labels: Labels, manifest: KnowledgeManifest, where: Path) -> None:

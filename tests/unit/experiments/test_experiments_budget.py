@@ -8,6 +8,7 @@ import pytest
 from dllm2rec.core.errors import UserError
 from dllm2rec.data import Dataset
 from dllm2rec.experiments.budget import counted, selection, with_budget, within_reach
+from dllm2rec.experiments.labelling import request
 from dllm2rec.experiments.settings import validate
 from dllm2rec.experiments.teacher_settings import (
     BigRecTeacher,
@@ -118,6 +119,17 @@ def test_limits_that_were_made_for_more_are_what_there_is(small: Dataset) -> Non
 def test_a_share_that_is_none_is_refused(share: str) -> None:
     with pytest.raises(UserError, match=r"limits\.train.*above 0% and up to 100%"):
         resolve_teacher({"kind": "bigrec", "limits": {"train": share}})
+
+
+def test_a_packaged_model_is_no_directory_of_its_name(
+    small: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("minilm", "mine"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    described = [request(small, EncoderTeacher(model=name).model_dump(mode="json")) for name in ("minilm", "mine")]
+    assert described[0]["teacher"]["model"] == "minilm"
+    assert described[1]["teacher"]["model"].keys() == {"fingerprint"}
 
 
 def test_who_reads_whole_users_has_a_budget_of_the_users_that_its_tuning_leaves(small: Dataset) -> None:
