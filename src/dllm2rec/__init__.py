@@ -8,26 +8,29 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dllm2rec.core.errors import UserError
-    from dllm2rec.data import Dataset, GlobalTimeSplit, LeaveOneOutSplit, PaperSplit
+    from dllm2rec.data import Columns, Dataset, GlobalTimeSplit, LeaveOneOutSplit, PaperSplit
     from dllm2rec.distillation.cd import CDSettings
     from dllm2rec.distillation.dcd import DCDSettings
     from dllm2rec.distillation.hint import HintSettings
     from dllm2rec.distillation.htd import HTDSettings
     from dllm2rec.distillation.kar import KARSettings
     from dllm2rec.distillation.llm_cf import LLMCFSettings
-    from dllm2rec.distillation.methods import VectorsMethod
+    from dllm2rec.distillation.methods import NoMethod, VectorsMethod
     from dllm2rec.distillation.rd import RDSettings
     from dllm2rec.distillation.rrd import RRDSettings
     from dllm2rec.distillation.settings import DLLM2RecSettings
     from dllm2rec.distillation.soft_labels import SoftLabelSettings
     from dllm2rec.distillation.unkd import UnKDSettings
+    from dllm2rec.experiments.adding import add_items
+    from dllm2rec.experiments.batch import recommend_all
     from dllm2rec.experiments.comparing import compare
-    from dllm2rec.experiments.config import CellSettings
+    from dllm2rec.experiments.config import CellSettings, load_config
     from dllm2rec.experiments.counting import export_counting
     from dllm2rec.experiments.dataset_settings import DatasetSettings
     from dllm2rec.experiments.doctor import examine
     from dllm2rec.experiments.evaluating import evaluate
     from dllm2rec.experiments.exporting import export
+    from dllm2rec.experiments.pipeline import run, tune
     from dllm2rec.experiments.preparing import prepare
     from dllm2rec.experiments.running import train
     from dllm2rec.experiments.runs import Run
@@ -41,37 +44,53 @@ if TYPE_CHECKING:
         RetrievalTeacher,
         TextTeacher,
     )
-    from dllm2rec.experiments.teaching import teach
-    from dllm2rec.experiments.updating import update
+    from dllm2rec.experiments.teaching import teach, teach_only_new
+    from dllm2rec.experiments.updating import UpdateSettings, update
     from dllm2rec.knowledge.store import Knowledge
     from dllm2rec.losses.bce import BCESettings
     from dllm2rec.losses.dros import DROSSettings
+    from dllm2rec.losses.gbce import GBCESettings
+    from dllm2rec.losses.sampled_softmax import SampledSoftmaxSettings
     from dllm2rec.losses.softmax import SoftmaxSettings
+    from dllm2rec.serving.bundle import Bundle
     from dllm2rec.serving.recommender import Recommender
     from dllm2rec.students.caser import CaserSettings
     from dllm2rec.students.gru4rec import GRU4RecSettings
     from dllm2rec.students.sasrec import SASRecSettings
     from dllm2rec.students.transformer import TransformerSettings
+    from dllm2rec.teachers.contrastive import HeadSettings
+    from dllm2rec.teachers.ease import EASESettings
+    from dllm2rec.teachers.references import BlendSettings, ItemKNNSettings, PopularitySettings, TextSettings
+    from dllm2rec.teachers.retrieval_tuning import RetrievalTuningSettings
+    from dllm2rec.teachers.texts import Counts
     from dllm2rec.teachers.tuning import TuningSettings
     from dllm2rec.training import FitSettings
 
 __all__ = [
     "BCESettings",
     "BigRecTeacher",
+    "BlendSettings",
+    "Bundle",
     "CDSettings",
     "CaserSettings",
     "CellSettings",
+    "Columns",
+    "Counts",
     "DCDSettings",
     "DLLM2RecSettings",
     "DROSSettings",
     "Dataset",
     "DatasetSettings",
+    "EASESettings",
     "EncoderTeacher",
     "FitSettings",
+    "GBCESettings",
     "GRU4RecSettings",
     "GlobalTimeSplit",
     "HTDSettings",
+    "HeadSettings",
     "HintSettings",
+    "ItemKNNSettings",
     "KARSettings",
     "Knowledge",
     "KnowledgeSource",
@@ -79,55 +98,70 @@ __all__ = [
     "LeaveOneOutSplit",
     "Limits",
     "MergedTeacher",
+    "NoMethod",
     "PaperSplit",
+    "PopularitySettings",
     "RDSettings",
     "RRDSettings",
     "Recommender",
     "ReferenceTeacher",
     "RetrievalTeacher",
+    "RetrievalTuningSettings",
     "Run",
     "SASRecSettings",
+    "SampledSoftmaxSettings",
     "SoftLabelSettings",
     "SoftmaxSettings",
+    "TextSettings",
     "TextTeacher",
     "TransformerSettings",
     "TuningSettings",
     "UnKDSettings",
+    "UpdateSettings",
     "UserError",
     "VectorsMethod",
+    "add_items",
     "compare",
     "evaluate",
     "examine",
     "export",
     "export_counting",
+    "load_config",
     "prepare",
+    "recommend_all",
+    "run",
     "teach",
+    "teach_only_new",
     "train",
+    "tune",
     "update",
 ]
 
 _HOMES = {
     "core.errors": ("UserError",),
-    "data": ("Dataset", "GlobalTimeSplit", "LeaveOneOutSplit", "PaperSplit"),
+    "data": ("Columns", "Dataset", "GlobalTimeSplit", "LeaveOneOutSplit", "PaperSplit"),
     "distillation.cd": ("CDSettings",),
     "distillation.dcd": ("DCDSettings",),
     "distillation.hint": ("HintSettings",),
     "distillation.htd": ("HTDSettings",),
-    "distillation.methods": ("VectorsMethod",),
+    "distillation.kar": ("KARSettings",),
+    "distillation.llm_cf": ("LLMCFSettings",),
+    "distillation.methods": ("NoMethod", "VectorsMethod"),
     "distillation.rd": ("RDSettings",),
     "distillation.rrd": ("RRDSettings",),
     "distillation.settings": ("DLLM2RecSettings",),
     "distillation.soft_labels": ("SoftLabelSettings",),
     "distillation.unkd": ("UnKDSettings",),
-    "distillation.kar": ("KARSettings",),
-    "distillation.llm_cf": ("LLMCFSettings",),
+    "experiments.adding": ("add_items",),
+    "experiments.batch": ("recommend_all",),
     "experiments.comparing": ("compare",),
-    "experiments.config": ("CellSettings",),
+    "experiments.config": ("CellSettings", "load_config"),
     "experiments.counting": ("export_counting",),
     "experiments.dataset_settings": ("DatasetSettings",),
     "experiments.doctor": ("examine",),
     "experiments.evaluating": ("evaluate",),
     "experiments.exporting": ("export",),
+    "experiments.pipeline": ("run", "tune"),
     "experiments.preparing": ("prepare",),
     "experiments.running": ("train",),
     "experiments.runs": ("Run",),
@@ -141,17 +175,25 @@ _HOMES = {
         "RetrievalTeacher",
         "TextTeacher",
     ),
-    "experiments.teaching": ("teach",),
-    "experiments.updating": ("update",),
+    "experiments.teaching": ("teach", "teach_only_new"),
+    "experiments.updating": ("UpdateSettings", "update"),
     "knowledge.store": ("Knowledge",),
     "losses.bce": ("BCESettings",),
     "losses.dros": ("DROSSettings",),
+    "losses.gbce": ("GBCESettings",),
+    "losses.sampled_softmax": ("SampledSoftmaxSettings",),
     "losses.softmax": ("SoftmaxSettings",),
+    "serving.bundle": ("Bundle",),
     "serving.recommender": ("Recommender",),
     "students.caser": ("CaserSettings",),
     "students.gru4rec": ("GRU4RecSettings",),
     "students.sasrec": ("SASRecSettings",),
     "students.transformer": ("TransformerSettings",),
+    "teachers.contrastive": ("HeadSettings",),
+    "teachers.ease": ("EASESettings",),
+    "teachers.references": ("BlendSettings", "ItemKNNSettings", "PopularitySettings", "TextSettings"),
+    "teachers.retrieval_tuning": ("RetrievalTuningSettings",),
+    "teachers.texts": ("Counts",),
     "teachers.tuning": ("TuningSettings",),
     "training": ("FitSettings",),
 }

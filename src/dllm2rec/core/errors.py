@@ -1,7 +1,8 @@
 """The one error that is the user's to mend."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
 
 
 class UserError(Exception):
@@ -10,6 +11,24 @@ class UserError(Exception):
     The message is one line that names the file, row or field and says what to do. The command line prints it without a
     traceback and exits with 2.
     """
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line that an error says, or its name where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+class Invalid(Protocol):
+    """What pydantic raises, or FastAPI in its place."""
+
+    def errors(self) -> Sequence[Any]:
+        """Return what is wrong."""
+
+
+def first_problem(error: Invalid) -> str:
+    """Say where the first thing is that is wrong, and what."""
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
 
 
 def suggest(name: str, options: Iterable[str]) -> str:

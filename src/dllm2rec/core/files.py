@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import importlib.util
 import json
 import os
 import shutil
@@ -200,6 +201,12 @@ def fingerprint(path: Path) -> str:
                 handle.seek(part * max(size - _PART, 0) // (_PARTS - 1))
                 digest.update(handle.read(_PART))
     return digest.hexdigest()[:16]
+
+
+def package_folder(module: str) -> Path | None:
+    """Return where an installed package lies, None where it is not installed. It is not imported."""
+    spec = importlib.util.find_spec(module)
+    return next((Path(place) for place in (spec and spec.submodule_search_locations) or ()), None)
 
 
 def require_fresh_directory(path: Path, *, marker: str) -> None:

@@ -126,10 +126,10 @@ class Dataset:
                 dataset (before sampling); the others add nothing.
         """
         length = self._training_lengths(train_on)
-        events = read_table_file(self.path, "interactions", "user", "item", "ordinal")
+        events = read_table_file(self.path, "interactions", "user", "item", "ordinal", "time")
         kept = events["ordinal"].to_numpy() < length[events["user"].to_numpy()]
         offsets = np.concatenate([[0], np.cumsum(length, dtype=np.int64)])
-        return Sequences(items=events["item"].to_numpy()[kept], offsets=offsets)
+        return Sequences(items=events["item"].to_numpy()[kept], times=events["time"].to_numpy()[kept], offsets=offsets)
 
     def sequences(self) -> Sequences:
         """Return all events of each user in time order, whatever the split; nothing here says what may be learned."""
@@ -153,8 +153,7 @@ class Dataset:
 
     def training_events(self, train_on: TrainOn = "positions") -> NDArray[np.int32]:
         """Return the items of the training sequences in time order, `[M]`; see `training_sequences`."""
-        items, times = self._training_events(train_on)
-        return items[np.argsort(times, kind="stable")]
+        return self.training_sequences(train_on).in_time()
 
     def train_counts(self, train_on: TrainOn = "positions") -> NDArray[np.int64]:
         """Count each item in the training sequences, `[V]`; 0 means unseen in training."""
@@ -162,15 +161,10 @@ class Dataset:
 
     def first_times(self, train_on: TrainOn = "positions") -> NDArray[np.float64]:
         """Return when the training sequences first have each item, `[V]`, seconds; infinite for what they lack."""
+        sequences = self.training_sequences(train_on)
         first = np.full(self.num_items, np.inf)
-        np.minimum.at(first, *self._training_events(train_on))
+        np.minimum.at(first, sequences.items, sequences.times)
         return first
-
-    def _training_events(self, train_on: TrainOn) -> tuple[NDArray[np.int32], NDArray[np.int64] | NDArray[np.float64]]:
-        """Return items and times of the training sequences, user by user, `[M]` each."""
-        events = read_table_file(self.path, "interactions", "user", "item", "ordinal", "time")
-        kept = events["ordinal"].to_numpy() < self._training_lengths(train_on)[events["user"].to_numpy()]
-        return events["item"].to_numpy()[kept], events["time"].to_numpy()[kept]
 
     def _training_lengths(self, train_on: TrainOn) -> NDArray[np.int32]:
         """Count the events of each user that training may use; they are always the user's first."""
@@ -207,9 +201,13 @@ class Dataset:
 
     @cached_property
     def _sequences(self) -> Sequences:
-        events = read_table_file(self.path, "interactions", "item", "ordinal")
+        events = read_table_file(self.path, "interactions", "item", "ordinal", "time")
         begins = np.flatnonzero(events["ordinal"].to_numpy() == 0)
-        return Sequences(items=events["item"].to_numpy(), offsets=np.append(begins, events.height).astype(np.int64))
+        return Sequences(
+            items=events["item"].to_numpy(),
+            times=events["time"].to_numpy(),
+            offsets=np.append(begins, events.height).astype(np.int64),
+        )
 
     @cached_property
     def _examples(self) -> pl.DataFrame:

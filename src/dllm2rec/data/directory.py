@@ -7,7 +7,7 @@ import polars as pl
 from polars.exceptions import PanicException, PolarsError
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from dllm2rec.core.errors import UserError
+from dllm2rec.core.errors import UserError, first_problem
 from dllm2rec.core.files import explain_os_error, read_json, write_json
 from dllm2rec.data.splits import Split, SplitSettings
 
@@ -114,6 +114,4 @@ def _validate(value: object, file: Path) -> DatasetManifest:
     try:
         return DatasetManifest.model_validate(value)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{file}: {field}: {first['msg']}; remove it and prepare the dataset again") from None
+        raise UserError(f"{file}: {first_problem(error)}; remove it and prepare the dataset again") from None

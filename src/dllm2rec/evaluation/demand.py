@@ -27,7 +27,7 @@ from torch import Tensor
 from dllm2rec.core.progress import Advance, progress_bar
 from dllm2rec.data import Examples
 from dllm2rec.data.demand import Demand
-from dllm2rec.evaluation.metrics import ndcg
+from dllm2rec.evaluation.metrics import TOP, ndcg
 from dllm2rec.evaluation.ranks import ScoreFunction, ask, best_items, mean_ranks
 from dllm2rec.knowledge.confidence import likeliest_temperature
 from dllm2rec.students.base import add_again
@@ -40,7 +40,6 @@ PAIRS, COARSE = (
     for trends, news in ((TREND, NEW), (TREND[::2], NEW[::2]))
 )
 AGAIN = (0.0, -2.0, -4.0, -100.0, 2.0)
-TOP = 20
 LISTED = 100
 MOST_SCORES, MOST_EXAMPLES = 60_000_000, 20_000
 FEWEST_EXAMPLES = 500

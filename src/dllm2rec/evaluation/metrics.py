@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Values = NDArray[np.float64]
+TOP = 20
+"""How many items of a list the tables look at."""
 METRIC = "NDCG@20"
 """By which everything is chosen and tested."""
 

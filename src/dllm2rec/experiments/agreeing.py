@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dllm2rec.evaluation.agreement import OverlapHits, WinRatio, hit_rate_by_overlap, overlap, win_ratio
-from dllm2rec.evaluation.metrics import METRIC, ndcg
-from dllm2rec.experiments.evaluating import TOP
+from dllm2rec.evaluation.metrics import METRIC, TOP, ndcg
 from dllm2rec.experiments.evidence import Evidence, Group, Taught
 
 

@@ -10,10 +10,8 @@ import polars as pl
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import atomic_path, exclusive, hash_file, read_json, write_json
 from dllm2rec.core.progress import progress_bar
-from dllm2rec.data.columns import WELL_KNOWN, Columns, find_column
-from dllm2rec.data.log import order_events
-from dllm2rec.data.sources import read_table
-from dllm2rec.data.values import ids, seconds
+from dllm2rec.data.columns import WELL_KNOWN, Columns
+from dllm2rec.data.log import order_events, read_events
 from dllm2rec.serving.recommender import ItemId, Recommendation, Recommender
 
 USERS_AT_ONCE = 10_000
@@ -43,11 +41,8 @@ def read_histories(interactions: Path, columns: Columns = WELL_KNOWN) -> pl.Data
     Raises:
         UserError: the log is wrong; names the file, the row and the column.
     """
-    table = read_table(interactions)
-    user = ids(table[find_column(table, interactions, "user", columns.user)], interactions).alias("user")
-    item = ids(table[find_column(table, interactions, "item", columns.item)], interactions).alias("item")
-    time = seconds(table[find_column(table, interactions, "time", columns.time)], interactions, columns.time_unit)
-    events = order_events(pl.DataFrame([user, item.cast(pl.String), time.alias("time")]))
+    user, item, time = read_events(interactions, columns)
+    events = order_events(pl.DataFrame({"user": user, "item": item.cast(pl.String), "time": time}))
     return events.group_by("user", maintain_order=True).agg(pl.col("item").alias("items"))
 
 

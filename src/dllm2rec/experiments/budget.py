@@ -3,6 +3,8 @@
 import re
 from functools import partial
 
+import numpy as np
+
 from dllm2rec.core.errors import UserError
 from dllm2rec.data import Dataset, Examples, Split, TrainOn
 from dllm2rec.experiments.teacher_settings import (
@@ -11,7 +13,9 @@ from dllm2rec.experiments.teacher_settings import (
     ReferenceTeacher,
     RetrievalTeacher,
     TeacherSettings,
+    share,
 )
+from dllm2rec.teachers.bigrec import tuning_examples
 from dllm2rec.teachers.choosing import Rule, order, within
 from dllm2rec.teachers.references import Floats
 from dllm2rec.teachers.retrieval import labelled_in_training
@@ -23,6 +27,9 @@ def selection(
     dataset: Dataset, settings: LabellingTeacher, *, item_vectors: Floats | None = None
 ) -> dict[Split, Examples]:
     """Choose the examples of each split that a teacher labels; a greater limit adds to a smaller one's.
+
+    What BIGRec is tuned on comes last, whatever the rule: it may know those answers by heart, and students would trust
+    it most there.
 
     Args:
         dataset: to be labelled.
@@ -39,10 +46,12 @@ def selection(
     usual: Rule = type(settings).model_fields["choose"].default
     rules = {split: settings.choose if split == "train" and limit != 0 else usual for split, limit in limits.items()}
     choose = partial(order, dataset=dataset, seed=_seed(settings), train_on=_train_on(settings))
-    return {
-        split: pool.take(choose(rules[split], examples=pool, item_vectors=item_vectors)[: limits[split]])
-        for split, pool in pools.items()
-    }
+    rows = {split: choose(rules[split], examples=pool, item_vectors=item_vectors) for split, pool in pools.items()}
+    if isinstance(settings, BigRecTeacher):
+        tuned = tuning_examples(dataset, settings.method(), seed=settings.seed).example_id
+        known = np.isin(pools["train"].example_id[rows["train"]], tuned)
+        rows["train"] = np.concatenate([rows["train"][~known], rows["train"][known]])
+    return {split: pool.take(rows[split][: limits[split]]) for split, pool in pools.items()}
 
 
 def available(dataset: Dataset, settings: Limited) -> dict[Split, int]:
@@ -98,9 +107,8 @@ def _count(budget: str, available: int) -> int:
     """Return how many ``budget`` means; what it can't mean is 0."""
     if re.fullmatch("[0-9]{1,15}", budget):
         return int(budget)
-    if re.fullmatch(r"[0-9]+(\.[0-9]+)?%", budget) and 0 < (percent := float(budget[:-1])) <= 100:
-        return max(1, round(percent / 100 * available))
-    return 0
+    part = share(budget)
+    return 0 if part is None else max(1, round(part * available))
 
 
 def _pool(dataset: Dataset, settings: LabellingTeacher, split: Split) -> Examples:

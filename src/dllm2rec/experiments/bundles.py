@@ -17,7 +17,7 @@ from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import hash_file
 from dllm2rec.data import Dataset, Examples
 from dllm2rec.evaluation.agreement import overlap
-from dllm2rec.evaluation.metrics import ndcg
+from dllm2rec.evaluation.metrics import TOP, ndcg
 from dllm2rec.evaluation.ranks import ScoreFunction, best_items, ranks_from_lists
 from dllm2rec.knowledge.store import Knowledge
 from dllm2rec.serving.bundle import CARD, ENCODER, EXAMPLES, FILES, INDEX, ITEMS, MARKER, NEIGHBOURS, TEXT
@@ -28,7 +28,6 @@ from dllm2rec.serving.recommender import Recommender
 CHECKED = 1000
 SHOWN = 20
 PROBES = 8
-TOP = 20
 TOLERANCE = 1e-4
 MAX_LOSS = 0.01
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import atomic_path
 from dllm2rec.data import Dataset, TrainOn
+from dllm2rec.evaluation.metrics import TOP
 from dllm2rec.evaluation.ranks import rank_targets
 from dllm2rec.experiments.bundles import (
     MAX_LOSS,
@@ -28,7 +29,7 @@ from dllm2rec.experiments.bundles import (
     write_encoder,
     write_manifest,
 )
-from dllm2rec.experiments.evaluating import TOP, metrics
+from dllm2rec.experiments.evaluating import metrics
 from dllm2rec.experiments.references import Following, follow_demand, settled
 from dllm2rec.experiments.results import COUNTING, COUNTING_WITH_TEXT
 from dllm2rec.experiments.runs import software

@@ -3,14 +3,13 @@
 from collections.abc import Iterator
 
 from dllm2rec.data import Split
-from dllm2rec.evaluation.metrics import METRIC
+from dllm2rec.evaluation.metrics import METRIC, TOP
 from dllm2rec.experiments.cells import duration
 from dllm2rec.experiments.examination import Calibration, Examination, Finding, Rival, Texts, Vectors, Weights
 from dllm2rec.experiments.verdict import figure, listing
 from dllm2rec.teachers.merging import Mixture
 
 FEW = 500
-TOP = 20
 
 
 def diagnose(page: Examination) -> tuple[Finding, ...]:

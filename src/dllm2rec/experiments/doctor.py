@@ -13,10 +13,10 @@ from dllm2rec.data.splits import SPLITS
 from dllm2rec.distillation.distances import normalise_distances
 from dllm2rec.distillation.weights import sequence_confidence
 from dllm2rec.evaluation.agreement import hit_rate_by_overlap, overlap, win_ratio
-from dllm2rec.evaluation.metrics import METRIC
+from dllm2rec.evaluation.metrics import METRIC, TOP
 from dllm2rec.evaluation.ranks import Ranks
 from dllm2rec.experiments.diagnosis import diagnose
-from dllm2rec.experiments.evaluating import TOP, evaluate
+from dllm2rec.experiments.evaluating import evaluate
 from dllm2rec.experiments.evidence import Taught, judge_teacher, metric_values
 from dllm2rec.experiments.examination import Calibration, Coverage, Examination, Rival, Texts, Vectors, Weights
 from dllm2rec.experiments.labelling import seconds_per_1000, unfinished_texts

@@ -11,14 +11,10 @@ from numpy.typing import NDArray
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import hash_json
 from dllm2rec.data import Dataset, Examples, Split, TrainOn
-from dllm2rec.evaluation.metrics import hit_rate, ndcg
+from dllm2rec.evaluation.metrics import TOP, hit_rate, ndcg
 from dllm2rec.evaluation.ranks import Ranks, ranks_from_lists
 from dllm2rec.evaluation.slices import Slice, popularity_slices
-from dllm2rec.experiments.evaluating import (
-    TOP,
-    dataset_of,
-    evaluate,
-)
+from dllm2rec.experiments.evaluating import dataset_of, evaluate
 from dllm2rec.experiments.labelling import seconds_per_1000
 from dllm2rec.experiments.references import REFERENCES, TEXT_REFERENCES, Follows, affordable_references, reference_ranks
 from dllm2rec.experiments.results import COUNTING

@@ -13,7 +13,7 @@ from dllm2rec.knowledge.schema import DamagedError
 from dllm2rec.knowledge.store import Knowledge
 from dllm2rec.teachers.cost import noted
 from dllm2rec.teachers.merging import MERGED
-from dllm2rec.teachers.packaged import PACKAGED
+from dllm2rec.teachers.packaged import ENCODERS, PACKAGED
 
 DONE = "taught.json"
 
@@ -87,7 +87,11 @@ def _by_content(teacher: Mapping[str, Any]) -> dict[str, JsonValue]:
         described["vectors"] = {"hash": _content_hash(teacher["vectors"])}
     for model in ("llm", "model"):
         name = teacher.get(model)
-        if name is not None and name not in PACKAGED and (path := Path(name).expanduser()).exists():
+        if (
+            name is not None
+            and name not in PACKAGED.keys() | ENCODERS.keys()
+            and (path := Path(name).expanduser()).exists()
+        ):
             described[model] = {"fingerprint": fingerprint(path)}
     return described
 

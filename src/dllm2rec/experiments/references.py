@@ -12,9 +12,8 @@ from dllm2rec.data import Dataset, Examples, TrainOn
 from dllm2rec.data.demand import measure_demand
 from dllm2rec.evaluation.demand import DemandWeights, adjusted, choose_demand, evenly
 from dllm2rec.evaluation.latency import seconds_per_1000
-from dllm2rec.evaluation.metrics import ndcg
+from dllm2rec.evaluation.metrics import TOP, ndcg
 from dllm2rec.evaluation.ranks import Ranks, ScoreFunction, rank_targets
-from dllm2rec.experiments.evaluating import TOP
 from dllm2rec.experiments.results import COUNTING, COUNTING_WITH_TEXT
 from dllm2rec.experiments.running import LEFT_OUT
 from dllm2rec.teachers.ease import EASESettings

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError
 
-from dllm2rec.core.errors import UserError
+from dllm2rec.core.errors import UserError, first_problem
 from dllm2rec.core.files import hash_json, read_json, require_fresh_directory, write_json
 from dllm2rec.data import Split
 from dllm2rec.data.directory import MARKER as DATASET
@@ -325,9 +325,7 @@ def _parse(model: type[Model], file: Path) -> Model:
     try:
         return model.model_validate(read_json(file), context=RESOLVED)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{file}: {field}: {first['msg']}; it is of another version or damaged, train again") from None
+        raise UserError(f"{file}: {first_problem(error)}; it is of another version or damaged, train again") from None
 
 
 def _differences(here: dict[str, Any], there: dict[str, Any], prefix: str = "") -> list[str]:

@@ -27,10 +27,16 @@ from dllm2rec.teachers.retrieval import RetrievalSettings
 from dllm2rec.teachers.texts import Counts, TextSettings
 
 
+def share(text: str) -> float | None:
+    """Return the share that a text such as "10%" names, above 0 and up to 1; None where it names none."""
+    percent = float(text[:-1]) if re.fullmatch(r"[0-9]+(\.[0-9]+)?%", text) else 0
+    return percent / 100 if 0 < percent <= 100 else None
+
+
 def _count_or_share(value: object) -> object:
     if value is None or (type(value) is int and value >= 0):
         return value
-    if isinstance(value, str) and re.fullmatch(r"[0-9]+(\.[0-9]+)?%", value) and 0 < float(value[:-1]) <= 100:
+    if isinstance(value, str) and share(value) is not None:
         return value
     raise ValueError(f'{value}: give a count, or a share above 0% and up to 100% such as "10%"')
 

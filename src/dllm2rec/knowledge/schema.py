@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
-from dllm2rec.core.errors import UserError
+from dllm2rec.core.errors import UserError, first_problem
 from dllm2rec.core.files import read_json
 
 FORMAT_VERSION = 1
@@ -33,7 +33,6 @@ class KnowledgeManifest(BaseModel):
         settings: of the teacher, as JSON.
         depth: items listed per example, K; 0 means item vectors only.
         vector_size: D_t of the item vectors; None means that there are none.
-        distance_scale: what the teacher says a typical distance is; None where it says nothing.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -48,7 +47,6 @@ class KnowledgeManifest(BaseModel):
     settings: dict[str, JsonValue] = {}
     depth: int = Field(ge=0)
     vector_size: int | None = Field(default=None, ge=1)
-    distance_scale: float | None = Field(default=None, gt=0)
 
     @property
     def name(self) -> str:
@@ -64,6 +62,12 @@ class KnowledgeManifest(BaseModel):
             for name in names
             if here.get(name) != there.get(name)
         ]
+
+
+class _OlderManifest(KnowledgeManifest):
+    """With a field that nothing reads any more, so that the content keeps its name."""
+
+    distance_scale: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,12 +126,11 @@ def read_manifest(path: Path) -> KnowledgeManifest:
     version = value.get("format_version") if isinstance(value, dict) else None
     if version != FORMAT_VERSION:
         raise UserError(f"{path}: format version {version!r}, not {FORMAT_VERSION}; remove it and teach again")
+    model = _OlderManifest if "distance_scale" in value else KnowledgeManifest
     try:
-        return KnowledgeManifest.model_validate(value)
+        return model.model_validate(value)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{file}: {field}: {first['msg']}; remove {path} and teach again") from None
+        raise UserError(f"{file}: {first_problem(error)}; remove {path} and teach again") from None
 
 
 def check_labels(labels: Labels, manifest: KnowledgeManifest, where: Path) -> None:
@@ -188,7 +191,7 @@ def check_vectors(vectors: NDArray[np.float32], manifest: KnowledgeManifest, whe
 
 
 def _flatten(manifest: KnowledgeManifest) -> dict[str, JsonValue]:
-    fields = manifest.model_dump(mode="json")
+    fields = manifest.model_dump(mode="json", include=set(KnowledgeManifest.model_fields))
     settings = fields.pop("settings")
     return fields | {f"settings.{name}": value for name, value in settings.items()}
 

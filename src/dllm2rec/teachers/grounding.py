@@ -135,12 +135,3 @@ class Grounding:
         kept = column < depth
         shape = (len(groups), depth)
         return items[kept].reshape(shape), np.repeat(distances.ravel(), flat)[kept].reshape(shape)
-
-
-def typical_distance(item_vectors: Floats) -> float:
-    """Return the mean squared distance between two items drawn at random: twice the total variance of the vectors.
-
-    The scale on which a distance is near or far, whatever the width and the norm of the language model's states. Six
-    digits of it, so that another machine finds the same.
-    """
-    return float(f"{2 * item_vectors.var(axis=0, dtype=np.float64).sum():.6g}")

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from dllm2rec.core.errors import UserError, suggest
+from dllm2rec.core.errors import UserError, first_line, suggest
 from dllm2rec.core.files import atomic_path, hash_file, hash_json
 from dllm2rec.core.memory import free_memory
 from dllm2rec.core.progress import Advance, progress_bar
@@ -113,7 +113,7 @@ def _load(name: str, folder: str, revision: str | None) -> tuple[Any, Any]:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=choose_dtype(), use_safetensors=True, **options)
     except _LOADING_ERRORS as error:
         raise UserError(
-            f"{name}: can't be loaded as a language model ({_first_line(error)}); "
+            f"{name}: can't be loaded as a language model ({first_line(error)}); "
             f"check the name and the network, or use a directory, a .gguf file, or one of {', '.join(PACKAGED)}"
         ) from None
     return model, tokenizer
@@ -164,7 +164,7 @@ def _convert(file: Path, folder: Path, advance: Advance) -> None:
         model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name)
         advance()
     except (*_LOADING_ERRORS, IndexError, OverflowError, MemoryError, struct.error) as error:
-        raise UserError(f"{file}: a damaged or unsupported GGUF file ({_first_line(error)})") from None
+        raise UserError(f"{file}: a damaged or unsupported GGUF file ({first_line(error)})") from None
     # the weights are plain now, but transformers still calls them quantised and would not save them
     model.hf_quantizer = None
     if hasattr(model.config, "quantization_config"):
@@ -198,7 +198,3 @@ def _processor_flags() -> set[str]:
         return set()
     line = next((line for line in text.splitlines() if line.startswith(("flags", "Features"))), "")
     return set(line.partition(":")[2].split())
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -21,7 +21,7 @@ from dllm2rec.knowledge import Knowledge, KnowledgeManifest, KnowledgeWriter, La
 from dllm2rec.knowledge.align import align, require_same_dataset
 from dllm2rec.knowledge.confidence import calibration_error, likeliest_temperature
 from dllm2rec.teachers.mixture import fit_weights, mix, opinion
-from dllm2rec.teachers.references import column_scale
+from dllm2rec.teachers.references import standardised
 
 MERGED = "merged"
 MergedVectors = Literal["first", "concatenated"]
@@ -243,10 +243,4 @@ def _vectors(sources: Sequence[Knowledge], vectors: MergedVectors) -> NDArray[np
         return None
     if vectors == "first":
         return present[0]
-    return np.concatenate([_standardised(one) for one in present], axis=1)
-
-
-def _standardised(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Centre each column and scale it to unit variance; a constant one is only centred."""
-    mean, deviation = column_scale(vectors)
-    return ((vectors - mean) / deviation).astype(np.float32)
+    return np.concatenate([standardised(one) for one in present], axis=1)

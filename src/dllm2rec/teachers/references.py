@@ -33,8 +33,7 @@ class PopularitySettings(_Settings):
     """Score items by how often they were chosen.
 
     Attributes:
-        recent: None counts all training sequences; a share counts the targets of that newest part of the training
-            examples only, such as 0.1.
+        recent: None counts all events of the training sequences; a share, such as 0.1, that newest part of them only.
     """
 
     kind: Literal["popularity"] = "popularity"
@@ -170,7 +169,7 @@ def fit_reference(
 
     Args:
         settings: which reference.
-        dataset: gives training sequences (and, for recent popularity, training targets).
+        dataset: gives training sequences and the size of the catalogue.
         item_vectors: `[V, D]`, such as a sentence encoder's; text neighbours need them.
         sequences: to fit to instead of all training sequences.
 
@@ -181,7 +180,7 @@ def fit_reference(
     sequences = dataset.training_sequences() if sequences is None else sequences
     match settings:
         case PopularitySettings():
-            return fit_popularity(settings, dataset, sequences)
+            return fit_popularity(settings, sequences, num_items=dataset.num_items)
         case ItemKNNSettings():
             return fit_item_knn(settings, sequences, num_items=dataset.num_items)
         case TextSettings():
@@ -203,14 +202,12 @@ def needs_vectors(settings: ReferenceSettings) -> bool:
     return isinstance(settings, TextSettings | BlendSettings)
 
 
-def fit_popularity(settings: PopularitySettings, dataset: Dataset, sequences: Sequences) -> Popularity:
-    """Count what was chosen in training: all of the sequences, or the newest part of the training targets."""
-    if settings.recent is None:
-        counts = np.bincount(sequences.items, minlength=dataset.num_items)
-    else:
-        train = dataset.examples("train")
-        newest = np.argsort(train.time, kind="stable")[-max(1, round(settings.recent * len(train))) :]
-        counts = np.bincount(train.target[newest], minlength=dataset.num_items)
+def fit_popularity(settings: PopularitySettings, sequences: Sequences, *, num_items: int) -> Popularity:
+    """Count what the sequences hold: all of it, or the newest part, whoever's it is."""
+    items = sequences.items
+    if settings.recent is not None:
+        items = sequences.in_time()[-max(1, round(settings.recent * len(items))) :]
+    counts = np.bincount(items, minlength=num_items)
     return Popularity(share=(counts / counts.sum()).astype(np.float32))
 
 
@@ -250,11 +247,16 @@ def fit_text(settings: TextSettings, item_vectors: Floats | None, *, num_items: 
         )
     if len(item_vectors) != num_items:
         raise UserError(f"{len(item_vectors)} item vectors for {num_items} items; use those of this dataset")
-    mean, deviation = column_scale(item_vectors)
-    scaled = (item_vectors - mean) / deviation
+    scaled = standardised(item_vectors)
     length = np.linalg.norm(scaled, axis=1, keepdims=True)
     vectors = np.divide(scaled, length, out=np.zeros_like(scaled), where=length > 0)
     return TextNeighbours(vectors=vectors.astype(np.float32), decay=settings.decay)
+
+
+def standardised(vectors: Floats) -> Floats:
+    """Centre each column of `[V, D]` and scale it to unit variance; a constant one is only centred."""
+    mean, deviation = column_scale(vectors)
+    return ((vectors - mean) / deviation).astype(np.float32)
 
 
 def column_scale(vectors: Floats) -> tuple[Floats, Floats]:

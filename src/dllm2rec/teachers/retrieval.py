@@ -34,7 +34,8 @@ from dllm2rec.teachers.llm import LanguageModel, load_llm
 from dllm2rec.teachers.reading import Floats, Lines, item_states, read_sequences
 from dllm2rec.teachers.reference_teacher import best_items
 from dllm2rec.teachers.retrieval_plan import Plan, make_plan, of_users, user_order
-from dllm2rec.teachers.retrieval_tuning import ADAPTER, RetrievalTuningSettings, tune_reader
+from dllm2rec.teachers.retrieval_tuning import RetrievalTuningSettings, tune_reader
+from dllm2rec.teachers.tuning import ADAPTER
 
 NOTED = "noted"
 """In the working directory: what reading took stands beside the labels."""

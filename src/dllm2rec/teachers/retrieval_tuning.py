@@ -21,12 +21,11 @@ from dllm2rec.data.examples import Sequences
 from dllm2rec.teachers.contrastive import Heads, contrastive_loss, draw_items
 from dllm2rec.teachers.llm import LanguageModel
 from dllm2rec.teachers.reading import Chunk, Lines, states_of
-from dllm2rec.teachers.tuning import SECONDS_BETWEEN_CHECKPOINTS, quiet, with_lora
+from dllm2rec.teachers.tuning import ADAPTER, SECONDS_BETWEEN_CHECKPOINTS, quiet, with_lora
 
 if TYPE_CHECKING:
-    from peft import LoraConfig, PeftModel
+    from peft import PeftModel
 
-ADAPTER = "adapter"
 _CHECKPOINT = "tuning.safetensors"
 
 
@@ -98,7 +97,7 @@ def tune_reader(
         torch.manual_seed(derive_seed(seed, "retrieval"))
         if (work / ADAPTER).exists():
             return _merged(llm, PeftModel.from_pretrained(llm.model, str(work / ADAPTER)))
-        model = with_lora(llm, _lora(settings))
+        model = with_lora(llm, settings)
         heads = heads.to(llm.device)
         inner = LanguageModel(
             model=model.get_base_model(), tokenizer=llm.tokenizer, name=llm.name, revision=llm.revision
@@ -151,18 +150,6 @@ def _train(
             if time.monotonic() - saved >= SECONDS_BETWEEN_CHECKPOINTS:
                 _save(checkpoint, trained, optimizer, step + 1)
                 saved = time.monotonic()
-
-
-def _lora(settings: RetrievalTuningSettings) -> LoraConfig:
-    from peft import LoraConfig
-
-    return LoraConfig(
-        r=settings.rank,
-        lora_alpha=settings.alpha,
-        lora_dropout=settings.dropout,
-        target_modules=list(settings.modules),
-        task_type="CAUSAL_LM",
-    )
 
 
 def _chunks(sequences: Sequences, users: NDArray[np.int64], *, max_titles: int, seed: int) -> Sequence[Chunk]:

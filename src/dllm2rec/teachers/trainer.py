@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset as TokenDataset
-from peft import LoraConfig
 from torch.nn import functional as F
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
@@ -17,7 +16,7 @@ from dllm2rec.core.files import atomic_path
 from dllm2rec.core.progress import Advance, progress_bar
 from dllm2rec.core.seeding import derive_seed
 from dllm2rec.teachers.llm import LanguageModel
-from dllm2rec.teachers.tuning import SECONDS_BETWEEN_CHECKPOINTS, Text, TuningSettings, with_lora
+from dllm2rec.teachers.tuning import ADAPTER, SECONDS_BETWEEN_CHECKPOINTS, Text, TuningSettings, with_lora
 
 IGNORED = -100
 _STATE = "trainer_state.json"  # what the trainer writes last into a checkpoint
@@ -40,7 +39,7 @@ def train_adapter(
         trainer.add_callback(_Progress(advance))
         trainer.add_callback(_Checkpoints())
         trainer.train(resume_from_checkpoint=last)
-    with atomic_path(work / "adapter") as target:
+    with atomic_path(work / ADAPTER) as target:
         trainer.model.save_pretrained(target, safe_serialization=True)
     return trainer.model.merge_and_unload()
 
@@ -90,15 +89,8 @@ def _trainer(
         seed=number,
         data_seed=number,
     )
-    lora = LoraConfig(
-        r=settings.rank,
-        lora_alpha=settings.alpha,
-        lora_dropout=settings.dropout,
-        target_modules=list(settings.modules),
-        task_type="CAUSAL_LM",
-    )
     trainer = _Trainer(
-        model=with_lora(llm, lora),  # adapters stay in float32: steps of bfloat16 would be lost
+        model=with_lora(llm, settings),  # adapters stay in float32: steps of bfloat16 would be lost
         args=arguments,
         train_dataset=_tokens(train, loss_on_prompt=settings.loss_on_prompt),
         eval_dataset=_tokens(validation, loss_on_prompt=False),

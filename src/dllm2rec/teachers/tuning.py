@@ -17,8 +17,9 @@ from dllm2rec.core.seeding import derive_seed
 from dllm2rec.teachers.llm import LanguageModel
 
 if TYPE_CHECKING:
-    from peft import LoraConfig
+    from dllm2rec.teachers.retrieval_tuning import RetrievalTuningSettings
 
+ADAPTER = "adapter"
 Text = tuple[list[int], list[int]]  # a prompt and its answer, as token ids
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
 
@@ -27,7 +28,7 @@ class TuningSettings(BaseModel):
     """How the language model is tuned; the defaults are those of the original BIGRec, but for a shorter schedule.
 
     Attributes:
-        examples: training examples that it sees; 0 leaves the language model as it is.
+        examples: training examples that it sees, and labels after all others; 0 leaves the language model as it is.
         validation_examples: examples that early stopping listens to.
         epochs: most passes over the examples.
         patience: epochs without a better validation loss before it stops.
@@ -98,7 +99,7 @@ def tune(
 
     from dllm2rec.teachers.trainer import train_adapter
 
-    adapter = work / "adapter"
+    adapter = work / ADAPTER
     with quiet():
         if adapter.exists():
             merged = PeftModel.from_pretrained(llm.model, str(adapter)).merge_and_unload()
@@ -110,14 +111,21 @@ def tune(
     return LanguageModel(model=merged.eval(), tokenizer=llm.tokenizer, name=llm.name, revision=llm.revision)
 
 
-def with_lora(llm: LanguageModel, lora: LoraConfig) -> Any:
+def with_lora(llm: LanguageModel, settings: TuningSettings | RetrievalTuningSettings) -> Any:
     """Put LoRA's weights into a language model; they alone are trained.
 
     Raises:
         UserError: it has no such modules; names those that it has.
     """
-    from peft import get_peft_model
+    from peft import LoraConfig, get_peft_model
 
+    lora = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=list(settings.modules),
+        task_type="CAUSAL_LM",
+    )
     try:
         return get_peft_model(llm.model, lora)
     except ValueError:
@@ -125,7 +133,7 @@ def with_lora(llm: LanguageModel, lora: LoraConfig) -> Any:
             name.rpartition(".")[2] for name, part in llm.model.named_modules() if isinstance(part, torch.nn.Linear)
         }
         raise UserError(
-            f"tuning.modules: {llm.name} has no {', '.join(sorted(lora.target_modules))}; "
+            f"tuning.modules: {llm.name} has no {', '.join(sorted(settings.modules))}; "
             f"choose from {', '.join(sorted(linear))}"
         ) from None
 

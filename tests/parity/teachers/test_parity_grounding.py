@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dllm2rec.teachers import grounding
-from dllm2rec.teachers.grounding import Grounding, typical_distance
+from dllm2rec.teachers.grounding import Grounding
 
 
 def slow_rank(query: np.ndarray, vectors: np.ndarray, counts: np.ndarray, depth: int) -> tuple[list[int], list[float]]:
@@ -47,12 +47,6 @@ def test_duplicates_of_a_title_stand_together_the_more_popular_first() -> None:
     vectors = np.array([[0.0], [5.0], [0.0], [0.0]], np.float32)
     ground = Grounding(vectors, titles=["a", "b", "a", "a"], train_counts=np.array([1, 0, 3, 1]))
     assert ground.rank(np.array([[0.1]], np.float32), depth=4).ranked_items.tolist() == [[2, 0, 3, 1]]
-
-
-def test_typical_distance_is_the_mean_over_all_pairs() -> None:
-    vectors = np.random.default_rng(1).normal(size=(40, 5)).astype(np.float32)
-    pairs = [np.square(a - b).sum() for a in vectors for b in vectors]
-    assert typical_distance(vectors) == pytest.approx(np.mean(pairs), rel=1e-4)
 
 
 @pytest.mark.parametrize("depth", [0, 4])

@@ -54,6 +54,7 @@ def test_item_knn(seed: int, steps: int, backward: float, decay: float) -> None:
         ItemKNNSettings(steps=steps, backward=backward, decay=decay),
         Sequences(
             items=np.array([item for user in users for item in user], np.int32),
+            times=np.arange(sum(map(len, users))),
             offsets=np.cumsum([0, *map(len, users)]),
         ),
         num_items=NUM_ITEMS,
@@ -105,6 +106,7 @@ def test_ease(seed: int, regularisation: float, decay: float) -> None:
         EASESettings(regularisation=regularisation, decay=decay),
         Sequences(
             items=np.array([item for user in users for item in user], np.int32),
+            times=np.arange(sum(map(len, users))),
             offsets=np.cumsum([0, *map(len, users)]),
         ),
         num_items=NUM_ITEMS,

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from pydantic import BaseModel, ValidationError
 
-from dllm2rec.core.errors import suggest
+from dllm2rec.core.errors import first_line, first_problem, suggest
+from dllm2rec.core.files import package_folder
 from dllm2rec.core.memory import _of_group, free_memory
 from dllm2rec.core.progress import progress_bar
 from dllm2rec.core.seeding import derive_seed, numpy_generator, torch_generator
@@ -63,3 +65,28 @@ def test_what_a_control_group_has_cached_can_go(tmp_path: Path) -> None:
     assert _of_group(tmp_path) == 600
     (tmp_path / "memory.max").write_text("max\n")
     assert _of_group(tmp_path) is None
+
+
+def test_the_first_thing_that_an_error_says() -> None:
+    assert first_line(ValueError("\n one\ntwo")) == "one"
+    assert first_line(ValueError()) == "ValueError"
+
+
+def test_the_first_problem_says_where_it_is() -> None:
+    class Inner(BaseModel):
+        sizes: list[int]
+
+    class Outer(BaseModel):
+        inner: Inner
+
+    with pytest.raises(ValidationError) as caught:
+        Outer.model_validate({"inner": {"sizes": [1, "x", "y"]}})
+    assert first_problem(caught.value).startswith("inner.sizes.1: Input should be a valid integer")
+
+
+def test_a_package_is_found_and_not_imported() -> None:
+    found = package_folder("xml")
+    assert found is not None
+    assert (found / "__init__.py").is_file()
+    assert package_folder("no_such_package") is None
+    assert package_folder("antigravity") is None  # a module without a folder, which opens a browser when imported

@@ -62,6 +62,9 @@ def test_training_sequences_end_at_the_last_training_target(tmp_path: Path) -> N
     assert len(sequences) == 2
     assert sequences[0].tolist() == [0, 1, 2]
     assert sequences[1].tolist() == [2, 2]
+    assert sequences.times.tolist() == [10, 20, 30, 11, 21]
+    assert sequences.in_time().tolist() == dataset.training_events().tolist() == [0, 2, 1, 2, 2]
+    assert sequences.of(np.array([False, True])).times.tolist() == [11, 21]
     assert dataset.train_counts().tolist() == [1, 1, 3, 0]
     with pytest.raises(IndexError):
         sequences[2]

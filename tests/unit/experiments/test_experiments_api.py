@@ -2,8 +2,14 @@
 
 import subprocess
 import sys
+from dataclasses import is_dataclass
+from typing import Any, get_args, get_type_hints
 
 import pytest
+from pydantic import BaseModel
+
+import dllm2rec
+from dllm2rec.experiments.teacher_settings import TeacherSettings
 
 HEAVY = ("torch", "polars", "transformers", "peft", "trl", "plotly")
 
@@ -19,7 +25,8 @@ def test_importing_the_package_brings_nothing_heavy() -> None:
 @pytest.mark.parametrize(
     "imported",
     [
-        "dllm2rec; dllm2rec.train, dllm2rec.compare, dllm2rec.examine, dllm2rec.update",
+        "dllm2rec; dllm2rec.train, dllm2rec.compare, dllm2rec.examine, dllm2rec.update, dllm2rec.run, dllm2rec.tune",
+        "dllm2rec; dllm2rec.add_items, dllm2rec.recommend_all, dllm2rec.teach_only_new, dllm2rec.HeadSettings",
         "dllm2rec.experiments.pipeline, dllm2rec.experiments.report.page",
         "dllm2rec.experiments.teacher_settings, dllm2rec.experiments.teaching, dllm2rec.experiments.manual",
         "dllm2rec; dllm2rec.BigRecTeacher, dllm2rec.RetrievalTeacher, dllm2rec.TuningSettings",
@@ -33,3 +40,16 @@ def test_a_language_models_libraries_come_with_a_language_model(imported: str) -
 def test_every_name_is_there() -> None:
     assert python("import dllm2rec; print([n for n in dllm2rec.__all__ if not hasattr(dllm2rec, n)])") == "[]"
     assert python("import dllm2rec; print(hasattr(dllm2rec, 'nothing'))") == "False"
+
+
+def test_every_settings_class_that_a_verb_takes_is_there() -> None:
+    found: set[type] = set()
+    waiting: list[Any] = [dllm2rec.CellSettings, dllm2rec.DatasetSettings, dllm2rec.UpdateSettings, TeacherSettings]
+    while waiting:
+        one = waiting.pop()
+        waiting += get_args(one)
+        if isinstance(one, type) and one not in found and (issubclass(one, BaseModel) or is_dataclass(one)):
+            found.add(one)
+            waiting += get_type_hints(one, include_extras=True).values()
+    assert len(found) > 40
+    assert [one for one in found if getattr(dllm2rec, one.__name__, None) is not one] == []

@@ -8,6 +8,7 @@ import pytest
 from dllm2rec.core.errors import UserError
 from dllm2rec.data import Dataset
 from dllm2rec.experiments.budget import counted, selection, with_budget, within_reach
+from dllm2rec.experiments.labelling import request
 from dllm2rec.experiments.settings import validate
 from dllm2rec.experiments.teacher_settings import (
     BigRecTeacher,
@@ -20,9 +21,11 @@ from dllm2rec.experiments.teacher_settings import (
 )
 from dllm2rec.experiments.teaching import resolve_teacher, teach
 from dllm2rec.knowledge import KnowledgeWriter
+from dllm2rec.teachers.bigrec import tuning_examples
 from dllm2rec.teachers.choosing import order, random
 from dllm2rec.teachers.references import BlendSettings
 from dllm2rec.teachers.retrieval import labelled_in_training
+from dllm2rec.teachers.tuning import TuningSettings
 
 
 def chosen(dataset: Dataset, teacher: LabellingTeacher, **limits: int) -> list[int]:
@@ -40,6 +43,23 @@ def test_teachers_label_what_they_did_before_there_were_rules(small: Dataset) ->
         examples = small.training_examples("before-cut") if split == "train" else examples
         found = selection(small, reference.model_copy(update={"limits": limited}))[split]
         assert found.example_id.tolist() == examples.example_id[:5].tolist()
+
+
+@pytest.mark.parametrize("rule", ["random", "oldest"])
+def test_what_it_was_tuned_on_is_labelled_last(rule: str, small: Dataset) -> None:
+    train = small.examples("train")
+    teacher = BigRecTeacher(seed=3, choose=rule, tuning=TuningSettings(examples=len(train) // 2))
+    tuned = set(tuning_examples(small, teacher.method(), seed=3).example_id.tolist())
+    assert len(tuned) == len(train) // 2
+    ordered = train.example_id[order(rule, small, train, seed=3)].tolist()
+    others = [one for one in ordered if one not in tuned]
+    every = chosen(small, teacher)
+    assert every == others + [one for one in ordered if one in tuned]
+    assert others != ordered[: len(others)]
+    for count in (len(others) // 2, len(others), len(others) + 5):
+        assert chosen(small, teacher, train=count) == every[:count]
+    limited = teacher.model_copy(update={"limits": Limits(validation=4)})  # of other splits none was tuned on
+    assert len(selection(small, limited)["validation"]) == 4
 
 
 @pytest.mark.parametrize("rule", ["random", "uncertain", "disagreement", "diverse", "oldest"])
@@ -99,6 +119,17 @@ def test_limits_that_were_made_for_more_are_what_there_is(small: Dataset) -> Non
 def test_a_share_that_is_none_is_refused(share: str) -> None:
     with pytest.raises(UserError, match=r"limits\.train.*above 0% and up to 100%"):
         resolve_teacher({"kind": "bigrec", "limits": {"train": share}})
+
+
+def test_a_packaged_model_is_no_directory_of_its_name(
+    small: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("minilm", "mine"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    described = [request(small, EncoderTeacher(model=name).model_dump(mode="json")) for name in ("minilm", "mine")]
+    assert described[0]["teacher"]["model"] == "minilm"
+    assert described[1]["teacher"]["model"].keys() == {"fingerprint"}
 
 
 def test_who_reads_whole_users_has_a_budget_of_the_users_that_its_tuning_leaves(small: Dataset) -> None:

@@ -22,7 +22,6 @@ def manifest() -> KnowledgeManifest:
         settings={"beams": 4},
         depth=3,
         vector_size=2,
-        distance_scale=1.5,
     )
 
 

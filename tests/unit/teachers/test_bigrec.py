@@ -156,30 +156,22 @@ def test_other_settings_do_not_mix_with_the_labels_that_are_there(
         teach(tiny_dataset, tiny_llm, tmp_path / "out", {"train": 4}, beams=2)
 
 
-def test_vectors_that_were_lost_are_made_again_and_the_scale_stays(
-    tiny_dataset: Dataset, tiny_llm: Path, tmp_path: Path
-) -> None:
+def test_vectors_that_were_lost_are_made_again(tiny_dataset: Dataset, tiny_llm: Path, tmp_path: Path) -> None:
     plain = TuningSettings(examples=0)
     first = teach(tiny_dataset, tiny_llm, tmp_path / "out", {"train": 4}, tuning=plain)
-    manifest = tmp_path / "out" / "manifest.json"
-    # as another machine would have rounded it
-    scale = first.manifest.distance_scale
-    manifest.write_text(manifest.read_text().replace(str(scale), "12.5"))
     (tmp_path / "out" / "item_vectors.safetensors").unlink()
     again = teach(tiny_dataset, tiny_llm, tmp_path / "out", {"train": 8}, tuning=plain)
-    assert again.manifest.distance_scale == 12.5
     assert np.array_equal(again.item_vectors, first.item_vectors)
     assert len(again.labels) == 8
 
 
-def test_titles_that_are_all_alike_have_no_typical_distance(tiny_llm: Path, tmp_path: Path) -> None:
+def test_titles_that_are_all_alike_are_labelled(tiny_llm: Path, tmp_path: Path) -> None:
     rows = "".join(f"{user},{item},{user * 10 + item}\n" for user in range(30) for item in range(4))
     (tmp_path / "log.csv").write_text("user_id,item_id,timestamp\n" + rows)
     (tmp_path / "items.csv").write_text("item_id,title\n" + "".join(f"{item},red robot\n" for item in range(4)))
     log = read_log(tmp_path / "log.csv", tmp_path / "items.csv")
     dataset = prepare(log, PaperSplit(), tmp_path / "dataset", name="alike")
     knowledge = teach(dataset, tiny_llm, tmp_path / "out", {"train": 4}, tuning=TuningSettings(examples=0), depth=4)
-    assert knowledge.manifest.distance_scale is None
     assert sorted(knowledge.labels.ranked_items[0].tolist()) == [0, 1, 2, 3]
 
 

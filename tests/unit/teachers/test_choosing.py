@@ -21,6 +21,7 @@ ORDER = [5, 2, 6, 1, 0, 7, 3, 4]
 def sequences(*users: list[int]) -> Sequences:
     return Sequences(
         items=np.array([item for user in users for item in user], dtype=np.int32),
+        times=np.arange(sum(map(len, users))),
         offsets=np.cumsum([0, *map(len, users)]),
     )
 

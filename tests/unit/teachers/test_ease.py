@@ -15,6 +15,7 @@ from dllm2rec.teachers.references import fit_reference
 def sequences(*users: list[int]) -> Sequences:
     return Sequences(
         items=np.array([item for user in users for item in user], dtype=np.int32),
+        times=np.arange(sum(map(len, users))),
         offsets=np.cumsum([0, *map(len, users)]),
     )
 

@@ -6,7 +6,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.seeding import numpy_generator
-from dllm2rec.data import Dataset, Sequences
+from dllm2rec.data import Dataset, Sequences, TrainOn
 from dllm2rec.knowledge import KnowledgeWriter
 from dllm2rec.knowledge.align import align
 from dllm2rec.teachers.ease import EASESettings
@@ -27,6 +27,7 @@ from dllm2rec.teachers.references import (
 def sequences(*users: list[int]) -> Sequences:
     return Sequences(
         items=np.array([item for user in users for item in user], dtype=np.int32),
+        times=np.arange(sum(map(len, users))),
         offsets=np.cumsum([0, *map(len, users)]),
     )
 
@@ -83,14 +84,20 @@ def test_popularity_is_the_share_of_training(tiny_dataset: Dataset) -> None:
     np.testing.assert_allclose(scores, np.tile(counts / counts.sum(), (3, 1)), rtol=1e-6)
 
 
-def test_recent_popularity_counts_the_newest_targets(tiny_dataset: Dataset) -> None:
-    train = tiny_dataset.examples("train")
-    size = round(0.25 * len(train))
-    newest = sorted(zip(train.time.tolist(), train.target.tolist(), strict=True), key=lambda pair: pair[0])[-size:]
+@pytest.mark.parametrize("train_on", ["positions", "before-cut"])
+@pytest.mark.parametrize("odd", [False, True])
+def test_recent_popularity_counts_the_newest_of_what_it_is_given(
+    tiny_dataset: Dataset, train_on: TrainOn, *, odd: bool
+) -> None:
+    given = tiny_dataset.training_sequences(train_on)
+    if odd:
+        given = given.of(np.arange(len(given)) % 2 == 1)
+    events = sorted(zip(given.times.tolist(), given.items.tolist(), strict=True), key=lambda event: event[0])
+    size = round(0.25 * len(events))
     expected = np.zeros(tiny_dataset.num_items)
-    for _, target in newest:
-        expected[target] += 1 / size
-    share = fit_reference(PopularitySettings(recent=0.25), tiny_dataset).share
+    for _, item in events[-size:]:
+        expected[item] += 1 / size
+    share = fit_reference(PopularitySettings(recent=0.25), tiny_dataset, sequences=given).share
     np.testing.assert_allclose(share, expected, rtol=1e-6)
 
 
@@ -183,7 +190,9 @@ def test_labels_with_other_vectors_are_other_knowledge(tmp_path: Path, tiny_data
         label_with_reference(tiny_dataset, TextSettings(), examples=train, out=tmp_path / "k", item_vectors=vectors + 1)
 
 
-@pytest.mark.parametrize("settings", [ItemKNNSettings(), EASESettings(regularisation=5)])
+@pytest.mark.parametrize(
+    "settings", [ItemKNNSettings(), EASESettings(regularisation=5), PopularitySettings(recent=0.5)]
+)
 def test_a_reference_that_counted_an_answer_does_not_label_it(
     tmp_path: Path, tiny_dataset: Dataset, settings: ReferenceSettings
 ) -> None:

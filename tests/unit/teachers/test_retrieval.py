@@ -59,7 +59,7 @@ def assert_same_labels(one: Knowledge, other: Knowledge) -> None:
 
 
 def test_chunks_by_hand() -> None:
-    sequences = Sequences(items=np.zeros(12, np.int32), offsets=np.array([0, 9, 12]))
+    sequences = Sequences(items=np.zeros(12, np.int32), times=np.arange(12), offsets=np.array([0, 9, 12]))
     chunks = cut(sequences, np.array([0, 2, 3, 4, 6, 8, 10]), max_titles=4)
     # four titles at once, then two more each time; the second user begins anew
     found = [(chunk.start, chunk.rows.tolist()) for chunk in chunks]
@@ -70,7 +70,7 @@ def test_chunks_by_hand() -> None:
 def test_every_state_has_at_least_half_the_titles_before_it(max_titles: int) -> None:
     draw = numpy_generator(max_titles, "chunks")
     offsets = np.concatenate([[0], np.cumsum(draw.integers(1, 30, size=20))])
-    sequences = Sequences(items=np.zeros(offsets[-1], np.int32), offsets=offsets)
+    sequences = Sequences(items=np.zeros(offsets[-1], np.int32), times=np.arange(offsets[-1]), offsets=offsets)
     rows = np.flatnonzero(draw.random(offsets[-1]) < 0.7)
     chunks = cut(sequences, rows, max_titles=max_titles)
     assert np.concatenate([chunk.rows for chunk in chunks]).tolist() == rows.tolist()
@@ -112,7 +112,8 @@ def test_what_comes_later_does_not_change_a_state(tiny_llm: Path, titles: list[s
 def test_reading_goes_on_where_it_was(tiny_llm: Path, titles: list[str], tmp_path: Path) -> None:
     llm = load_llm(str(tiny_llm))
     lines = Lines(llm.tokenizer, titles, title_tokens=8)
-    sequences = Sequences(items=np.arange(30, dtype=np.int32) % len(titles), offsets=np.array([0, 10, 30]))
+    items = np.arange(30, dtype=np.int32) % len(titles)
+    sequences = Sequences(items=items, times=np.arange(30), offsets=np.array([0, 10, 30]))
     rows = np.arange(0, 29, 2)
     whole = read_sequences(llm, lines, sequences, rows, max_titles=4, work=tmp_path / "a")
     (shard,) = (tmp_path / "a").glob("*.safetensors")

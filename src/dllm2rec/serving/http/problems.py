@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from dllm2rec.core.errors import UserError
+from dllm2rec.core.errors import UserError, first_problem
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -50,9 +50,7 @@ def add_problems(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        return problem(422, f"{field}: {first['msg']}")
+        return problem(422, first_problem(error))
 
     @app.exception_handler(UserError)
     async def wrong(_request: Request, error: UserError) -> JSONResponse:
