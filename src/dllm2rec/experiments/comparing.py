@@ -251,7 +251,7 @@ def _data(evidence: Evidence) -> str:
     counted = "every event before the cut" if reference_data(runs) == "before-cut" else "the training sequences"
     recent = ", recent popularity the newest tenth of the training examples"
     demand = (
-        " With demand: weights, by validation, of what was just chosen, of an item's trend, of being new and, where "
+        " With demand: weights, by validation, of what was chosen already, of an item's trend, of being new and, where "
         "text is read, of text neighbours."
     )
     return (
