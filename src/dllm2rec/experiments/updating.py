@@ -349,6 +349,7 @@ def _judge(updated: Run, result: RunResult, after: _Material, old: Student, *, f
             f"{now[METRIC]:.4f}, the old one {was[METRIC]:.4f} (p = {p_value:.3f}); keep the old one, try other "
             "--set, or take it with --force"
         )
-    updated.write_result(result)
+    if updated.result is None:  # else one may be adding an evaluation to it
+        updated.write_result(result)
     evaluate(updated, dataset=after.dataset, knowledge=after.knowledge)
     return outcome
