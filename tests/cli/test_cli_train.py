@@ -3,6 +3,8 @@
 import errno
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import polars as pl
@@ -219,6 +221,44 @@ def test_two_do_not_train_in_one_place(dataset: Path, runs: dict[str, Path], tmp
     with exclusive(runs["plain"]):  # who only reads is free
         assert call("evaluate", runs["plain"]).code == 0
         assert call("compare", runs["plain"]).code == 0
+
+
+EVALUATION = """
+import sys, time
+from pathlib import Path
+from dllm2rec.cli.main import main
+from dllm2rec.experiments.runs import Run
+run = Path(sys.argv[2])
+write_ranks, write_result = Run.write_ranks, Run.write_result
+
+def meet(*arguments, **options):
+    write_ranks(*arguments, **options)
+    end = time.monotonic() + 60
+    while len(list(run.glob("ranks-*.parquet"))) < 2 and time.monotonic() < end:  # both have read that none is done
+        time.sleep(0.01)
+
+def dawdle(*arguments):
+    time.sleep(0.5)
+    write_result(*arguments)
+
+Run.write_ranks, Run.write_result = meet, dawdle
+main()
+"""
+
+
+def test_two_evaluate_one_run_at_the_same_time(dataset: Path, runs: dict[str, Path], tmp_path: Path) -> None:
+    run = Path(shutil.copytree(runs["plain"], tmp_path / "run", ignore=shutil.ignore_patterns("ranks-*")))
+    result = json.loads((run / "result.json").read_text())
+    (run / "result.json").write_text(json.dumps(result | {"evaluation": {}}))
+    splits = ("validation", "test")
+    options = ["--dataset", str(dataset)]
+    both = [
+        subprocess.Popen([sys.executable, "-c", EVALUATION, "evaluate", str(run), "--split", split, *options])
+        for split in splits
+    ]
+    assert [one.wait(timeout=120) for one in both] == [0, 0]
+    assert json.loads((run / "result.json").read_text())["evaluation"].keys() == set(splits)
+    assert not list(run.glob(".*"))
 
 
 def test_things_that_are_no_run(dataset: Path, tmp_path: Path) -> None:

@@ -176,15 +176,47 @@ def test_what_was_refused_gives_way_to_other_settings(
     monkeypatch.setattr(module, "summary", told)
     refused(call(*command), "worse", "try other --set")
     labels = {file: file.stat().st_mtime_ns for file in (tmp_path / "run-2" / "knowledge").iterdir()}
-    fewer = [*command[:2], *more[:2], *command[-2:]]
-    refused(call(*fewer, "--set", "epochs=1"), "holds another update (other items, settings)")
     outcome = call(*command, "--set", "epochs=1")
     assert outcome.code == 0, outcome.err
+    assert "was refused, gives way to this one (other settings)" in outcome.err
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / "run-2" / "knowledge").iterdir()} == labels
     assert len((tmp_path / "run-2" / "metrics.jsonl").read_text().splitlines()) == 1
     assert json.loads((tmp_path / "run-2" / "config.json").read_text())["settings"]["training"]["epochs"] == 1
     assert json.loads((tmp_path / "run-2" / "update.json").read_text())["settings"]["epochs"] == 1
     refused(call(*command), "holds another update (other settings)")  # what is finished stays
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_what_was_refused_gives_way_to_other_events_that_are_sound(
+    runs: dict[str, Path], more: list[str], taught: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import dllm2rec.experiments.updating as module
+
+    real, values = module.summary, iter([0.5, 0.4, 0.4, 0.5])
+
+    def told(*arguments: object, **options: object) -> dict[str, float]:
+        return {**real(*arguments, **options), "NDCG@20": next(values)}  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "summary", told)
+    out, catalogue = tmp_path / "run-2", more[2:]
+    refused(call("update", runs["distilled"], *more, "--out", out), "worse", "newer events")
+    there = files_of(out)
+    rows = [*later_rows(), *later_rows(LATER + 10_000)]
+    newer, few = (write_log(tmp_path / str(len(some)), list(some))[:2] for some in (rows, rows[:2]))
+    refused(call("update", runs["distilled"], *few, "--out", out), "collect more")
+    refused(call("update", runs["distilled"], *newer, *catalogue, "--out", out, "--knowledge", taught), "knowledge of")
+    assert files_of(out) == there
+    command = ["update", runs["distilled"], *newer, *catalogue, "--out", out]
+    outcome = call(*command, "--json")
+    assert outcome.code == 0, outcome.err
+    assert "run-2: the update there, which was refused, gives way to this one (other interactions)" in outcome.err
+    assert outcome.json["new_events"] == len(rows)
+    assert Dataset.load(out / "dataset").content_hash == Knowledge.load(out / "knowledge").manifest.dataset_hash
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+    refused(call("update", runs["distilled"], *more, "--out", out), "holds another update (other interactions)")
 
 
 def test_two_do_not_update_in_one_place(runs: dict[str, Path], more: list[str], tmp_path: Path) -> None:

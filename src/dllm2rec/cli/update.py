@@ -62,6 +62,7 @@ def update(
             settings=read_settings(settings or []),
             force=force,
             columns=columns,
+            say=lambda line: typer.echo(line, err=True),
         )
     old, new = done.old[METRIC], done.new[METRIC]
     show(

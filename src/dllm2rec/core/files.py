@@ -87,12 +87,16 @@ class BusyError(UserError):
 
 
 @contextmanager
-def exclusive(path: Path) -> Iterator[None]:
+def exclusive(path: Path, *, wait: bool = False) -> Iterator[None]:
     """Keep other processes that ask here, too, from writing to ``path`` while the block runs.
 
     The lock is on a hidden file beside ``path``, which is removed in the end. A killed process leaves the file, but the
     kernel frees the lock, so nobody has to clean up. Where there are no locks, or nothing may be written beside
     ``path``, the block runs without.
+
+    Args:
+        path: of a file or a directory.
+        wait: for who is writing there, where that takes a moment.
 
     Raises:
         BusyError: another one is writing there.
@@ -101,7 +105,7 @@ def exclusive(path: Path) -> Iterator[None]:
     file = whole.parent / f".{whole.name}.lock"
     made = [folder for folder in whole.parents if not folder.exists()]
     try:
-        handle = _lock(file)
+        handle = _lock(file, wait=wait)
     except BlockingIOError:
         raise BusyError(
             f"{path}: another dllm2rec is writing there; wait until it ends, or choose another --out"
@@ -118,11 +122,11 @@ def exclusive(path: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
-def _lock(file: Path) -> int | None:
+def _lock(file: Path, *, wait: bool) -> int | None:
     """Return a handle that holds the lock on ``file``, None where no lock can be had.
 
     Raises:
-        BlockingIOError: another one holds it.
+        BlockingIOError: another one holds it, and nobody waits.
     """
     if fcntl is None:
         return None
@@ -133,7 +137,7 @@ def _lock(file: Path) -> int | None:
         except OSError:
             return None  # whoever writes to the path itself will say what is wrong
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             if os.path.samestat(os.fstat(handle), file.stat()):
                 return handle
         except FileNotFoundError:  # removed just now

@@ -5,6 +5,9 @@ of the catalogue, so that index ``i`` is row ``i`` of every item matrix and colu
 is the index after the last item. Histories are padded on the left: the most recent item is always in the last column.
 """
 
+DECAY = 0.8
+"""How much an item of a history counts beside the next newer one, where what is near to each is added up."""
+
 
 def padding_index(num_items: int) -> int:
     """Return the index that stands for "no item" in a catalogue of ``num_items`` items."""

@@ -8,12 +8,12 @@ import polars as pl
 from dllm2rec.core.errors import UserError
 from dllm2rec.data.columns import Columns, find_column
 from dllm2rec.data.sources import read_table
-from dllm2rec.data.values import ids, require, wrong_type
+from dllm2rec.data.values import ids, like, require, wrong_type
 
 ARTICLE_LAST = r"^(.+), (The|A|An|Das|Der|Die|El|Il|L[aeo]s?)( \(\d{4}\))?$"
 
 
-def read_catalogue(path: Path, columns: Columns, *, at_least: int = 2) -> pl.DataFrame:
+def read_catalogue(path: Path, columns: Columns, *, known: pl.Series | None = None) -> pl.DataFrame:
     """Read the items, in the order of the file.
 
     Titles lose their HTML entities, then stray white space, and an article at the end comes to the front ("Postino, Il"
@@ -23,37 +23,41 @@ def read_catalogue(path: Path, columns: Columns, *, at_least: int = 2) -> pl.Dat
     Args:
         path: the file.
         columns: names of its columns, where they can't be guessed.
-        at_least: so many items must be there.
+        known: ids of items that are there already, where the file adds to them: its ids become of their type, and a row
+            of a known item needs no title.
 
     Returns:
         `index` (Int32), `item_id` (as in the file), `title` and the other columns (String).
 
     Raises:
-        UserError: an id is missing or occurs twice, an item has no title, or there are too few items.
+        UserError: an id is missing, of another type than the known ones, or occurs twice, an item has no title, or
+            there is nothing to choose from.
     """
     table = read_table(path)
     id_column = find_column(table, path, "item_id", columns.item_id)
     title_column = find_column(table, path, "title", columns.title)
     item_id = ids(table[id_column], path)
+    if known is not None:
+        item_id = like(known, item_id, path)
     require(item_id.cast(pl.String).is_first_distinct(), item_id, path, "is a duplicate item id; keep one row an item")
     others = [
         column for column in table.columns if column not in {id_column, title_column, "index", "item_id", "title"}
     ]
     plain = [column for column in others if table[column].dtype == pl.String or table[column].dtype.is_numeric()]
-    if table.height < at_least:
+    if table.height < 2 and known is None:
         raise UserError(f"{path}: holds one item only; there is nothing to choose from")
     return pl.DataFrame(
         [
             pl.Series("index", range(table.height), dtype=pl.Int32),
             item_id.alias("item_id"),
-            clean_titles(table[title_column], item_id, path),
+            clean_titles(table[title_column], item_id, path, known=known),
             *(table[column].cast(pl.String) for column in plain),
         ]
     )
 
 
-def clean_titles(titles: pl.Series, item_id: pl.Series, path: Path) -> pl.Series:
-    """Unescape HTML entities, collapse white space, put articles in front, and insist that every item has a title.
+def clean_titles(titles: pl.Series, item_id: pl.Series, path: Path, *, known: pl.Series | None) -> pl.Series:
+    """Unescape HTML entities, collapse white space, put articles in front, and insist that every new item has a title.
 
     Raises:
         UserError: the titles are not text, or an item has none.
@@ -65,5 +69,6 @@ def clean_titles(titles: pl.Series, item_id: pl.Series, path: Path) -> pl.Series
     clean = pl.Series("title", [html.unescape(title or "") for title in titles.cast(pl.String)], dtype=pl.String)
     clean = clean.str.replace_all(r"\s+", " ").str.strip_chars()
     clean = clean.str.replace(ARTICLE_LAST, "${2} ${1}${3}")
-    require(clean != "", item_id, path, f"has no title (column '{titles.name}'); give it one, if only its id")
+    fine = clean != "" if known is None else (clean != "") | item_id.is_in(known.implode())
+    require(fine, item_id, path, f"has no title (column '{titles.name}'); give it one, if only its id")
     return clean

@@ -14,7 +14,7 @@ from dllm2rec.data.directory import read_table_file
 from dllm2rec.data.log import Log, item_index, read_events
 from dllm2rec.data.sources import read_table
 from dllm2rec.data.splits import GlobalTimeSplit
-from dllm2rec.data.values import are_dates, require, shown_time
+from dllm2rec.data.values import are_dates, like, shown_time
 
 HELD_OUT = Fraction(1, 10)
 
@@ -49,7 +49,7 @@ def extend(
     old = pl.DataFrame({"user": users.gather(known["user"]), "item": known["item"], "time": known["time"]})
     new = pl.DataFrame(
         {
-            "user": _like(users, user, interactions),
+            "user": like(users, user, interactions),
             "item": item_index(item, catalogue, interactions, items or dataset.path, remedy=remedy),
             "time": time.cast(known["time"].dtype) if known["time"].dtype == pl.Float64 else time,
         }
@@ -72,25 +72,13 @@ def extend(
 
 def _extended(known: pl.DataFrame, items: Path, columns: Columns) -> pl.DataFrame:
     """Put new items under the known ones."""
-    table = read_catalogue(items, columns, at_least=1)
-    ids = _like(known["item_id"], table["item_id"], items)
-    require(ids.is_first_distinct(), ids, items, "is a duplicate item id; keep one row an item")
-    table = table.with_columns(ids).filter(~ids.is_in(known["item_id"].implode()))
+    table = read_catalogue(items, columns, known=known["item_id"])
+    table = table.filter(~table["item_id"].is_in(known["item_id"].implode()))
     shared = [name for name in known.columns if name in table.columns]
     table = table.select(shared).with_columns(
         index=pl.int_range(known.height, known.height + table.height, dtype=pl.Int32)
     )
     return pl.concat([known, table], how="diagonal_relaxed")
-
-
-def _like(known: pl.Series, ids: pl.Series, file: Path) -> pl.Series:
-    """Give ids the type of those that are known: where those are numbers, 05 is 5."""
-    text = ids.cast(pl.String)
-    cast = text.cast(known.dtype, strict=False)
-    if cast.null_count():
-        row = int(cast.is_null().arg_true()[0])
-        raise UserError(f"{file}: row {row + 1}: {ids.name} {text[row]!r} is no number, as the known ids are")
-    return cast.alias(ids.name)
 
 
 def _unknown(new: pl.DataFrame, old: pl.DataFrame, file: Path) -> pl.DataFrame:

@@ -54,6 +54,17 @@ def ids(values: pl.Series, path: Path) -> pl.Series:
     return values
 
 
+def like(known: pl.Series, values: pl.Series, path: Path) -> pl.Series:
+    """Give ids the type of those that are known: where those are numbers, 05 is 5.
+
+    Raises:
+        UserError: they are numbers, and an id is none.
+    """
+    cast = values.cast(pl.String).cast(known.dtype, strict=False)
+    require(cast.is_not_null(), values, path, "is no number, as the known ids are")
+    return cast.alias(values.name)
+
+
 def seconds(values: pl.Series, path: Path, unit: TimeUnit) -> pl.Series:
     """Turn times into seconds since 1970: Int64 where all are whole, else Float64.
 

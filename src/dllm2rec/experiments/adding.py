@@ -1,13 +1,13 @@
 """Verb `add-items`: a bundle learns of new items from their titles, without training."""
 
 import json
-import re
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
@@ -70,12 +70,12 @@ def add_items(
     if out.exists():
         raise UserError(f"{out}: exists already; choose another --out or remove it")
     projection = TextProjection.load(bundle)
-    found_rows = _read(items, columns or Columns(), bundle)
-    known = set(bundle.ids)
-    rows = [row for row, (identifier, _) in enumerate(found_rows) if identifier not in known]
-    if not rows:
+    known = pl.Series(bundle.ids)
+    given = read_catalogue(items, columns or Columns(), known=known)
+    rows = (~given["item_id"].is_in(known.implode())).arg_true()
+    if not len(rows):
         raise UserError(f"{items}: no item of it is new to {bundle.path}; there is nothing to add")
-    ids, titles = (list(column) for column in zip(*(found_rows[row] for row in rows), strict=True))
+    ids, titles = (given[name][rows].to_list() for name in ("item_id", "title"))
     width = projection.tensors["mean"].shape[0]
     if vectors is None:
         source = bundle.manifest.text
@@ -84,7 +84,7 @@ def add_items(
         probes, found = np.split(encoded, [len(projection.probes)])
         projection.require_same_encoder(probes, name)
     else:
-        found = _load(vectors, len(found_rows), width)[rows]
+        found = _load(vectors, given.height, width)[rows.to_numpy()]
     with atomic_path(out) as target:
         shutil.copytree(bundle.path, target)
         catalogue = [*zip(bundle.ids, bundle.titles, strict=True), *zip(ids, titles, strict=True)]
@@ -99,27 +99,12 @@ def add_items(
         if bundle.has_index:
             write_index(target / INDEX, unpack(extended, "input"), extended.get("bias"))
         write_manifest(target, replace(bundle.manifest, num_items=len(catalogue)))
-    return Added(path=out, new=len(ids), known=len(found_rows) - len(rows), items=len(catalogue))
+    return Added(path=out, new=len(ids), known=given.height - len(rows), items=len(catalogue))
 
 
 def _extended(old: NDArray[Any], new: NDArray[Any] | None, count: int) -> NDArray[Any]:
     more = np.zeros((count, *old.shape[1:]), old.dtype) if new is None else new
     return np.concatenate([old, more])
-
-
-def _read(items: Path, columns: Columns, bundle: Bundle) -> list[tuple[str | int, str]]:
-    """Read ids, of the kind that the bundle has, and titles."""
-    table = read_catalogue(items, columns, at_least=1)
-    numbers = all(isinstance(known, int) for known in bundle.ids)
-    ids = dict[str | int, None]()
-    for row, value in enumerate(table["item_id"].to_list(), start=1):
-        if numbers and not re.fullmatch(r"-?[0-9]+", str(value)):
-            raise UserError(f"{items}: row {row}: id {value!r} is no whole number, as the ids of {bundle.path} are")
-        identifier = int(value) if numbers else str(value)
-        if identifier in ids:
-            raise UserError(f"{items}: row {row}: item {identifier!r} is in an earlier row; remove the row")
-        ids[identifier] = None
-    return list(zip(ids, table["title"].to_list(), strict=True))
 
 
 def _load(file: Path, count: int, size: int) -> Floats:

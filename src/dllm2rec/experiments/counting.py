@@ -194,7 +194,7 @@ def _write_text(file: Path, knowledge: Knowledge, *, weight: np.float32, new: fl
         "mean": mean,
         "deviation": deviation,
         "probes": vectors[probes],
-        "directions": np.eye(vectors.shape[1], dtype=np.float32) * np.sqrt(weight),
+        "directions": np.array(np.sqrt(weight)),
     }
     save_file(tensors, file)
     return TextSource(model=encoder_of(knowledge), weight=1.0, probes=probes.tolist(), bias=new)

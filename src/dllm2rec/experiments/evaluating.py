@@ -6,7 +6,7 @@ from dllm2rec.evaluation.latency import seconds_per_1000
 from dllm2rec.evaluation.metrics import TOP, coverage, summary
 from dllm2rec.evaluation.ranks import Ranks, rank_targets
 from dllm2rec.experiments.running import knowledge_of, rebuild
-from dllm2rec.experiments.runs import Evaluation, Run, evaluation_name
+from dllm2rec.experiments.runs import Evaluation, Run
 from dllm2rec.knowledge.store import Knowledge
 
 
@@ -30,8 +30,7 @@ def evaluate(
     Raises:
         UserError: training has not ended, or the dataset is gone or another.
     """
-    result = run.finished()
-    done = result.evaluated(split, mask_history=mask_history)
+    done = run.finished().evaluated(split, mask_history=mask_history)
     if done is not None and run.has_ranks(split, mask_history=mask_history):
         return done
     again = f"dllm2rec evaluate {run.path}{'' if split == 'test' else f' --split {split}'}"
@@ -47,8 +46,7 @@ def evaluate(
         seconds_per_1000=seconds_per_1000(student, examples),
     )
     run.write_ranks(split, ranks, mask_history=mask_history)
-    name = evaluation_name(split, mask_history=mask_history)
-    run.write_result(result.model_copy(update={"evaluation": result.evaluation | {name: evaluation}}))
+    run.add_evaluation(evaluation, split)
     return evaluation
 
 

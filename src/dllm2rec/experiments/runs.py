@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import Field, ValidationError
 
 from dllm2rec.core.errors import UserError, first_problem
-from dllm2rec.core.files import hash_json, read_json, require_fresh_directory, write_json
+from dllm2rec.core.files import exclusive, hash_json, read_json, require_fresh_directory, write_json
 from dllm2rec.data import Split
 from dllm2rec.data.directory import MARKER as DATASET
 from dllm2rec.distillation.methods import NoMethod
@@ -208,6 +208,13 @@ class Run:
     def write_result(self, result: RunResult) -> None:
         """Write `result.json`."""
         write_json(self.path / RESULT, result.model_dump(mode="json"))
+
+    def add_evaluation(self, evaluation: Evaluation, split: Split) -> None:
+        """Add to `result.json`, whatever others add at the same time."""
+        name = evaluation_name(split, mask_history=evaluation.mask_history)
+        with exclusive(self.path / RESULT, wait=True):
+            result = self.finished()
+            self.write_result(result.model_copy(update={"evaluation": result.evaluation | {name: evaluation}}))
 
     def find(self, source: Source) -> Path:
         """Return where a source is now: where it lay, or where it is if it was moved together with the run."""

@@ -33,7 +33,7 @@ from dllm2rec.knowledge.store import Knowledge
 from dllm2rec.teachers.bigrec import take_over, teach_bigrec
 from dllm2rec.teachers.encoder import continue_vectors, encode_titles, teach_encoder
 from dllm2rec.teachers.merging import MERGED, merge
-from dllm2rec.teachers.reference_teacher import label_with_reference
+from dllm2rec.teachers.reference_teacher import label_with_reference, text_weight_of
 from dllm2rec.teachers.references import BlendSettings, needs_vectors
 from dllm2rec.teachers.retrieval import teach_retrieval
 from dllm2rec.teachers.texts import teach_texts
@@ -76,7 +76,8 @@ def teach_only_new(dataset: Dataset, known: Knowledge, *, out: Path) -> Knowledg
         out: the knowledge directory of ``dataset``; interrupted, it goes on.
 
     Raises:
-        UserError: ``known`` is of no dataset that ``dataset`` extends, is merged, or does not say who taught it.
+        UserError: ``known`` is of no dataset that ``dataset`` extends, is merged, does not say who taught it, or was
+            labelled by text on another scale.
     """
     if known.manifest.teacher == MERGED:
         raise UserError(
@@ -89,11 +90,14 @@ def teach_only_new(dataset: Dataset, known: Knowledge, *, out: Path) -> Knowledg
             f"{dataset.path} goes on from ({', '.join(dataset.manifest.extends) or 'none'})"
         )
     values, described = taught_by(known)
+    settings = resolve_teacher(values)
+    if isinstance(settings, ReferenceTeacher) and "words" not in values:
+        _require_no_text(dataset, settings, known)
     asked: dict[str, JsonValue] = {"dataset": dataset.content_hash, "teacher": described}
     with exclusive(out):
         knowledge = finished(out, asked)
         if knowledge is None:
-            knowledge = _teach_only_new(dataset, resolve_teacher(values), known, out)
+            knowledge = _teach_only_new(dataset, settings, known, out)
             finish(out, asked, values)
     return knowledge
 
@@ -218,6 +222,20 @@ def _teach_only_new(dataset: Dataset, settings: TeacherSettings, known: Knowledg
             )
         case MergedTeacher():
             raise AssertionError("teach_only_new refuses merged knowledge")
+
+
+def _require_no_text(dataset: Dataset, settings: ReferenceTeacher, known: Knowledge) -> None:
+    """Check that labels owe nothing to text, which are older than the setting `words`, and so is their scale.
+
+    Raises:
+        UserError: it had some.
+    """
+    if needs_vectors(settings.reference) and text_weight_of(known) != 0:
+        raise UserError(
+            f"{known.path}: labelled by an older version that did not standardise text vectors, so what it says of new "
+            f"examples would be on another scale; teach {dataset.path} anew, without --only-new, and with --set "
+            "words=false for a student that has learned with the old vectors"
+        )
 
 
 def _grown(dataset: Dataset, settings: ReferenceTeacher, known: NDArray[np.float32]) -> NDArray[np.float32]:

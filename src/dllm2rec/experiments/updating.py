@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from dllm2rec.experiments.running import (
 from dllm2rec.experiments.runs import MARKER as RUN
 from dllm2rec.experiments.runs import RESULT, Run, RunResult, Source, make_config
 from dllm2rec.experiments.settings import override, validate
+from dllm2rec.experiments.stages import Say
 from dllm2rec.experiments.teaching import teach_only_new
 from dllm2rec.knowledge.align import require_same_dataset
 from dllm2rec.knowledge.store import Knowledge
@@ -109,6 +110,7 @@ def update(
     settings: UpdateSettings | None = None,
     force: bool = False,
     columns: Columns | None = None,
+    say: Say = lambda _: None,
 ) -> Update:
     """Continue training on newer events; a student that is worse for it than the old one is refused.
 
@@ -124,11 +126,12 @@ def update(
         settings: see there.
         force: keep the new student even if it is worse.
         columns: names of columns that are not well known.
+        say: told in words that an update that was refused gives way.
 
     Raises:
-        UserError: an input is at fault, and then nothing stays; something else is at ``out``, or another process is
-            updating there; or the new student is worse: then what was made stays, unfinished, until the same with
-            ``force`` finishes it, or one with other settings takes its place.
+        UserError: an input is at fault, and then all stays as it was; something else is at ``out``, or another process
+            is updating there; or the new student is worse: then what was made stays, unfinished, until the same with
+            ``force`` finishes it, or another update takes its place.
     """
     run.finished()
     require_free_of_texts(run, "update")
@@ -138,11 +141,14 @@ def update(
     asked = _request(run, interactions, items, knowledge, settings)
     before = _Material(dataset=dataset_of(run), knowledge=knowledge_of(run))
     with exclusive(out):
-        with _begun(out, asked):
-            dataset = extend(before.dataset, interactions, items, out=out / DATASET, columns=columns)
+        with _begun(out, asked, say) as place:
+            dataset = extend(before.dataset, interactions, items, out=place / DATASET, columns=columns)
             training, learned = _training(run, before.dataset, dataset, settings)
+            if not learned:
+                raise UserError(f"{interactions}: nothing new to learn from: its events are all held out; collect more")
             if knowledge is not None:
                 require_same_dataset(knowledge, dataset)
+        dataset = Dataset.load(out / DATASET)
         after = _Material(dataset=dataset, knowledge=_teach(dataset, before.knowledge, knowledge, out))
         updated = _plan(run, after, out, settings)
         result = updated.result or _fit(updated, run, before, after, training)
@@ -202,39 +208,37 @@ def _request(
 
 
 @contextmanager
-def _begun(out: Path, asked: dict[str, Any]) -> Iterator[None]:
-    """Write down what is asked for; take it all back where the block finds that an input is at fault.
+def _begun(out: Path, asked: dict[str, Any], say: Say) -> Iterator[Path]:
+    """Yield the directory of the extended dataset, to be made or checked there; all stays as it was if that fails.
 
-    What was begun before stays, and so does everything where the block is interrupted.
+    A refused update that is there gives way afterwards. Where nothing but the settings are others, its dataset and its
+    labels stay, which do not depend on them.
 
     Raises:
-        UserError: something else was asked for in this directory.
+        UserError: another update is there, or something else.
     """
     require_fresh_directory(out, marker=MARKER)
-    existed = out.exists()
-    new = not (out / DATASET).exists()  # before, an input may have been at fault
-    different = [] if new else _differences(out, asked)
-    refused = (out / OUTCOME).exists() and not (out / RESULT).exists()
-    if different == ["settings"] and refused:  # the dataset and the labels do not depend on them
-        for name in (RUN, Path(LATEST).parts[0], LOG):
-            _remove(out / name)
-    elif different:
+    begun = (out / DATASET).exists()
+    different = _differences(out, asked) if begun else []
+    if different and ((out / RESULT).exists() or not (out / OUTCOME).exists()):  # it was not refused
         raise UserError(
             f"{out}: holds another update (other {', '.join(different)}); choose another --out or remove it"
         )
-    write_json(out / MARKER, asked)
+    if begun and set(different) <= {"settings"}:
+        yield out
+        for name in (RUN, Path(LATEST).parts[0], LOG) if different else ():
+            _remove(out / name)
+        write_json(out / MARKER, asked)
+        if different:
+            _remove(out / OUTCOME)  # not before: until now it was the refused update
+    else:
+        with atomic_path(out.resolve()) as place:
+            place.mkdir()
+            yield place
+            write_json(place / MARKER, asked)
+            _remove(out.resolve())
     if different:
-        _remove(out / OUTCOME)  # not before: until now it was the refused update
-    try:
-        yield
-    except UserError:
-        if new:
-            _remove(out / DATASET)
-            _remove(out / MARKER)
-            if not existed:
-                with suppress(OSError):  # not ours alone
-                    out.rmdir()
-        raise
+        say(f"{out}: the update there, which was refused, gives way to this one (other {', '.join(different)})")
 
 
 def _remove(path: Path) -> None:
@@ -322,8 +326,6 @@ def _training(run: Run, before: Dataset, dataset: Dataset, settings: UpdateSetti
     known = np.isin(available.example_id, before.training_examples(train_on).example_id)
     held_out = available.time >= before.examples("validation").time.min()  # not what the old split left out
     new, old = np.flatnonzero(~known & held_out), np.flatnonzero(known)
-    if not len(new):
-        raise UserError(f"{dataset.path}: nothing new to learn from: the new events are all held out; collect more")
     count = min(len(old), round(settings.replay * len(new)))
     replayed = numpy_generator(run.config.seed, "replay").choice(old, size=count, replace=False)
     return available.take(np.sort(np.concatenate([new, replayed]))), len(new)
@@ -347,8 +349,9 @@ def _judge(updated: Run, result: RunResult, after: _Material, old: Student, *, f
         raise UserError(
             f"{updated.path}: refused, for the updated student is worse on the newest {len(test):,} events: {METRIC} "
             f"{now[METRIC]:.4f}, the old one {was[METRIC]:.4f} (p = {p_value:.3f}); keep the old one, try other "
-            "--set, or take it with --force"
+            "--set or newer events, or take it with --force"
         )
-    updated.write_result(result)
+    if updated.result is None:  # else one may be adding an evaluation to it
+        updated.write_result(result)
     evaluate(updated, dataset=after.dataset, knowledge=after.knowledge)
     return outcome

@@ -41,6 +41,6 @@ def require_same_dataset(knowledge: Knowledge, dataset: Dataset) -> None:
     made_of = knowledge.manifest.dataset_hash
     if made_of != dataset.content_hash:
         raise UserError(
-            f"{knowledge.path}: knowledge of another dataset (content hash {made_of}, {dataset.path} has "
+            f"{knowledge.path}: knowledge of another dataset (content hash {made_of}, this one has "
             f"{dataset.content_hash}); use the dataset it was made of, or teach this one"
         )

@@ -145,20 +145,16 @@ class Recommender:
             raise UserError(f"k must be at least 1, not {k}")
         if item not in self._index:
             raise UserError(f"item {item!r}: not in the catalogue")
-        row = self._index[item]
-        if self.bundle.neighbours is not None:
-            scores = self.bundle.output @ self.bundle.output[row]
-            scores += self.bundle.neighbours.scores([row]).astype(np.float32)
-            scores[row] = -np.inf
-            best = best_items(scores, min(k, len(scores) - 1))
+        row, output, neighbours = self._index[item], self.bundle.output, self.bundle.neighbours
+        if neighbours is None:
+            scores = output @ (output[row] * self._inverse_norms[row]) * self._inverse_norms
+        else:
+            scores = output @ output[row] + neighbours.scores([row]).astype(np.float32)
+        scores[row] = -np.inf
+        best = best_items(scores, min(k, len(scores) - 1))
+        if neighbours is not None:
             best = best[scores[best] > 0]
-            return self._recommendation([], best, scores[best], fallback=False)
-        scale = self._inverse_norms
-        query = (self.bundle.output[row] * scale[row])[None]
-        cosines = (query @ self.bundle.output.T) * scale
-        cosines[0, row] = -np.inf
-        best = best_items(cosines[0], min(k, len(scale) - 1))
-        return self._recommendation([], best, cosines[0, best], fallback=False)
+        return self._recommendation([], best, scores[best], fallback=False)
 
     @cached_property
     def _inverse_norms(self) -> Floats:

@@ -24,8 +24,8 @@ class TextProjection:
         path: of the bundle.
         tensors: `mean`, `deviation` `[Dt]`, weights and biases of one, two or no layers, `probes` `[P, Dt]`; where new
             items borrow offsets, `known` `[m]`, the rows that lend them, and `projected` `[m, D]`, what it gives; where
-            the student counts text neighbours, the basis of their `directions` `[Dt, P]`, times the root of their
-            weight.
+            text neighbours are counted, the basis of their `directions` `[Dt, P]`, times the root of their weight, or
+            that root alone, where they are kept as they are.
         weight: ``w_e``.
         probes: rows of the items whose vectors are the probes.
         bias: what is added to the score of an item that training never saw.
@@ -77,7 +77,7 @@ class TextProjection:
         tensors = self.tensors
         scaled: Floats = (vectors - tensors["mean"]) / tensors["deviation"]
         own = self._own(scaled, table)
-        return np.hstack([own, _unit(scaled) @ tensors["directions"]]) if "directions" in tensors else own
+        return np.hstack([own, np.dot(_unit(scaled), tensors["directions"])]) if "directions" in tensors else own
 
     def _own(self, scaled: Floats, table: Floats) -> Floats:
         tensors = self.tensors

@@ -13,8 +13,7 @@ from scipy import linalg
 from torch import Tensor
 from torch.nn import functional as F
 
-DECAY = 0.8
-"""Of a history item's weight, a step of age."""
+from dllm2rec.core.ids import DECAY
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from scipy import sparse
 
 from dllm2rec.core.errors import UserError
+from dllm2rec.core.ids import DECAY
 from dllm2rec.data.dataset import Dataset
 from dllm2rec.data.examples import Sequences
 from dllm2rec.teachers.ease import EASESettings, fit_ease
@@ -54,7 +55,7 @@ class ItemKNNSettings(_Settings):
     kind: Literal["knn"] = "knn"
     steps: int = Field(default=5, ge=1)
     backward: float = Field(default=0.5, ge=0)
-    decay: float = Field(default=0.8, gt=0, le=1)
+    decay: float = Field(default=DECAY, gt=0, le=1)
     neighbours: int | None = Field(default=None, ge=1)
 
 
@@ -66,7 +67,7 @@ class TextSettings(_Settings):
     """
 
     kind: Literal["text"] = "text"
-    decay: float = Field(default=0.8, gt=0, le=1)
+    decay: float = Field(default=DECAY, gt=0, le=1)
 
 
 class BlendSettings(_Settings):

@@ -137,7 +137,9 @@ def test_times_that_are_too_old_are_told_as_dates(
     assert f"row 1: time {words[0]} is older than the newest event known before ({words[1]})" in str(refused.value)
 
 
-@pytest.mark.parametrize(("line", "words"), [("i50,\n", "no title"), ("i50,a\ni50,b\n", "duplicate")])
+@pytest.mark.parametrize(
+    ("line", "words"), [("i5,\ni50,\n", r"row 2: item_id 'i50' has no title"), ("i50,a\ni50,b\n", "duplicate")]
+)
 def test_wrong_new_items(line: str, words: str, old: Dataset, tmp_path: Path) -> None:
     rows(5000, 5, ITEMS).write_csv(tmp_path / "new.csv")
     (tmp_path / "more.csv").write_text("item_id,title\n" + line)
@@ -166,11 +168,14 @@ def test_an_id_of_another_type_than_those_known_is_refused(numbered: Dataset, tm
         extend(numbered, tmp_path / "new.csv", out=tmp_path / "extended")
 
 
-def test_a_number_is_the_same_item_however_it_is_written(numbered: Dataset, tmp_path: Path) -> None:
+def test_a_number_is_the_same_item_however_it_is_written_and_a_known_one_needs_no_title(
+    numbered: Dataset, tmp_path: Path
+) -> None:
     numbers(rows(5000, 5, ITEMS)).write_csv(tmp_path / "new.csv")
-    (tmp_path / "more.csv").write_text("item_id,title\n005,known\n12,a\n013,b\n")
+    (tmp_path / "more.csv").write_text("item_id,title\n005,\n12,a\n013,b\n")
     new = extend(numbered, tmp_path / "new.csv", tmp_path / "more.csv", out=tmp_path / "extended")
     assert new.items["item_id"].to_list() == [*range(ITEMS), 12, 13]
+    assert new.titles == [*numbered.titles, "a", "b"]
 
     (tmp_path / "more.csv").write_text("item_id,title\n12,a\n012,b\n")
     with pytest.raises(UserError, match="row 2: item_id 12 is a duplicate"):

@@ -1,5 +1,6 @@
 """What stands beside the runs of a table."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,8 @@ from dllm2rec.experiments import references
 from dllm2rec.experiments.references import TEXT_WEIGHTS, reference_ranks, settled
 from dllm2rec.experiments.teacher_settings import ReferenceTeacher
 from dllm2rec.experiments.teaching import teach, teach_only_new
-from dllm2rec.knowledge import KnowledgeWriter
-from dllm2rec.teachers.references import BlendSettings, ItemKNNSettings, fit_reference
+from dllm2rec.knowledge import Knowledge, KnowledgeWriter
+from dllm2rec.teachers.references import BlendSettings, ItemKNNSettings, ReferenceSettings, TextSettings, fit_reference
 
 
 def _best_weight(dataset: Dataset, vectors: np.ndarray, *, masked: bool) -> float:
@@ -74,22 +75,49 @@ def test_a_weight_needs_vectors(small: Dataset) -> None:
         settled(BlendSettings(), small, item_vectors=None, train_on="positions")
 
 
+def taught_and_longer(small: Dataset, reference: ReferenceSettings, folder: Path) -> tuple[Knowledge, Dataset]:
+    """Knowledge of a reference that reads text, and its dataset with newer events."""
+    vectors = numpy_generator(0, "text").normal(size=(small.num_items, 3)).astype(np.float32)
+    manifest = teach(small, ReferenceTeacher(), out=folder / "knn").manifest.model_copy(update={"vector_size": 3})
+    KnowledgeWriter(folder / "vectors", manifest).write_item_vectors(vectors)
+    teacher = ReferenceTeacher(reference=reference, vectors=folder / "vectors")
+    before = teach(small, teacher, out=folder / "before")
+    later = {"user_id": range(40), "item_id": range(40), "timestamp": range(10**6, 10**6 + 40)}
+    pl.DataFrame(later).write_csv(folder / "log.csv")
+    return before, extend(small, folder / "log.csv", None, out=folder / "longer")
+
+
 def test_labels_that_are_added_have_the_weight_of_the_others(
     small: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    vectors = numpy_generator(0, "text").normal(size=(small.num_items, 3)).astype(np.float32)
-    manifest = teach(small, ReferenceTeacher(), out=tmp_path / "knn").manifest.model_copy(update={"vector_size": 3})
-    KnowledgeWriter(tmp_path / "vectors", manifest).write_item_vectors(vectors)
-    teacher = ReferenceTeacher(reference=BlendSettings(), vectors=tmp_path / "vectors")
-    before = teach(small, teacher, out=tmp_path / "before")
+    before, longer = taught_and_longer(small, BlendSettings(), tmp_path)
     assert before.manifest.settings["text_weight"] in TEXT_WEIGHTS
-    later = {"user_id": range(40), "item_id": range(40), "timestamp": range(10**6, 10**6 + 40)}
-    pl.DataFrame(later).write_csv(tmp_path / "log.csv")
-    longer = extend(small, tmp_path / "log.csv", None, out=tmp_path / "longer")
     monkeypatch.setattr(references, "TEXT_WEIGHTS", (0.7,))
     after = teach_only_new(longer, before, out=tmp_path / "after")
     assert after.manifest.settings["text_weight"] == before.manifest.settings["text_weight"]
     assert set(after.labels.example_id) > set(before.labels.example_id)
+
+
+@pytest.mark.parametrize(
+    ("reference", "mixed"),
+    [(BlendSettings(text_weight=0.5), True), (TextSettings(), True), (BlendSettings(text_weight=0.0), False)],
+    ids=["blend", "text", "no text"],
+)
+def test_labels_are_not_added_to_those_of_text_on_an_older_scale(
+    reference: ReferenceSettings, mixed: bool, small: Dataset, tmp_path: Path
+) -> None:
+    before, longer = taught_and_longer(small, reference, tmp_path)
+    assert teach_only_new(longer, before, out=tmp_path / "after").manifest.dataset_hash == longer.content_hash
+    taught = json.loads((before.path / "taught.json").read_text())
+    for settings in (taught["settings"], taught["teacher"]):
+        del settings["words"]
+    (before.path / "taught.json").write_text(json.dumps(taught))
+    if mixed:
+        with pytest.raises(UserError, match=r"before: labelled by an older version.*teach .*longer anew"):
+            teach_only_new(longer, before, out=tmp_path / "mixed")
+        assert not (tmp_path / "mixed").exists()
+    else:
+        assert len(teach_only_new(longer, before, out=tmp_path / "mixed").labels) > len(before.labels)
 
 
 def test_lists_that_are_added_are_as_deep_as_the_others(small: Dataset, tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def test_packed_vectors_and_an_index_take_new_items(dataset: Dataset, knowledge:
 
 def test_what_is_there_already_is_passed_over(bundle: Bundle, knowledge: Knowledge, tmp_path: Path) -> None:
     assert knowledge.item_vectors is not None
-    rows = "1003,another title\n5003,a\n1004,b\n"
+    rows = "1003,another title\n5003,a\n1004,\n"
     done = add_items(bundle, **write(tmp_path, rows, knowledge.item_vectors[[8, 3, 8]]))
     assert (done.new, done.known, done.items) == (1, 2, ITEMS + 1)
     more = Bundle.load(tmp_path / "more")
@@ -100,10 +100,10 @@ def test_what_is_there_already_is_passed_over(bundle: Bundle, knowledge: Knowled
     [
         ("1003,a\n", "no item of it is new"),
         ("5000,a\n5000,b\n", "duplicate"),
-        ("5000,\n", "no title"),
-        ("x1,a\n", "no whole number"),
-        ("--5,a\n", "no whole number"),
-        ("5000,a\n05000,b\n", "row 2: item 5000 is in an earlier row"),
+        ("5000,\n", "row 1: item_id 5000 has no title"),
+        ("x1,a\n", "row 1: item_id 'x1' is no number"),
+        ("--5,a\n", "no number"),
+        ("5000,a\n05000,b\n", "row 2: item_id 5000 is a duplicate"),
         ("", "no row"),
     ],
 )

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file
 from serving_helpers import ITEMS
 
 from dllm2rec.core.errors import UserError
@@ -105,6 +106,7 @@ def test_a_new_item_is_as_one_that_training_never_saw(dataset: Dataset, knowledg
     done = export_counting(dataset, out=tmp_path / "bundle", knowledge=knowledge)
     vectors = knowledge.item_vectors
     assert vectors is not None
+    assert load_file(done.path / TEXT)["directions"].shape == ()  # one number for all of them
     (tmp_path / "new.csv").write_text("item_id,title\n5003,a\n")
     np.save(tmp_path / "new.npy", vectors[[3]])
     files = {"items": tmp_path / "new.csv", "vectors": tmp_path / "new.npy"}

@@ -9,6 +9,7 @@ from dllm2rec.students.gru4rec import GRU4RecSettings
 from dllm2rec.students.sasrec import SASRecSettings
 from dllm2rec.students.text_neighbours import basis_of, directions, neighbour_scores
 from dllm2rec.students.transformer import TransformerSettings
+from dllm2rec.teachers.references import TextSettings, fit_text
 
 V, SIZE, L = 14, 6, 4
 VECTORS = torch.randn(V, SIZE, generator=torch_generator(0, "vectors")) * torch.tensor([5, 3, 1, 1, 0.5, 0.1]) + 1
@@ -54,6 +55,13 @@ def test_a_student_adds_decayed_cosines_to_its_scores(settings: StudentSettings)
         torch.testing.assert_close(student(HISTORIES), found)
         assert student.table.fold() is student.table.fold()
     assert student.state_dict().keys() == names
+
+
+def test_a_student_counts_text_as_the_reference_does() -> None:
+    scaled = (VECTORS - VECTORS.mean(dim=0)) / VECTORS.std(dim=0, correction=0)
+    found = neighbour_scores(directions(scaled, torch.eye(SIZE)))(HISTORIES)
+    reference = fit_text(TextSettings(), VECTORS.numpy(), num_items=V)
+    torch.testing.assert_close(found, torch.from_numpy(reference.scores(HISTORIES.numpy())), rtol=1e-4, atol=1e-5)
 
 
 def test_fewer_dimensions_keep_the_inner_products_as_well_as_can_be() -> None:
