@@ -61,6 +61,8 @@ def test_a_full_disk_is_the_users_and_another_failure_of_the_system_ours(capsys:
     code, line = end(OSError(28, "No space left on device", "/data/x"), capsys)
     assert code == 2
     assert "/data/x: no space left" in line
+    code, line = end(RuntimeError("I/O error: No space left on device (os error 28)"), capsys)
+    assert (code, "no space left" in line) == (2, True)
     assert end(OSError(5, "Input/output error", "/data/x"), capsys)[0] == 1
 
 

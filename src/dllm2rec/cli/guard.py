@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from dllm2rec.core.errors import UserError
-from dllm2rec.core.files import explain_os_error
+from dllm2rec.core.files import explain_os_error, os_error_of
 
 _EXTRAS = {
     "train": ("optuna", "plotly", "polars", "scipy", "torch"),
@@ -49,16 +49,15 @@ def guarded(*, debug: bool = False) -> Iterator[None]:
         _end(str(error), 2)
     except ModuleNotFoundError as error:
         _end(_explain_import(error), 2) if _extra(error) else _defect(error, debug=debug)
-    except OSError as error:
-        if error.errno in _USERS_OS_ERRORS:
-            _end(str(explain_os_error(error, Path(os.fsdecode(error.filename or ".")))), 2)
-        if error.errno == errno.EPIPE:  # whoever read our output has left; typer ends quietly
-            raise
-        _defect(error, debug=debug)
     except (typer.Exit, typer.Abort):
         raise
     except Exception as error:
         if hasattr(error, "exit_code"):  # a usage error: typer has its own words for it
+            raise
+        failure = os_error_of(error)
+        if failure is not None and failure.errno in _USERS_OS_ERRORS:
+            _end(str(explain_os_error(failure, Path(os.fsdecode(failure.filename or ".")))), 2)
+        if isinstance(error, BrokenPipeError):  # whoever read our output has left; typer ends quietly
             raise
         _defect(error, debug=debug)
 

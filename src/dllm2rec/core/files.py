@@ -5,6 +5,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -21,6 +22,17 @@ except ImportError:  # Windows
 
 _PARTS = 16
 _PART = 1 << 16
+
+
+def os_error_of(error: Exception) -> OSError | None:
+    """Return the failure of the file system behind what a library raised, None where none shows.
+
+    Libraries in Rust (safetensors, Polars) tell its number in words alone: "No space left on device (os error 28)".
+    """
+    if isinstance(error, OSError):
+        return error
+    told = re.search(r"\(os error (\d+)\)", str(error))
+    return OSError(int(told[1]), os.strerror(int(told[1]))) if told else None
 
 
 def explain_os_error(error: OSError, path: Path) -> UserError:
@@ -69,8 +81,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
             if file.is_file() and not file.is_symlink():
                 file.chmod(_MODE)
         target.replace(path)
-    except OSError as error:
-        raise explain_os_error(error, path) from error
+    except UserError:
+        raise
+    except Exception as error:
+        failure = os_error_of(error)
+        if failure is None:
+            raise
+        raise explain_os_error(failure, path) from error
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)

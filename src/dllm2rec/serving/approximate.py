@@ -51,13 +51,17 @@ def write_index(file: Path, vectors: Floats, bias: Floats | None) -> None:
 
     Raises:
         UserError: usearch is not installed.
+        OSError: the file can't be written.
     """
     points = vectors if bias is None else np.concatenate([vectors, bias[:, None]], axis=1)
     squares = (points.astype(np.float64) ** 2).sum(axis=1)
     last = np.sqrt(squares.max() - squares).astype(np.float32)
     index = _new(points.shape[1])
     index.add(np.arange(len(points)), np.concatenate([points, last[:, None]], axis=1).astype(np.float32), threads=1)
-    index.save(str(file))
+    try:
+        index.save(str(file))
+    except RuntimeError as error:  # "Failed to serialize into stream": usearch does not say why
+        raise OSError(f"{file.name} can't be written ({error}); is the disk full?") from None
 
 
 def _new(size: int):  # type: ignore[no-untyped-def]

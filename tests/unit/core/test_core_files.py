@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
 from dllm2rec.core import files
 from dllm2rec.core.errors import UserError
@@ -59,6 +60,14 @@ def test_no_space_left_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
         target.write_text("half")
         raise OSError(errno.ENOSPC, "No space left on device")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_no_space_left_is_seen_where_a_library_tells_it_in_words_alone(tmp_path: Path) -> None:
+    told = SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    with pytest.raises(UserError, match="big: no space left"), atomic_path(tmp_path / "big"):
+        raise told
+    with pytest.raises(SafetensorError, match="shared"), atomic_path(tmp_path / "big"):
+        raise SafetensorError("shared memory")
 
 
 def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
