@@ -100,7 +100,7 @@ def recommend_all(
                 file = parts / f"part-{number:06d}.parquet"
                 if not file.exists():
                     found = recommender.recommend(
-                        known(some["items"].to_list(), recommender),
+                        some["items"].to_list(),
                         k=k,
                         exclude_seen=exclude_seen,
                         candidates=candidates,
@@ -127,14 +127,8 @@ def history_of(user: str, interactions: Path, recommender: Recommender, columns:
     rows = histories.filter(pl.col("user").cast(pl.String) == user)
     if rows.height == 0:
         raise UserError(f"{interactions}: no user {user!r} in it")
-    return known(rows["items"].to_list(), recommender)[0]
-
-
-def known(histories: Sequence[Sequence[str]], recommender: Recommender) -> list[list[ItemId]]:
-    """Turn ids that are text into those of the bundle; what it does not know stays text."""
-    return [
-        [item if (found := recommender.identify(item)) is None else found for item in history] for history in histories
-    ]
+    found = ((item, recommender.identify(item)) for item in rows["items"].to_list()[0])
+    return [item if known is None else known for item, known in found]
 
 
 def _begin(parts: Path, request: dict[str, object]) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ class Recommendation:
         items: external ids, best first.
         titles: of them.
         scores: of them; larger is better. For a fallback they are counts.
-        unknown: ids of the history that the catalogue does not know; they were left out.
+        unknown: ids of the history that the catalogue does not know, as they came; they were left out.
         fallback: no item of the history is known, so these are the most popular items.
     """
 
@@ -39,6 +40,8 @@ class Recommendation:
 
 class Recommender:
     """A student that serves.
+
+    An id that the catalogue lacks is looked for in the other type, too: 103 finds "103", and "103" finds 103.
 
     Attributes:
         bundle: what it serves.
@@ -58,7 +61,7 @@ class Recommender:
         self.bundle = bundle
         self.version = hash_file(bundle.path / MARKER)[:12]
         self.approximate = approximate
-        self._index = {item: row for row, item in enumerate(bundle.ids)}
+        self._index: dict[ItemId | None, int] = {item: row for row, item in enumerate(bundle.ids)}
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -107,7 +110,7 @@ class Recommender:
         if not histories:
             return []
         rows = None if candidates is None else self._rows(candidates)
-        known = [[self._index[item] for item in history if item in self._index] for history in histories]
+        known = [self._known(history) for history in histories]
         best = self._best(known, rows, k=k, exclude_seen=exclude_seen)
         if not all(known):
             popular = _most_popular(self.bundle.popularity, rows, k)
@@ -117,21 +120,22 @@ class Recommender:
             for history, items, found in zip(histories, known, best, strict=True)
         ]
 
-    def identify(self, text: str) -> ItemId | None:
-        """Return the id that a text spells, or None; ids that are numbers are found by their digits."""
-        if text in self._index:
-            return text
-        digits = text.removeprefix("-")
-        number = digits.isdecimal() and digits.isascii() and len(digits) < 20
-        return int(text) if number and int(text) in self._index else None
+    def identify(self, item: ItemId) -> ItemId | None:
+        """Return an item's id as the catalogue has it, or None."""
+        row = self._row(item)
+        return None if row is None else self.bundle.ids[row]
 
     def knows(self, item: ItemId) -> bool:
         """Say whether the catalogue has an item."""
-        return item in self._index
+        return self._row(item) is not None
 
     def title(self, item: ItemId) -> str:
-        """Return the title of an item that the catalogue knows."""
-        return self.bundle.titles[self._index[item]]
+        """Return the title of an item.
+
+        Raises:
+            UserError: the catalogue does not know it.
+        """
+        return self.bundle.titles[self._find(item)]
 
     def similar(self, item: ItemId, *, k: int = 20) -> Recommendation:
         """List the items whose vectors point the same way (cosine), without the item itself.
@@ -143,9 +147,7 @@ class Recommender:
         """
         if k < 1:
             raise UserError(f"k must be at least 1, not {k}")
-        if item not in self._index:
-            raise UserError(f"item {item!r}: not in the catalogue")
-        row, output, neighbours = self._index[item], self.bundle.output, self.bundle.neighbours
+        row, output, neighbours = self._find(item), self.bundle.output, self.bundle.neighbours
         if neighbours is None:
             scores = output @ (output[row] * self._inverse_norms[row]) * self._inverse_norms
         else:
@@ -164,7 +166,7 @@ class Recommender:
 
     def scores(self, histories: Sequence[Sequence[ItemId]]) -> Floats:
         """Score the whole catalogue for each history, `[B, V]`; unknown items are left out."""
-        known = [[self._index[item] for item in history if item in self._index] for history in histories]
+        known = [self._known(history) for history in histories]
         scores: Floats = self._encode(known) @ self.bundle.output.T
         if self.bundle.bias is not None:
             scores += self.bundle.bias
@@ -260,17 +262,41 @@ class Recommender:
             items=[self.bundle.ids[row] for row in rows],
             titles=[self.bundle.titles[row] for row in rows],
             scores=[float(score) for score in scores],
-            unknown=[item for item in history if item not in self._index],
+            unknown=[item for item in history if item not in self._index and self._row(item) is None],
             fallback=fallback,
         )
 
     def _rows(self, candidates: Sequence[ItemId]) -> NDArray[np.int64]:
-        unknown = [item for item in candidates if item not in self._index]
+        unknown = [item for item in candidates if not self.knows(item)]
         if unknown:
             raise UserError(
                 f"candidate {unknown[0]!r}: not in the catalogue ({len(unknown)} of {len(candidates)} are not)"
             )
-        return np.array(sorted({self._index[item] for item in candidates}), np.int64)
+        return np.array(sorted(set(self._known(candidates))), np.int64)
+
+    def _known(self, items: Sequence[ItemId]) -> list[int]:
+        """Return the rows of those items that the catalogue knows; one look-up for an id that it has as it is."""
+        look_up = self._index.get
+        return [row for item in items if (row := look_up(item)) is not None or (row := self._row(item)) is not None]
+
+    def _row(self, item: ItemId) -> int | None:
+        row = self._index.get(item)
+        return self._index.get(_other_type(item)) if row is None else row
+
+    def _find(self, item: ItemId) -> int:
+        row = self._row(item)
+        if row is None:
+            raise UserError(f"item {item!r}: not in the catalogue")
+        return row
+
+
+def _other_type(item: ItemId) -> ItemId | None:
+    """Return the number that a text spells, or the text of a number; None where there is neither."""
+    if not isinstance(item, str):
+        return str(item) if isinstance(item, Integral) else None
+    digits = item.removeprefix("-")
+    number = digits.isdecimal() and digits.isascii() and len(digits) < 20
+    return int(item) if number else None
 
 
 def _index(bundle: Bundle) -> ApproximateIndex:

@@ -1,6 +1,7 @@
 """A bundle recommends what PyTorch does, and says what is wrong with it."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -91,6 +92,31 @@ def test_long_unknown_and_empty_histories(bundle: Path) -> None:
     assert unknown.items == empty.items == most
     assert (unknown.unknown, unknown.fallback, empty.unknown, empty.fallback) == ([7, 8], True, [], True)
     assert recommender.recommend([]) == []
+
+
+def test_ids_of_the_other_type_are_found(bundle: Path, tmp_path: Path) -> None:
+    numbers = Recommender.load(bundle)
+    shutil.copytree(bundle, tmp_path / "text")
+    file = tmp_path / "text" / "items.json"
+    file.write_text(json.dumps([[str(item), title] for item, title in json.loads(file.read_text())]))
+    manifest = json.loads((tmp_path / "text" / "bundle.json").read_text())
+    manifest["files"]["items.json"] = hash_file(file)
+    (tmp_path / "text" / "bundle.json").write_text(json.dumps(manifest))
+    texts = Recommender.load(tmp_path / "text")
+
+    for recommender, other in ((numbers, str), (texts, int)):
+        own = [recommender.bundle.ids[row] for row in (1, 2, 3)]
+        history, strange = [other(item) for item in own], other(7)
+        asked = recommender.recommend([[*history, strange]], k=3, candidates=history)[0]
+        expected = recommender.recommend([own], k=3, candidates=own)[0]
+        assert (asked.items, asked.scores, asked.fallback) == (expected.items, expected.scores, False)
+        assert asked.unknown == [strange]
+        assert recommender.similar(history[0]) == recommender.similar(own[0])
+        assert (recommender.identify(history[0]), recommender.identify(strange)) == (own[0], None)
+        assert recommender.recommend([np.array(own).astype(other)])[0].unknown == []
+    assert numbers.knows("01001")
+    assert not texts.knows("01001")
+    assert not numbers.knows("1001.0")
 
 
 def test_what_may_be_recommended(bundle: Path) -> None:

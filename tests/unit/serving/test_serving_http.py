@@ -48,6 +48,7 @@ def test_it_answers_what_the_recommender_answers(client: TestClient, bundles: li
     assert sorted(some["results"][0]["items"]) == [5, 6]
     assert some["unknown_candidates"] == ["no"]
     assert ask(client, histories=[[1], []], candidates=["no"])["results"][0]["items"] == []
+    assert ask(client, histories=[["1"]], k=4, candidates=["5", 6])["results"] == some["results"]
 
 
 def test_the_second_bundle_answers_when_asked(client: TestClient, bundles: list[Path]) -> None:

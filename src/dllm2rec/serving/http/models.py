@@ -46,7 +46,7 @@ class Answer(BaseModel):
         items: ids.
         titles: of the items.
         scores: of the items; larger is better. For a fallback they are counts.
-        unknown: ids of the history that the catalogue does not know; they were left out.
+        unknown: ids of the history that the catalogue does not know, as they came; they were left out.
         fallback: nothing of the history is known, so these are the most popular items.
     """
 
