@@ -1,8 +1,13 @@
 """Files of interactions or items become tables; the format follows from the suffix."""
 
 import csv
+import gzip
+import io
 import json
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import polars as pl
 from polars.exceptions import PanicException, PolarsError
@@ -15,7 +20,8 @@ def read_table(path: Path) -> pl.DataFrame:
     """Read a CSV, TSV, Parquet, JSONL or RecBole atomic file.
 
     Columns of text formats come as text, exactly as written, so that an id such as ``007`` survives; Parquet and JSONL
-    keep their types. Names of RecBole columns lose their ``:type``.
+    keep their types. Names of RecBole columns lose their ``:type``. Text may be compressed (``.csv.gz``), and
+    semicolons or tabs may stand between the fields of a CSV file.
 
     Raises:
         UserError: the file is missing, a directory, of an unknown format, empty, without rows, or does not parse.
@@ -30,6 +36,8 @@ def read_table(path: Path) -> pl.DataFrame:
         raise UserError(f"{path}: no such file") from None
     except PermissionError:
         raise UserError(f"{path}: no permission to read this file") from None
+    except (EOFError, zlib.error):
+        raise UserError(f"{path}: the compressed file is damaged or cut short") from None
     except OSError as error:
         raise explain_os_error(error, path) from error
     if table.height == 0:
@@ -51,11 +59,11 @@ def ml_100k() -> tuple[Path, Path]:
 
 
 def _read(path: Path) -> pl.DataFrame:
-    match path.suffix.lower():
+    match Path(path.name.lower().removesuffix(".gz")).suffix:
         case ".csv":
-            return _read_delimited(path, separator=",", quote='"')
+            return _read_delimited(path, separators=",;\t", quote='"')
         case ".tsv":
-            return _read_delimited(path, separator="\t", quote='"')
+            return _read_delimited(path, separators="\t,;", quote='"')
         case ".inter" | ".item":
             return _read_recbole(path)
         case ".parquet":
@@ -63,39 +71,72 @@ def _read(path: Path) -> pl.DataFrame:
         case ".jsonl" | ".ndjson":
             return _read_json_lines(path)
         case suffix:
-            known = ".csv, .tsv, .parquet, .jsonl, .ndjson, .inter, .item"
+            known = ".csv, .tsv, .parquet, .jsonl, .ndjson, .inter, .item; text with .gz after it, too"
             raise UserError(f"{path}: the format '{suffix}' is unknown (known: {known})")
 
 
-def _read_delimited(path: Path, *, separator: str, quote: str | None) -> pl.DataFrame:
+def _read_delimited(path: Path, *, separators: str, quote: str | None) -> pl.DataFrame:
+    """Read delimited text; the first of ``separators`` that splits the header is the one."""
     try:
-        table = pl.read_csv(path, separator=separator, quote_char=quote, infer_schema=False)
-    except (PolarsError, PanicException) as error:
-        reason = _ragged_row(path, separator=separator, quote=quote) or first_line(error)
-        raise UserError(f"{path}: does not parse as delimited text: {reason}") from None
+        header, separator = _header(path, separators, quote)
+        if twice := [name for name in header if name and header.count(name) > 1]:
+            raise UserError(f"{path}: two columns are named {twice[0]!r}; rename or remove one")
+        try:
+            table = pl.read_csv(path, separator=separator, quote_char=quote, infer_schema=False)
+        except (PolarsError, PanicException):
+            table = _read_rows(path, separator, quote)
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: it is not UTF-8; save it as that") from None
     filled = table.select(~pl.all_horizontal(pl.all().is_null())).to_series().arg_true()
     return table.head(int(filled[-1]) + 1 if len(filled) else 0)  # blank lines at the end are no rows
 
 
-def _ragged_row(path: Path, *, separator: str, quote: str | None) -> str | None:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as lines:
-            rows = csv.reader(lines, delimiter=separator, quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE)
-            width = len(next(rows, []))
-            for number, row in enumerate(rows, start=1):
-                if len(row) > width:
-                    return (
-                        f"row {number} has {len(row)} fields, the header has {width} (.csv: by commas, .tsv: by tabs)"
+def _header(path: Path, separators: str, quote: str | None) -> tuple[list[str], str]:
+    for separator in separators:
+        with _open(path) as file:
+            header = next((row for row in _rows(file, separator, quote, strict=False) if row), [])
+        if len(header) > 1:
+            return header, separator
+    return header, separators[0]
+
+
+def _read_rows(path: Path, separator: str, quote: str | None) -> pl.DataFrame:
+    """Read what Polars refuses, such as one quote within a title, if Python's reader makes sense of it."""
+    found: list[list[str | None]] = []
+    with _open(path) as file:
+        rows = _rows(file, separator, quote, strict=True)
+        try:
+            header = next((row for row in rows if row), [])
+            for row in rows:
+                if len(row) > len(header):
+                    raise UserError(
+                        f"{path}: row {len(found) + 1} has {len(row)} fields, the header has {len(header)} "
+                        f"(between them stands {separator!r})"
                     )
-    except UnicodeDecodeError:
-        return "it is not UTF-8; save it as that"
-    except csv.Error:
-        pass
-    return None
+                found.append([value or None for value in row] + [None] * (len(header) - len(row)))
+        except csv.Error as error:
+            raise UserError(
+                f"{path}: row {len(found) + 1} does not parse as delimited text ({error}); put fields that hold "
+                "a quote into quotes and write it twice, or save the file as Parquet"
+            ) from None
+    names = [name or f"_{place}" for place, name in enumerate(header)]
+    return pl.DataFrame(found, schema=dict.fromkeys(names, pl.String), orient="row")
+
+
+def _rows(file: BinaryIO, separator: str, quote: str | None, *, strict: bool) -> Iterator[list[str]]:
+    lines = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+    return csv.reader(lines, delimiter=separator, quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE, strict=strict)
+
+
+def _open(path: Path) -> BinaryIO:
+    """Open a file that may be compressed with gzip."""
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    return cast("BinaryIO", gzip.open(path)) if packed else path.open("rb")
 
 
 def _read_recbole(path: Path) -> pl.DataFrame:
-    table = _read_delimited(path, separator="\t", quote=None)
+    table = _read_delimited(path, separators="\t", quote=None)
     names = [column.split(":")[0] for column in table.columns]
     if len(set(names)) < len(names):
         raise UserError(f"{path}: two columns have one name in the header {' '.join(table.columns)!r}")
@@ -117,7 +158,7 @@ def _read_json_lines(path: Path) -> pl.DataFrame:
 
 
 def _bad_json_line(path: Path) -> str | None:
-    with path.open("rb") as lines:
+    with _open(path) as lines:
         for number, line in enumerate(lines, start=1):
             try:
                 value = json.loads(line, parse_constant=_refuse) if line.strip() else {}

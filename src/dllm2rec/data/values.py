@@ -124,7 +124,7 @@ def _parse(values: pl.Series, path: Path, unit: TimeUnit) -> tuple[pl.Series, in
     """Read times from text: all are dates if the first one is."""
     text = values.str.strip_chars()
     if are_dates(values):
-        dates = text.str.to_datetime(strict=False, time_unit="us", time_zone="UTC")
+        dates = text.str.replace(r"\s*UTC$", "Z").str.to_datetime(strict=False, time_unit="us", time_zone="UTC")
         require(dates.is_not_null(), values, path, "is not a date as YYYY-MM-DD HH:MM:SS")
         return dates.dt.epoch("us"), _PER_SECOND["us"]
     whole = text.cast(pl.Int64, strict=False)

@@ -36,7 +36,8 @@ def dataset_name(settings: DatasetSettings) -> str:
     if settings.name or settings.source:
         return settings.name or settings.source or ""
     interactions, _ = log_files(settings)
-    return interactions.resolve().parent.name if interactions.stem == "interactions" else interactions.stem
+    stem = Path(interactions.name.removesuffix(".gz")).stem
+    return interactions.resolve().parent.name if stem == "interactions" else stem
 
 
 def log_hashes(settings: DatasetSettings) -> list[str]:

@@ -193,7 +193,9 @@ def test_times_as_dates_and_in_other_units(tmp_path: Path, write_log: WriteLog) 
     text = read_log(*write_log("a,1,2020-01-01 12:00:00\na,2,2020-01-02 00:00:00\nb,1,2020-01-01 12:00:00\n"))
     zoned = read_log(*write_log("a,1,2020-01-01T13:00:00+01:00\na,2,2020-01-02T00:00:00Z\nb,1,2020-01-01T12:00:00Z\n"))
     milli = read_log(*write_log(f"a,1,{noon}000\na,2,{midnight}000\nb,1,{noon}000\n"), columns=Columns(time_unit="ms"))
-    for log in (text, zoned, milli):
+    rows = ("a,1,2020-01-01 12:00", "a,2,2020-01-02 00:00", "b,1,2020-01-01 12:00")
+    named = read_log(*write_log("".join(f"{row}:00.000 UTC\n" for row in rows)))
+    for log in (text, zoned, named, milli):
         assert log.interactions["time"].to_list() == [noon, midnight, noon]
         assert log.interactions["time"].dtype == pl.Int64
 

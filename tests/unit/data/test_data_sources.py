@@ -1,3 +1,4 @@
+import gzip
 import json
 from pathlib import Path
 
@@ -112,9 +113,61 @@ def test_row_with_too_many_fields_is_named(tmp_path: Path) -> None:
         read_table(path)
 
 
-def test_text_that_is_not_utf_8(tmp_path: Path) -> None:
+def test_quotes_within_a_field_are_text(tmp_path: Path) -> None:
+    path = tmp_path / "items.csv"
+    path.write_text('item_id,title,,\n1,3" disk\n2,\n\n3,"a ""q"", x",,\n')
+
+    rows = [("1", '3" disk'), ("2", None), (None, None), ("3", 'a "q", x')]
+    assert read_table(path).select("item_id", "title").rows() == rows
+
+
+@pytest.mark.parametrize("title", ['"Best" game', '"Best game'])
+def test_a_row_with_a_quote_that_can_not_be_read_is_named(tmp_path: Path, title: str) -> None:
+    path = tmp_path / "items.csv"
+    path.write_text(f"item_id,title\n1,a\n2,{title}\n3,c\n")
+
+    with pytest.raises(UserError, match=r"items\.csv: row 2 does not parse .*write it twice"):
+        read_table(path)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("name", ["log.csv", "log.tsv"])
+def test_what_stands_between_fields_is_seen_in_the_header(tmp_path: Path, name: str, separator: str) -> None:
+    TABLE.write_csv(tmp_path / name, separator=separator)
+
+    assert read_table(tmp_path / name).equals(TABLE)
+
+
+def test_a_comma_in_the_header_counts_before_other_separators(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("id,a;b;c\n1,2\n")
+
+    assert read_table(tmp_path / "log.csv").columns == ["id", "a;b;c"]
+
+
+def test_compressed_text(tmp_path: Path) -> None:
+    text = TABLE.write_csv()
+    lines = TABLE.write_ndjson()
+    for name, whole in {"log.csv.gz": text, "log.tsv.GZ": text, "log.jsonl.gz": lines}.items():
+        path = tmp_path / name
+        packed = gzip.compress(whole.encode())
+        path.write_bytes(packed)
+        assert read_table(path).equals(TABLE)
+        path.write_bytes(packed[:-12])
+        with pytest.raises(UserError, match=r"(?i)log.*gz: .*(cut short|end of file)"):
+            read_table(path)
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("user_id,item_id,user_id\n1,2,3\n")
+
+    with pytest.raises(UserError, match="two columns are named 'user_id'"):
+        read_table(tmp_path / "log.csv")
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_text_that_is_not_utf_8(tmp_path: Path, encoding: str) -> None:
     path = tmp_path / "log.csv"
-    path.write_bytes("user_id,item_id\nJosé,1\n".encode("latin-1"))
+    path.write_bytes("user_id,item_id\nJosé,1\n".encode(encoding))
 
     with pytest.raises(UserError, match="not UTF-8"):
         read_table(path)
