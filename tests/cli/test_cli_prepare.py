@@ -28,6 +28,18 @@ def test_people_get_words(tmp_path: Path) -> None:
     assert f"{USERS} users, {ITEMS} items" in outcome.out
 
 
+def test_a_user_who_dominates_is_named(tmp_path: Path) -> None:
+    rows = list(log_rows())
+    last = max(time for _, _, time in rows)
+    files = write_log(tmp_path, [*rows, *(("BOT", step % ITEMS, last + step) for step in range(300))])
+    split = ("--split", "global-time", "--out", tmp_path / "out")
+    (remark,) = call("prepare", *files, *split, "--json").json["remarks"]
+    assert remark.startswith("user 'BOT' gives 20% of train, 100% of validation, 100% of test examples")
+    assert remark in " ".join(call("prepare", *files, *split).out.split())
+    plain = call("prepare", *write_log(tmp_path / "plain", rows), "--out", tmp_path / "plain" / "out", "--json")
+    assert not any("user '" in one for one in plain.json["remarks"])
+
+
 def test_any_setting_and_any_split(tmp_path: Path) -> None:
     files = write_log(tmp_path, list(log_rows()))
     outcome = call(

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from dllm2rec.data import Dataset
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MUCH = 0.1  # of a part's examples: so many from one user are worth a word
 
 
 def prepare(
@@ -59,19 +60,20 @@ def prepare(
         dataset = run(chosen, out=out)
     manifest = dataset.manifest
     counts = ", ".join(f"{count:,} {part}" for part, count in manifest.counts.items())
+    remarks = _remarks(dataset, chosen.duplicates)
     show(
-        {"dataset": str(out), **manifest.model_dump(mode="json")},
+        {"dataset": str(out), **manifest.model_dump(mode="json"), "remarks": remarks},
         f"{manifest.name}: {manifest.num_users:,} users, {manifest.num_items:,} items, "
         f"{manifest.num_interactions:,} interactions",
         f"examples: {counts} ({manifest.split.kind} split, hash {manifest.content_hash}), {_days(dataset)}",
-        *_remarks(dataset, chosen.duplicates),
+        *remarks,
         f"dataset written to {out}",
         as_json=json,
     )
 
 
 def _remarks(dataset: "Dataset", duplicates: str) -> list[str]:
-    """Say what may surprise: rows that repeat others, and events that nobody is asked about."""
+    """Say what may surprise: rows that repeat others, events that nobody is asked about, a user who is asked most."""
     from dllm2rec.data.directory import read_table_file
 
     events = read_table_file(dataset.path, "interactions").select("user", "item", "time")
@@ -86,7 +88,28 @@ def _remarks(dataset: "Dataset", duplicates: str) -> list[str]:
             f"{asked:,} of {possible:,} events that follow another of their user are examples, as in the paper; "
             "--split global-time takes all"
         )
-    return found
+    return found + _dominated(dataset)
+
+
+def _dominated(dataset: "Dataset") -> list[str]:
+    """Name the user who gives the greatest share of a part's examples, and of which parts it is much."""
+    import polars as pl
+
+    from dllm2rec.data.directory import read_table_file
+
+    examples = read_table_file(dataset.path, "examples", "user", "split")
+    counts = examples.group_by("split", "user").len()
+    shares = counts.with_columns(share=pl.col("len") / pl.col("len").sum().over("split")).sort("share", "user")
+    user = shares["user"][-1]
+    parts = dict(shares.filter(pl.col("user") == user, pl.col("share") > MUCH).select("split", "share").iter_rows())
+    if not parts:
+        return []
+    name = read_table_file(dataset.path, "users", "user_id").item(user, 0)
+    told = ", ".join(f"{parts[part]:.0%} of {part}" for part in dataset.manifest.counts if part in parts)
+    return [
+        f"user {str(name)!r} gives {told} examples, and figures are as much about this one; "
+        "if it is nobody (a robot, a shared account), leave it out of the log"
+    ]
 
 
 def _days(dataset: "Dataset") -> str:
