@@ -63,6 +63,7 @@ def test_a_full_disk_is_the_users_and_another_failure_of_the_system_ours(capsys:
     assert "/data/x: no space left" in line
     code, line = end(RuntimeError("I/O error: No space left on device (os error 28)"), capsys)
     assert (code, "no space left" in line) == (2, True)
+    assert end(OSError(36, "File name too long", "xxx"), capsys) == (2, "error: xxx: File name too long\n")
     assert end(OSError(5, "Input/output error", "/data/x"), capsys)[0] == 1
 
 

@@ -22,7 +22,7 @@ _EXTRAS = {
     "export": ("onnx",),
     "teach": ("accelerate", "datasets", "gguf", "huggingface_hub", "peft", "sentencepiece", "transformers", "trl"),
 }
-_USERS_OS_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
+_USERS_OS_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG}
 
 
 class GuardedGroup(TyperGroup):

@@ -70,8 +70,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     temporary: Path | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+        temporary = _make_temporary(path)
         target = temporary / path.name
         yield target
         if target.is_file():
@@ -91,6 +90,14 @@ def atomic_path(path: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _make_temporary(path: Path) -> Path:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+    except FileNotFoundError:  # as below /proc
+        raise UserError(f"{path}: no directory can be made in {path.parent}; choose another --out") from None
 
 
 def remove_leftovers(folder: Path) -> None:

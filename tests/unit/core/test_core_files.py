@@ -76,6 +76,12 @@ def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
         write_json(tmp_path / "file" / "x.json", {})
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no /proc")
+def test_where_no_directory_can_be_made_is_named() -> None:
+    with pytest.raises(UserError, match=r"/proc/x/y: no directory can be made in /proc/x; choose another --out"):
+        write_json(Path("/proc/x/y"), {})
+
+
 @pytest.mark.parametrize(
     ("code", "words"),
     [(errno.EACCES, "no permission"), (errno.EROFS, "no permission"), (errno.EIO, "Input/output error")],
