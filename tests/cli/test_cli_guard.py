@@ -25,7 +25,7 @@ def test_a_user_error_is_one_line_and_2(capsys: pytest.CaptureFixture[str]) -> N
 def test_an_interrupt_is_one_line_and_130(capsys: pytest.CaptureFixture[str]) -> None:
     code, line = end(KeyboardInterrupt(), capsys)
     assert code == 130
-    assert "the same command again goes on" in line
+    assert "the same command again goes on with what was finished" in line
     assert line.count("\n") == 1
 
 

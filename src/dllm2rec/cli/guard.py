@@ -44,7 +44,7 @@ def guarded(*, debug: bool = False) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        _end("interrupted; nothing is half-written, and the same command again goes on from here", 130)
+        _end("interrupted; nothing is half-written, and the same command again goes on with what was finished", 130)
     except UserError as error:
         _end(str(error), 2)
     except ModuleNotFoundError as error:
