@@ -79,7 +79,7 @@ def test_knowledge_of_other_splits_alone_teaches_no_rankings(dataset: Path, tmp_
     assert call("teach", dataset, "--teacher", "knn", "--split", "validation", "--out", known).code == 0
     asked = ("train", dataset, "--protocol", "paper", "--knowledge", known, "--method", "dllm2rec")
     asked += ("--set", "method.embedding=false", "--out", tmp_path / "run")
-    refused(call(*asked), "rankings of training examples", "lambda_d=0")
+    refused(call(*asked), "labels no training example", "lambda_d=0")
     assert not (tmp_path / "run").exists()
 
 

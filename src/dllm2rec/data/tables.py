@@ -117,7 +117,8 @@ def describe(
 def content_hash(*, items: pl.DataFrame, users: pl.DataFrame, interactions: pl.DataFrame, split: SplitSettings) -> str:
     """Hash what the examples follow from: ids and titles, interactions in order, and the split; not the other text.
 
-    Ids count as text, so the same log read from CSV and from Parquet has the same hash.
+    Ids count as text, so the same log read from CSV and from Parquet has the same hash. The order of users in the file
+    counts: it settles ties in the paper's split, and their rows are what folds and texts about users go by.
 
     Returns:
         16 hexadecimal digits of a SHA-256.

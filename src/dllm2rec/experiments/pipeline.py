@@ -5,28 +5,19 @@ In its directory: `dataset-<hash>`, `knowledge-<hash>`, `studies` (of the search
 `report.html`. Killed at any moment and started again it goes on; what is finished is not done again.
 """
 
-import re
-import signal
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import exclusive, hash_json, read_json, remove_leftovers, require_fresh_directory, write_json
-from dllm2rec.core.progress import silence_progress
 from dllm2rec.data import Dataset
-from dllm2rec.distillation.methods import NoMethod
+from dllm2rec.experiments.cell_training import Work, train_cells
 from dllm2rec.experiments.comparing import tabulate
-from dllm2rec.experiments.config import CellSettings, Config
+from dllm2rec.experiments.config import Config
 from dllm2rec.experiments.doctor import examine
-from dllm2rec.experiments.evaluating import evaluate
 from dllm2rec.experiments.evidence import gather
 from dllm2rec.experiments.examination import Examination
 from dllm2rec.experiments.labelling import directory_name, finished, request
@@ -34,10 +25,8 @@ from dllm2rec.experiments.preparing import log_hashes, prepare
 from dllm2rec.experiments.references import REFERENCES, TEXT_REFERENCES
 from dllm2rec.experiments.report.page import write_report
 from dllm2rec.experiments.results import Comparison
-from dllm2rec.experiments.running import plan, train
-from dllm2rec.experiments.runs import MARKER as RUN
-from dllm2rec.experiments.runs import RESULT, Run, RunConfig, identity, software
-from dllm2rec.experiments.search import Choice, search
+from dllm2rec.experiments.runs import Run, software
+from dllm2rec.experiments.search import Choice
 from dllm2rec.experiments.stages import Say, Stage, Stages
 from dllm2rec.experiments.summary import Extras, write_summary
 from dllm2rec.experiments.teaching import resolve_teacher, teach
@@ -75,37 +64,6 @@ class Outcome:
         return [stage for stage in self.stages if stage.error is not None]
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Cell:
-    """A student with a method, by their names."""
-
-    student: str
-    method: str
-
-    @property
-    def label(self) -> str:
-        return f"{self.student}, {self.method}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Work:
-    """What every stage needs."""
-
-    config: Config
-    out: Path
-    stages: Stages
-    dataset: Dataset
-    knowledge: Knowledge | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Trained:
-    """What became of a cell: its runs, and what its search tried."""
-
-    runs: list[Run]
-    choice: Choice | None
-
-
 def run(config: Config, *, out: Path, jobs: int = 1, say: Say = lambda _: None) -> Outcome:
     """Run an experiment, or what is left of it. A cell that fails is reported and does not stop the others.
 
@@ -124,7 +82,7 @@ def run(config: Config, *, out: Path, jobs: int = 1, say: Say = lambda _: None) 
         if before not in (None, config.name):
             say(f"{out}: the report of '{before}' there gives way to that of '{config.name}'; the runs of both stay")
         work = _begin(config, out, say, total=_count(config))
-        trained = _all_cells(work, jobs, config.seeds)
+        trained = train_cells(work, jobs, config.seeds)
         runs = [run for one in trained for run in one.runs]
         choices = tuple(one.choice for one in trained if one.choice is not None)
         if not runs:
@@ -153,14 +111,14 @@ def tune(config: Config, *, out: Path, jobs: int = 1, say: Say = lambda _: None)
         raise UserError(f"experiment '{config.name}' has nothing to tune: add a [search] table (see configs/toys.toml)")
     with exclusive(out):
         work = _begin(config, out, say, total=_count(config.model_copy(update={"seeds": ()})) - 1)
-        choices = tuple(one.choice for one in _all_cells(work, jobs, ()) if one.choice is not None)
+        choices = tuple(one.choice for one in train_cells(work, jobs, ()) if one.choice is not None)
         if not choices:
             raise UserError(f"every search failed; the last one with: {work.stages.done[-1].error}")
         write_json(out / SEARCH, [choice.model_dump(mode="json") for choice in choices])
     return choices
 
 
-def _begin(config: Config, out: Path, say: Say, *, total: int) -> _Work:
+def _begin(config: Config, out: Path, say: Say, *, total: int) -> Work:
     """Prepare and teach."""
     require_fresh_directory(out, marker=MARKER)
     teacher = _resolve_teacher(config, out)
@@ -172,7 +130,7 @@ def _begin(config: Config, out: Path, say: Say, *, total: int) -> _Work:
     for number, source in enumerate(sources, start=1):
         _teach(source, out, stages, dataset, name=f"teach source {number}")
     knowledge = None if teacher is None else _teach(teacher, out, stages, dataset, name="teach")
-    return _Work(config=config, out=out, stages=stages, dataset=dataset, knowledge=knowledge)
+    return Work(config=config, out=out, stages=stages, dataset=dataset, knowledge=knowledge)
 
 
 def _reported(out: Path) -> str | None:
@@ -193,53 +151,6 @@ def _count(config: Config) -> int:
     cells = len(config.students) * len(config.methods)
     trials = config.search.trials * cells if config.search else 0
     return 1 + (config.teacher is not None) + trials + 2 * cells * len(config.seeds) + 1
-
-
-def _all_cells(work: _Work, jobs: int, seeds: Sequence[int]) -> list[_Trained]:
-    config = work.config
-    cells = [_Cell(student=student, method=method) for student in config.students for method in config.methods]
-    if jobs == 1:
-        return [_train_cell(work, cell, seeds) for cell in cells]
-    paths = work.dataset.path, None if work.knowledge is None else work.knowledge.path
-    threads = max(1, torch.get_num_threads() // jobs)
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_alone, initargs=(threads,)) as pool:
-        futures = {pool.submit(_train_cell_alone, config, work.out, paths, cell, seeds): cell for cell in cells}
-        try:
-            for future in as_completed(futures):
-                work.stages.take(future.result()[1])
-        except BrokenProcessPool:
-            raise UserError(
-                "a process that trained was killed, as happens where memory is short; start the same command again, "
-                "with fewer --jobs: what is finished is kept"
-            ) from None
-        except BaseException:
-            for child in active_children():
-                child.terminate()
-            pool.shutdown(cancel_futures=True)
-            raise
-    return [future.result()[0] for future in futures]
-
-
-def _alone(threads: int) -> None:
-    """Make a process one of several: its share of the processors, no bars of its own, and Ctrl-C is for the first."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(threads)
-    silence_progress()
-
-
-def _train_cell_alone(
-    config: Config, out: Path, paths: tuple[Path, Path | None], cell: _Cell, seeds: Sequence[int]
-) -> tuple[_Trained, list[Stage]]:
-    dataset, knowledge = paths
-    stages = Stages(out=out, say=lambda _: None, total=0, keeps_times=False)
-    work = _Work(
-        config=config,
-        out=out,
-        stages=stages,
-        dataset=Dataset.load(dataset),
-        knowledge=None if knowledge is None else Knowledge.load(knowledge),
-    )
-    return _train_cell(work, cell, seeds), stages.done
 
 
 def _prepare(config: Config, out: Path, stages: Stages) -> Dataset:
@@ -277,83 +188,7 @@ def _teach(settings: dict[str, Any], out: Path, stages: Stages, dataset: Dataset
     return stages.do(name, path, partial(teach, dataset, resolve_teacher(settings), out=path), cached=False)
 
 
-def _train_cell(work: _Work, cell: _Cell, seeds: Sequence[int]) -> _Trained:
-    """Search, then train and evaluate every seed; what fails is left out."""
-    guard, config = work.stages.guard, work.config
-    study = work.out / "studies" / f"{_slug(cell.student)}-{_slug(cell.method)}-{_study_hash(work, cell)}.json"
-    searching = partial(search, config, cell.student, cell.method, partial(_trial, work, cell), study=study)
-    searched = guard(f"search {cell.label}", work.out, searching)
-    if searched is None:
-        return _Trained(runs=[], choice=None)
-    settings, choice = searched
-    runs = [
-        guard(f"{cell.label}, seed {seed}", work.out, partial(_train_and_evaluate, work, cell, settings, seed))
-        for seed in seeds
-    ]
-    return _Trained(runs=[one for one in runs if one is not None], choice=choice)
-
-
-def _study_hash(work: _Work, cell: _Cell) -> str:
-    """Name what a search depends on; a changed one begins a journal of its own."""
-    config = work.config
-    if config.search is None:
-        return ""
-    described = [
-        config.cell(cell.student, cell.method).model_dump(mode="json"),
-        {name: span.model_dump(mode="json") for name, span in config.search.of(cell.method).items()},
-        config.search.seed,  # but not how many trials: more of them go on with the journal
-        work.dataset.content_hash,
-        None if work.knowledge is None else work.knowledge.content_hash,
-    ]
-    return hash_json(described)[:8]
-
-
-def _trial(work: _Work, cell: _Cell, settings: CellSettings) -> Run:
-    assert work.config.search is not None  # noqa: S101 - there are trials only where there is a search
-    return _train(work, cell, settings, work.config.search.seed, verb="try")
-
-
-def _train_and_evaluate(work: _Work, cell: _Cell, settings: CellSettings, seed: int) -> Run:
-    trained = _train(work, cell, settings, seed, verb="train")
-    mask = work.config.evaluation.mask_history
-    work.stages.do(
-        f"evaluate {cell.label}, seed {seed}",
-        trained.path,
-        partial(evaluate, trained, mask_history=mask, dataset=work.dataset),
-        cached=trained.finished().evaluated("test", mask_history=mask) is not None,
-    )
-    return trained
-
-
-def _train(work: _Work, cell: _Cell, settings: CellSettings, seed: int, *, verb: str) -> Run:
-    names = {"student": cell.student, "method": cell.method}
-    knowledge = None if isinstance(settings.method, NoMethod) else work.knowledge
-    planned = plan(work.dataset, settings, seed=seed, knowledge=knowledge, **names)
-    path = _run_path(work.out / "runs", f"{_slug(cell.student)}-{_slug(cell.method)}-seed{seed}", planned)
-    return work.stages.do(
-        f"{verb} {cell.label}, seed {seed}",
-        path,
-        partial(train, work.dataset, settings, out=path, seed=seed, knowledge=knowledge, **names),
-        cached=(path / RESULT).is_file(),
-    )
-
-
-def _run_path(runs: Path, name: str, planned: RunConfig) -> Path:
-    """Return where a run belongs, or where an older version began it: its hash lacks settings that came since."""
-    wanted, path = identity(planned), runs / f"{name}-{planned.hash[:8]}"
-    if path.exists():
-        return path
-
-    def same(other: Path) -> bool:
-        try:
-            return identity(Run.load(other).config) == wanted
-        except UserError:  # of a version too old to be read
-            return False
-
-    return next(filter(same, sorted(file.parent for file in runs.glob(f"{name}-*/{RUN}"))), path)
-
-
-def _conclude(work: _Work, runs: Sequence[Run], choices: Sequence[Choice]) -> Comparison:
+def _conclude(work: Work, runs: Sequence[Run], choices: Sequence[Choice]) -> Comparison:
     """Compare, examine the teacher, and write the summary and the report."""
     evaluation, out = work.config.evaluation, work.out
     key = hash_json(
@@ -377,7 +212,7 @@ def _conclude(work: _Work, runs: Sequence[Run], choices: Sequence[Choice]) -> Co
     return comparison
 
 
-def _write(work: _Work, runs: Sequence[Run], choices: Sequence[Choice]) -> Comparison:
+def _write(work: Work, runs: Sequence[Run], choices: Sequence[Choice]) -> Comparison:
     evaluation, out = work.config.evaluation, work.out
     evidence = gather(runs, mask_history=evaluation.mask_history)
     comparison = tabulate(evidence, seed=evaluation.seed)
@@ -392,12 +227,8 @@ def _write(work: _Work, runs: Sequence[Run], choices: Sequence[Choice]) -> Compa
     return comparison
 
 
-def _examine(work: _Work, runs: Sequence[Run]) -> Examination | None:
+def _examine(work: Work, runs: Sequence[Run]) -> Examination | None:
     if work.knowledge is None:
         return None
     plain = [run for run in runs if not run.config.distilled]
     return examine(work.knowledge, work.dataset, student=plain[0] if plain else None)
-
-
-def _slug(name: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")

@@ -1,0 +1,208 @@
+"""The cells of an experiment, each a student with a method: searched, trained and evaluated, one by one or at once."""
+
+import re
+import signal
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import active_children, get_context
+from pathlib import Path
+
+import torch
+
+from dllm2rec.core.errors import UserError
+from dllm2rec.core.files import hash_json
+from dllm2rec.core.progress import silence_progress
+from dllm2rec.data import Dataset
+from dllm2rec.distillation.methods import NoMethod
+from dllm2rec.experiments.config import CellSettings, Config
+from dllm2rec.experiments.evaluating import evaluate
+from dllm2rec.experiments.running import plan, train
+from dllm2rec.experiments.runs import MARKER as RUN
+from dllm2rec.experiments.runs import RESULT, Run, RunConfig, identity
+from dllm2rec.experiments.search import Choice, search
+from dllm2rec.experiments.stages import Stage, Stages
+from dllm2rec.knowledge.store import Knowledge
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Cell:
+    """A student with a method, by their names."""
+
+    student: str
+    method: str
+
+    @property
+    def label(self) -> str:
+        return f"{self.student}, {self.method}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What every stage needs.
+
+    Attributes:
+        config: the experiment.
+        out: its directory.
+        stages: that ran, and the one that runs.
+        dataset: prepared.
+        knowledge: taught; None where there is no teacher.
+    """
+
+    config: Config
+    out: Path
+    stages: Stages
+    dataset: Dataset
+    knowledge: Knowledge | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """What became of a cell.
+
+    Attributes:
+        runs: that did not fail.
+        choice: what its search tried and chose; None where there was none, or it failed.
+    """
+
+    runs: list[Run]
+    choice: Choice | None
+
+
+def train_cells(work: Work, jobs: int, seeds: Sequence[int]) -> list[Trained]:
+    """Train every student with every method; a cell that fails is reported, and does not stop the others.
+
+    Args:
+        work: what is to be done.
+        jobs: cells at once, each in a process of its own.
+        seeds: of the runs of each cell; none searches only.
+
+    Raises:
+        UserError: a process was killed.
+    """
+    config = work.config
+    cells = [_Cell(student=student, method=method) for student in config.students for method in config.methods]
+    if jobs == 1:
+        return [_train_cell(work, cell, seeds) for cell in cells]
+    paths = work.dataset.path, None if work.knowledge is None else work.knowledge.path
+    threads = max(1, torch.get_num_threads() // jobs)
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_alone, initargs=(threads,)) as pool:
+        futures = {pool.submit(_train_cell_alone, config, work.out, paths, cell, seeds): cell for cell in cells}
+        try:
+            for future in as_completed(futures):
+                work.stages.take(future.result()[1])
+        except BrokenProcessPool:
+            raise UserError(
+                "a process that trained was killed, as happens where memory is short; start the same command again, "
+                "with fewer --jobs: what is finished is kept"
+            ) from None
+        except BaseException:
+            for child in active_children():
+                child.terminate()
+            pool.shutdown(cancel_futures=True)
+            raise
+    return [future.result()[0] for future in futures]
+
+
+def _alone(threads: int) -> None:
+    """Make a process one of several: its share of the processors, no bars of its own, and Ctrl-C is for the first."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(threads)
+    silence_progress()
+
+
+def _train_cell_alone(
+    config: Config, out: Path, paths: tuple[Path, Path | None], cell: _Cell, seeds: Sequence[int]
+) -> tuple[Trained, list[Stage]]:
+    dataset, knowledge = paths
+    stages = Stages(out=out, say=lambda _: None, total=0, keeps_times=False)
+    work = Work(
+        config=config,
+        out=out,
+        stages=stages,
+        dataset=Dataset.load(dataset),
+        knowledge=None if knowledge is None else Knowledge.load(knowledge),
+    )
+    return _train_cell(work, cell, seeds), stages.done
+
+
+def _train_cell(work: Work, cell: _Cell, seeds: Sequence[int]) -> Trained:
+    """Search, then train and evaluate every seed; what fails is left out."""
+    guard, config = work.stages.guard, work.config
+    study = work.out / "studies" / f"{_slug(cell.student)}-{_slug(cell.method)}-{_study_hash(work, cell)}.json"
+    searching = partial(search, config, cell.student, cell.method, partial(_trial, work, cell), study=study)
+    searched = guard(f"search {cell.label}", work.out, searching)
+    if searched is None:
+        return Trained(runs=[], choice=None)
+    settings, choice = searched
+    runs = [
+        guard(f"{cell.label}, seed {seed}", work.out, partial(_train_and_evaluate, work, cell, settings, seed))
+        for seed in seeds
+    ]
+    return Trained(runs=[one for one in runs if one is not None], choice=choice)
+
+
+def _study_hash(work: Work, cell: _Cell) -> str:
+    """Name what a search depends on; a changed one begins a journal of its own."""
+    config = work.config
+    if config.search is None:
+        return ""
+    described = [
+        config.cell(cell.student, cell.method).model_dump(mode="json"),
+        {name: span.model_dump(mode="json") for name, span in config.search.of(cell.method).items()},
+        config.search.seed,  # but not how many trials: more of them go on with the journal
+        work.dataset.content_hash,
+        None if work.knowledge is None else work.knowledge.content_hash,
+    ]
+    return hash_json(described)[:8]
+
+
+def _trial(work: Work, cell: _Cell, settings: CellSettings) -> Run:
+    assert work.config.search is not None  # noqa: S101 - there are trials only where there is a search
+    return _train(work, cell, settings, work.config.search.seed, verb="try")
+
+
+def _train_and_evaluate(work: Work, cell: _Cell, settings: CellSettings, seed: int) -> Run:
+    trained = _train(work, cell, settings, seed, verb="train")
+    mask = work.config.evaluation.mask_history
+    work.stages.do(
+        f"evaluate {cell.label}, seed {seed}",
+        trained.path,
+        partial(evaluate, trained, mask_history=mask, dataset=work.dataset),
+        cached=trained.finished().evaluated("test", mask_history=mask) is not None,
+    )
+    return trained
+
+
+def _train(work: Work, cell: _Cell, settings: CellSettings, seed: int, *, verb: str) -> Run:
+    names = {"student": cell.student, "method": cell.method}
+    knowledge = None if isinstance(settings.method, NoMethod) else work.knowledge
+    planned = plan(work.dataset, settings, seed=seed, knowledge=knowledge, **names)
+    path = _run_path(work.out / "runs", f"{_slug(cell.student)}-{_slug(cell.method)}-seed{seed}", planned)
+    return work.stages.do(
+        f"{verb} {cell.label}, seed {seed}",
+        path,
+        partial(train, work.dataset, settings, out=path, seed=seed, knowledge=knowledge, **names),
+        cached=(path / RESULT).is_file(),
+    )
+
+
+def _run_path(runs: Path, name: str, planned: RunConfig) -> Path:
+    """Return where a run belongs, or where an older version began it: its hash lacks settings that came since."""
+    wanted, path = identity(planned), runs / f"{name}-{planned.hash[:8]}"
+    if path.exists():
+        return path
+
+    def same(other: Path) -> bool:
+        try:
+            return identity(Run.load(other).config) == wanted
+        except UserError:  # of a version too old to be read
+            return False
+
+    return next(filter(same, sorted(file.parent for file in runs.glob(f"{name}-*/{RUN}"))), path)
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
