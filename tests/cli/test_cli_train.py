@@ -111,7 +111,7 @@ def test_compare_puts_references_teacher_and_students_in_one_table(runs: dict[st
         "validation NDCG@20 only",
         "mean rank",
         "item-kNN + text, demand need no training; they count every event before the cut, recent popularity",
-        "the newest tenth of the training examples.",
+        "the newest tenth of that.",
     ):
         assert word in words, word
     assert "No EASE" not in words

@@ -249,7 +249,7 @@ def _data(evidence: Evidence) -> str:
     said = kinds[0] if len(kinds) == 1 else "; ".join(f"{label}: {kind}" for label, kind in by_group.items())
     runs = [run for group in evidence.groups for run in group.runs]
     counted = "every event before the cut" if reference_data(runs) == "before-cut" else "the training sequences"
-    recent = ", recent popularity the newest tenth of the training examples"
+    recent = ", recent popularity the newest tenth of that"
     demand = (
         " With demand: weights, by validation, of what was chosen already, of an item's trend, of being new and, where "
         "text is read, of text neighbours."
