@@ -136,14 +136,14 @@ class Dataset:
         return self._sequences
 
     def event_rows(self, examples: Examples) -> NDArray[np.int64]:
-        """Return where the target of each example, of any split, stands in `sequences`, `[N]`."""
-        events = read_table_file(self.path, "interactions")
-        users = read_table_file(self.path, "users")
-        position = np.flatnonzero(events["ordinal"].to_numpy() > 0)
-        known = describe(items=self.items, users=users, interactions=events, position=position, history=1)
-        identity = known["example_id"].to_numpy()
-        order = np.argsort(identity)
-        return position[order[np.searchsorted(identity, examples.example_id, sorter=order)]]
+        """Return where the target of each example, of any split of this dataset, stands in `sequences`, `[N]`.
+
+        Raises:
+            ValueError: the examples are not of a dataset.
+        """
+        if examples.past is None:
+            raise ValueError("these examples know nothing of what stands before them; take those of a dataset")
+        return examples.past.target
 
     @cached_property
     def user_ids(self) -> list[object]:

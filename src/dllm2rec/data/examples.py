@@ -32,6 +32,15 @@ class Past:
         """Return that of the examples at ``rows``."""
         return Past(items=self.items, target=self.target[rows], length=self.length[rows])
 
+    @classmethod
+    def join(cls, parts: Sequence["Past"]) -> "Past":
+        """Return that of examples of one dataset back to back."""
+        return cls(
+            items=parts[0].items,
+            target=np.concatenate([part.target for part in parts]),
+            length=np.concatenate([part.length for part in parts]),
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Examples:
@@ -106,7 +115,8 @@ class Examples:
 
     @classmethod
     def join(cls, parts: Sequence["Examples"]) -> "Examples":
-        """Return examples of one dataset back to back, without what came later or long before."""
+        """Return examples of one dataset back to back, without what came later."""
+        pasts = [part.past for part in parts if part.past is not None]
         return cls(
             example_id=np.concatenate([part.example_id for part in parts]),
             user=np.concatenate([part.user for part in parts]),
@@ -114,6 +124,7 @@ class Examples:
             target=np.concatenate([part.target for part in parts]),
             time=np.concatenate([part.time for part in parts]),
             num_items=parts[0].num_items,
+            past=Past.join(pasts) if len(pasts) == len(parts) else None,
         )
 
 

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +7,7 @@ import polars as pl
 import pytest
 
 from dllm2rec.core.errors import UserError
-from dllm2rec.data import Dataset, LeaveOneOutSplit, Log, PaperSplit, Split, prepare
+from dllm2rec.data import Dataset, Examples, LeaveOneOutSplit, Log, PaperSplit, Split, prepare
 
 SPLIT = LeaveOneOutSplit(history=3)
 
@@ -45,6 +46,10 @@ def test_all_that_was_chosen_before_is_known(tmp_path: Path) -> None:
     assert test.known(slice(1)).tolist() == [[2, 2, 1]]
     assert test.take(np.array([1])).known().tolist() == [[0, 1, 2, 0]]
     assert train.known().tolist() == train.history.tolist()
+    joined = Examples.join([test, train])
+    assert joined.known().tolist() == [*test.known().tolist(), *([4, *row] for row in train.known().tolist())]
+    assert dataset.sequences().items[dataset.event_rows(joined)].tolist() == joined.target.tolist()
+    assert Examples.join([test, replace(train, past=None)]).past is None
 
 
 def test_manifest_counts(tmp_path: Path) -> None:
