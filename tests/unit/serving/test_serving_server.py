@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -189,14 +189,6 @@ def page() -> Iterator[Page]:
     assert wrong == []
 
 
-def soon(reached: Callable[[], bool]) -> None:
-    """Wait for something that the page shows; its policy forbids the browser's own way of waiting."""
-    end = time.monotonic() + 30
-    while not reached():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
 def titles(page: Page, name: str) -> list[str]:
     return page.locator(f"#{name} .title").all_inner_texts()
 
@@ -216,7 +208,8 @@ def test_search_add_reorder_and_compare_with_the_keyboard_alone(page: Page, addr
     page.focus("#history li:nth-child(2) .earlier")
     page.keyboard.press("Enter")
     assert titles(page, "history") == ["item 12", "item 7"]
-    soon(lambda: "popular" not in page.inner_text("#main-note"))
+    page.wait_for_selector("#main-items[aria-busy=false]")
+    assert "popular" not in page.inner_text("#main-note")
     main, other = titles(page, "main-items"), titles(page, "compare-items")
     assert len(main) == len(other) == 10
     assert main != other
@@ -238,10 +231,10 @@ def test_the_address_can_be_shared(page: Page, address: str) -> None:
     assert titles(page, "history") == ["item 0", "item 1"]
     assert page.locator("#truth dd").all_inner_texts() == ["item 2", "item 2"]
     page.select_option("#k", "5")
-    soon(lambda: page.locator("#main-items li").count() == 5)
+    page.wait_for_selector("#main-items[aria-busy=false]")
+    assert page.locator("#main-items li").count() == 5
     shown = titles(page, "main-items")
     page.goto(page.url)
-    soon(lambda: page.locator("#main-items li").count() == 5)
-    soon(lambda: page.locator("#history li").count() == 2)
-    soon(lambda: "popular" not in page.inner_text("#main-note"))
+    page.wait_for_selector("#main-items[aria-busy=false]")
+    assert page.locator("#history li").count() == 2
     assert titles(page, "main-items") == shown

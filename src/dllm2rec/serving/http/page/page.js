@@ -126,9 +126,15 @@ function drawList(name, answer, other) {
     small("+", `Add ${result.titles[place]} to the history`, "add", () => add({ id, title: result.titles[place] })))));
 }
 
+/* while an answer is awaited, what is shown belongs to an earlier history */
+function busy(waiting) {
+  for (const name of ["main-items", "compare-items"]) by(name).setAttribute("aria-busy", String(waiting));
+}
+
 async function refresh() {
   drawHistory();
   writeAddress();
+  busy(true);
   const asked = ++state.asked;
   const body = { histories: [state.history.map((item) => item.id)], k: state.k, exclude_seen: state.unseen };
   const paths = state.status.compare === null ? ["/v1/recommend"] : ["/v1/recommend", "/v1/recommend?model=compare"];
@@ -146,6 +152,7 @@ async function refresh() {
     by("main-note").textContent = error.message;
     by("main-note").className = "note bad";
   }
+  busy(false);
 }
 
 /* the list under the search field */
