@@ -19,6 +19,7 @@ class Batch:
         row: `[B]`, where each row stands in the examples that it came from.
         user: `[B]`, row of the dataset's users.
         time: `[B]` float64, seconds, of the example.
+        source: the examples that the rows came from; None where a batch came from nowhere.
     """
 
     history: Tensor
@@ -26,6 +27,14 @@ class Batch:
     row: Tensor
     user: Tensor | None = None
     time: Tensor | None = None
+    source: Examples | None = None
+
+    @property
+    def known(self) -> Tensor:
+        """All that was chosen before the targets, however long ago, as far as anyone knows it: `[B, L or more]`."""
+        if self.source is None:
+            return self.history
+        return torch.from_numpy(self.source.known(self.row.numpy())).long()
 
 
 def batches(
@@ -65,7 +74,7 @@ def _iterate(examples: Examples, batch_size: int, generator: torch.Generator | N
             assert examples.later is not None  # noqa: S101 - checked before
             followers = torch.tensor(examples.later[row.numpy()], dtype=torch.long)
             some = _replaced(some, followers, padding=examples.num_items, share=later, generator=generator)
-        yield Batch(history=history[row], target=some, row=row, user=user[row], time=time[row])
+        yield Batch(history=history[row], target=some, row=row, user=user[row], time=time[row], source=examples)
 
 
 def _replaced(

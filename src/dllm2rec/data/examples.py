@@ -13,6 +13,8 @@ from dllm2rec.data.windows import history_windows
 RARE = 0.01
 """Share of targets below which choosing an item again is taken for an exception."""
 
+_ROWS_AT_ONCE = 16_384
+
 
 @dataclass(frozen=True, kw_only=True)
 class Past:
@@ -31,6 +33,23 @@ class Past:
     def take(self, rows: NDArray[np.integer] | NDArray[np.bool_]) -> "Past":
         """Return that of the examples at ``rows``."""
         return Past(items=self.items, target=self.target[rows], length=self.length[rows])
+
+    def holds(self, items: NDArray[np.integer]) -> NDArray[np.bool_]:
+        """Say which of some items `[N, K]` the user of each example chose before the target, `[N, K]`."""
+        first = self.target - self.length
+        begins = np.unique(
+            first
+        )  # one a user; what nobody here chose comes after all that its predecessor is asked for
+        stride = int(max(self.items.max(initial=0), items.max(initial=0))) + 1
+        owner = np.searchsorted(begins, np.arange(len(self.items)), side="right") - 1
+        pairs, earliest = np.unique(owner * stride + self.items, return_index=True)
+        held = np.zeros(items.shape, np.bool_)
+        for start in range(0, len(items), _ROWS_AT_ONCE):
+            part = slice(start, start + _ROWS_AT_ONCE)
+            asked = np.searchsorted(begins, first[part])[:, None] * stride + items[part]
+            place = np.searchsorted(pairs, asked).clip(max=len(pairs) - 1)
+            held[part] = (pairs[place] == asked) & (earliest[place] < self.target[part, None])
+        return held
 
     @classmethod
     def join(cls, parts: Sequence["Past"]) -> "Past":
@@ -70,7 +89,7 @@ class Examples:
     def __len__(self) -> int:
         return len(self.example_id)
 
-    def known(self, rows: slice = slice(None)) -> NDArray[np.int32]:
+    def known(self, rows: slice | NDArray[np.integer] = slice(None)) -> NDArray[np.int32]:
         """Return all that the users of some examples chose before the target, `[n, L or more]`, padded as histories."""
         history = self.history[rows]
         if self.past is None or not len(history):
@@ -94,6 +113,13 @@ class Examples:
     def repeats_are_rare(self) -> bool:
         """Whether less than `RARE` of the targets are items of their history."""
         return len(self) > 0 and bool(self.repeats.mean() < RARE)
+
+    @property
+    def returns_are_rare(self) -> bool:
+        """Whether less than `RARE` of the targets were chosen by their user before, however long ago."""
+        if self.past is None:
+            return self.repeats_are_rare
+        return len(self) > 0 and bool(self.past.holds(self.target[:, None]).mean() < RARE)
 
     def take(self, rows: NDArray[np.integer] | NDArray[np.bool_]) -> "Examples":
         """Return the examples at ``rows`` (indices or a mask), in that order."""

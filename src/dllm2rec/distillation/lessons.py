@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dllm2rec.data import Examples
 from dllm2rec.data.batches import Batch
+from dllm2rec.data.examples import Past
 from dllm2rec.distillation.base import Encoder
 from dllm2rec.knowledge.store import Labels
 from dllm2rec.losses.base import Scorer
@@ -31,6 +32,7 @@ class Lessons:
         time: `[P]` float64, seconds, when it came.
         place: `[E]` int64, for each of all training examples its place among the P, or -1.
         num_items: V.
+        past: of the P, all that was chosen before, the history included; None where nothing more is known.
     """
 
     ranked_items: Tensor
@@ -41,6 +43,7 @@ class Lessons:
     time: Tensor
     place: Tensor
     num_items: int
+    past: Past | None = None
 
     def __post_init__(self) -> None:
         rows = len(self.target)
@@ -80,6 +83,7 @@ def take_lessons(labels: Labels, *, rows: NDArray[np.int64], training: Examples,
         time=torch.from_numpy(training.time[known].astype(np.float64)),
         place=torch.from_numpy(place),
         num_items=training.num_items,
+        past=None if training.past is None else training.past.take(known),
     )
 
 

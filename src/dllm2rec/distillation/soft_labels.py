@@ -74,7 +74,9 @@ def absent_items(lessons: Lessons, loss: SoftmaxLoss) -> Tensor:
     """Say which listed items are in the softmax of their example only if they are its target, bool `[P, M]`."""
     items = lessons.ranked_items
     absent = torch.zeros_like(items, dtype=torch.bool)
-    if loss.leave_history:
+    if loss.leave_history == "ever" and lessons.past is not None:
+        absent |= torch.from_numpy(lessons.past.holds(items.numpy()))
+    elif loss.leave_history:
         for older in lessons.history.T:
             absent |= items == older.unsqueeze(1)
     if loss.since is not None:

@@ -207,7 +207,7 @@ def _versus(name: str, group: Group, baseline: NDArray[np.float64], tested: Diff
 
 def _notes(evidence: Evidence, tests: int) -> tuple[str, ...]:
     manifest = evidence.dataset.manifest
-    itself = followed([run for group in evidence.groups for run in group.runs]) == "history"
+    itself = followed([run for group in evidence.groups for run in group.runs]) in ("history", "ever")
     masked = "left out" if evidence.mask_history else "not left out"
     notes = [
         f"Split: {manifest.split.kind}, {evidence.split} part.",

@@ -256,7 +256,7 @@ def _references(
     if follows != "nothing":
         for name in (COUNTING, *(() if vectors is None else TEXT_REFERENCES)):
             settings = (REFERENCES | TEXT_REFERENCES)[name]
-            how = "demand" if follows == "demand" else "history left out"
+            how = {"demand": "demand", "history": "history left out", "ever": "all chosen left out"}[follows]
             found[f"{name}, {how}"] = rank(settings, item_vectors=vectors, follows=follows)
     return found
 
@@ -265,7 +265,8 @@ def followed(runs: Sequence[Run]) -> Follows:
     """Say what some of these runs do after training, and references beside them."""
     if any(run.config.settings.demand != "none" for run in runs):
         return "demand"
-    return "history" if any(run.result and run.result.fit.again < 0 for run in runs) else "nothing"
+    left_out = [run.result.fit.ever for run in runs if run.result and run.result.fit.again < 0]
+    return "ever" if any(left_out) else "history" if left_out else "nothing"
 
 
 def reference_data(runs: Sequence[Run]) -> TrainOn:

@@ -40,7 +40,7 @@ REFERENCES: dict[str, ReferenceSettings] = {
 TEXT_REFERENCES: dict[str, ReferenceSettings] = {COUNTING_WITH_TEXT: BlendSettings()}
 TEXT_WEIGHTS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 """Of text in a blend, to choose from."""
-Follows = Literal["nothing", "history", "demand"]
+Follows = Literal["nothing", "history", "ever", "demand"]
 
 
 def affordable_references(dataset: Dataset, train_on: TrainOn) -> dict[str, ReferenceSettings]:
@@ -66,15 +66,18 @@ def reference_ranks(
     """Fit a reference to the sequences that ``train_on`` names and rank; also returns its seconds for 1,000 users.
 
     What its settings leave open is settled first, see `settled`. It can do what students do after training: leave the
-    items of a history out, or follow the demand after the cut, with weights chosen on validation.
+    items of a history out, or all that was `ever` chosen, or follow the demand after the cut, with weights chosen on
+    validation.
     """
     settings = settled(settings, dataset, item_vectors=item_vectors, train_on=train_on)
     sequences = dataset.training_sequences(train_on)
     reference = fit_reference(settings, dataset, item_vectors=item_vectors, sequences=sequences)
     reads = dataset.manifest.history
-    score = adjusted(score_with_reference(reference), reads=reads, again=LEFT_OUT if follows == "history" else 0.0)
+    score = adjusted(score_with_reference(reference), reads=reads)
     if follows == "demand":
         score = follow_demand(reference, dataset, train_on).score
+    elif follows != "nothing":
+        score = adjusted(score_with_reference(reference), reads=reads, again=LEFT_OUT, ever=follows == "ever")
     ranks = rank_targets(score, examples, mask_history=mask_history, top_k=TOP)
     return ranks, seconds_per_1000(score, examples)
 

@@ -267,7 +267,8 @@ def fit_student(
             generator=torch_generator(run.config.seed, "method"),
         )
     run.begin()  # not before: what was asked for may not be possible
-    student.again = LEFT_OUT if isinstance(loss, SoftmaxLoss) and loss.leave_history else 0.0
+    left_out = loss.leave_history if isinstance(loss, SoftmaxLoss) else False
+    student.again, student.ever = LEFT_OUT if left_out else 0.0, left_out == "ever"
     result = fit(
         student=student,
         loss=loss,
@@ -281,7 +282,7 @@ def fit_student(
     finish(student, run, dataset, None)
     validation, weights = dataset.examples("validation"), None
     if settings.demand == "validation":
-        student.again = 0.0
+        student.again, student.ever = 0.0, False
         found = text_directions(student, settings, dataset.num_items)
         weights = choose_demand(
             student.eval(),
@@ -311,8 +312,8 @@ def _decided(settings: CellSettings, dataset: Dataset) -> LossSettings:
     loss = settings.loss
     if not isinstance(loss, SoftmaxSettings) or loss.leave_history is not None:
         return loss
-    rare = dataset.training_examples(settings.train_on).repeats_are_rare
-    return loss.model_copy(update={"leave_history": rare})
+    examples = dataset.training_examples(settings.train_on)
+    return loss.model_copy(update={"leave_history": "ever" if examples.returns_are_rare else examples.repeats_are_rare})
 
 
 def build(run: Run, dataset: Dataset, knowledge: Knowledge | None) -> Student:

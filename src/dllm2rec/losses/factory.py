@@ -35,7 +35,7 @@ def build_loss(settings: LossSettings, *, popularity: Tensor, since: Tensor | No
             return SoftmaxLoss(
                 popularity=popularity,
                 candidates=settings.candidates,
-                leave_history=bool(settings.leave_history),
+                leave_history=settings.leave_history or False,
                 scores_at_once=settings.scores_at_once,
                 since=since,
             )

@@ -12,6 +12,7 @@ from dllm2rec.losses.base import Scorer
 from dllm2rec.losses.checks import require_scores, times
 
 Candidates = Literal["all", "seen", "available"]
+LeaveHistory = bool | Literal["ever"]
 
 
 class SoftmaxSettings(BaseModel):
@@ -23,8 +24,9 @@ class SoftmaxSettings(BaseModel):
             `available` are those seen by the time of the example: an item that came last month was no alternative to
             what was chosen last year, and need not be pushed down for it.
         leave_history: leave the items of a history out of its softmax, but never the target, so that what was just
-            chosen need not be pushed away from what is like it. None: where repeats are rare among the training
-            examples, see `Examples.repeats_are_rare`.
+            chosen need not be pushed away from what is like it; `ever`: all that the user chose before, and not only
+            what is read. None: `ever` where choosing an item again is rare among the training examples; else as far as
+            they read where that is so of what they read; else nothing. See `Examples.returns_are_rare`.
         scores_at_once: most scores in memory; examples are taken in as many parts as that needs, one example at least.
     """
 
@@ -32,7 +34,7 @@ class SoftmaxSettings(BaseModel):
 
     kind: Literal["softmax"] = "softmax"
     candidates: Candidates = "all"
-    leave_history: bool | None = False
+    leave_history: LeaveHistory | None = False
     scores_at_once: PositiveInt = 4_000_000
 
 
@@ -42,7 +44,7 @@ class SoftmaxLoss:
     Args:
         popularity: `[V]`, how often each item occurs in training; not used for `all`.
         candidates: see `SoftmaxSettings`.
-        leave_history: whether items of a history are left out of its softmax.
+        leave_history: whether items of a history are left out of its softmax, or all that was ever chosen.
         scores_at_once: see `SoftmaxSettings`.
         since: `[V]`, when training first has each item, in the unit of `Batch.time`; only used for `available`.
     """
@@ -52,7 +54,7 @@ class SoftmaxLoss:
         *,
         popularity: Tensor,
         candidates: Candidates = "all",
-        leave_history: bool = False,
+        leave_history: LeaveHistory = False,
         scores_at_once: int = 4_000_000,
         since: Tensor | None = None,
     ) -> None:
@@ -87,11 +89,8 @@ class SoftmaxLoss:
         """Return the loss of a batch; see `Loss`."""
         weight, bias = scorer.output_matrix()
         target = batch.target
-        excluded = batch.history.masked_fill(batch.history == self.num_items, -1) if self.leave_history else None
+        excluded = self._excluded(batch)
         if self.competing is not None:
-            if excluded is not None:
-                places = self._place.to(target.device)
-                excluded = torch.where(excluded < 0, excluded, places[excluded.clamp(min=0)])
             target = self._place.to(target.device)[target]
             if bool((target < 0).any()):
                 raise ValueError("a target is not among the items that compete")
@@ -106,6 +105,16 @@ class SoftmaxLoss:
             available=self._available(batch),
             scores_at_once=self.scores_at_once,
         )
+
+    def _excluded(self, batch: Batch) -> Tensor | None:
+        """Return the rows, among the items that compete, of what each sum leaves out, `[B, L or more]`; -1 for none."""
+        if not self.leave_history:
+            return None
+        chosen = (batch.known if self.leave_history == "ever" else batch.history).to(batch.target.device)
+        chosen = chosen.masked_fill(chosen == self.num_items, -1)
+        if self.competing is None:
+            return chosen
+        return torch.where(chosen < 0, chosen, self._place.to(chosen.device)[chosen.clamp(min=0)])
 
     def _available(self, batch: Batch) -> Tensor | None:
         """Count the items that compete for each example, `[B]`; None where all do."""

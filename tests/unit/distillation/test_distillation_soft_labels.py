@@ -10,6 +10,7 @@ import torch
 from dllm2rec.core.seeding import torch_generator
 from dllm2rec.data import Examples
 from dllm2rec.data.batches import Batch
+from dllm2rec.data.examples import Past
 from dllm2rec.distillation.lessons import take_lessons
 from dllm2rec.distillation.soft_labels import SoftLabelDistiller, SoftLabelSettings, without
 from dllm2rec.knowledge import Labels
@@ -53,7 +54,7 @@ def build(
     loss: SoftmaxLoss,
     rows: list[int],
     settings: SoftLabelSettings = DEFAULT,
-    **known: np.ndarray,
+    **known: Any,
 ) -> SoftLabelDistiller:
     count = len(rows)
     values = {
@@ -129,6 +130,22 @@ def test_items_of_the_history_do_not_count_against_the_teacher_where_the_softmax
     sure = build(SoftmaxLoss(popularity=torch.ones(V), leave_history=True), [0, 1], **known)
     unsure = build(SoftmaxLoss(popularity=torch.ones(V)), [0, 1], **known)
     assert sure.shares[1, 2] < unsure.shares[1, 2] / 2
+
+
+def test_nor_does_what_was_chosen_long_before_where_that_is_left_out() -> None:
+    """The first user chose 5, which heads the teacher's list, before the three items that are read."""
+    examples = {
+        "history": np.array([[6, 7, 8], [6, 7, 8]], np.int32),
+        "target": np.array([3, 0], np.int32),
+        "past": Past(
+            items=np.array([5, 6, 7, 8, 3, 6, 7, 8, 0], np.int32), target=np.array([4, 8]), length=np.array([4, 3])
+        ),
+    }
+    for leave_history, absent in (("ever", True), (True, False)):
+        loss = SoftmaxLoss(popularity=torch.ones(V, dtype=torch.long), leave_history=leave_history)
+        built = build(loss, [0, 1], DEFAULT.model_copy(update={"top_k": 3}), **examples)
+        assert built.absent[0].tolist() == [absent, False, True]  # 5, 3 and 8
+        assert not built.absent[1].any()
 
 
 def test_items_of_the_history_get_no_share_where_the_softmax_leaves_them_out(student: Student) -> None:

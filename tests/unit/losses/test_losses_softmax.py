@@ -1,9 +1,11 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from dllm2rec.core.seeding import torch_generator
+from dllm2rec.data import Examples
 from dllm2rec.data.batches import Batch
 from dllm2rec.losses.softmax import SoftmaxLoss, SoftmaxSettings, softmax_cross_entropy
 from dllm2rec.students.base import Student
@@ -173,6 +175,29 @@ def test_a_softmax_over_what_there_was_by_then(scores_at_once: int, leave_histor
     slopes = [torch.autograd.grad(value, one.parameters(), retain_graph=True) for value in (found, expected)]
     for mine, plain in zip(*slopes, strict=True):
         torch.testing.assert_close(mine, plain)
+
+
+def test_all_that_was_ever_chosen_is_left_out() -> None:
+    """The batch reads four items a row; its source knows six."""
+    some = batch()
+    known = torch.cat([torch.tensor([[4, 7], [20, 20], [1, 9]]), some.history], dim=1)
+    source = Examples(
+        example_id=np.arange(3),
+        user=np.zeros(3, np.int32),
+        history=known.numpy().astype(np.int32),
+        target=some.target.numpy().astype(np.int32),
+        time=np.arange(3),
+        num_items=20,
+    )
+    one = student()
+    hidden = one.encode(some.history)
+    more = Batch(history=some.history, target=some.target, row=torch.arange(3), source=source)
+    scores = one.scores(hidden).detach()
+    for row, items in enumerate(known.tolist()):
+        scores[row, [item for item in items if item not in (20, int(some.target[row]))]] = -torch.inf
+    expected = torch.nn.functional.cross_entropy(scores, some.target)
+    loss = SoftmaxLoss(popularity=torch.ones(20, dtype=torch.long), leave_history="ever")
+    torch.testing.assert_close(loss(one, hidden, more, torch_generator(0, "draws")), expected)
 
 
 def test_what_was_available_needs_times() -> None:
