@@ -170,6 +170,32 @@ def test_an_experiment_teaches_its_sources_first_and_once(tmp_path: Path) -> Non
     refused(same, "the same knowledge as")
 
 
+def test_a_method_may_learn_from_one_source_alone(tmp_path: Path) -> None:
+    write_log(tmp_path / "in", list(log_rows()))
+    file, out = tmp_path / "in" / "small.toml", tmp_path / "out"
+    counted = '[methods.counted]\nkind = "soft-labels"\nembedding = false\n[learns_from]\ncounted = 2\n[training]'
+    file.write_text(CONFIG.replace("[training]", counted))
+    for jobs in ("1", "2"):
+        first = call("run", file, "--out", out, "--jobs", jobs, "--json")
+        assert first.code == 0, first.err
+        runs = [json.loads(found.read_text()) for found in sorted(out.glob("runs/*/config.json"))]
+        taught = {run["method"]: run["knowledge"]["name"] for run in runs}
+        assert taught == {"counted": "popularity", "taught": "merged (knn + popularity)"}
+        page = (out / "results.md").read_text()
+        for name in ("popularity", "merged (knn + popularity)"):
+            assert f"## The teacher {name}, examined" in page
+            assert f"| teacher {name} |" in page
+        assert "## The teacher knn, examined" not in page
+        assert [one["teacher"] for one in json.loads((out / "doctor.json").read_text())] == ["merged", "popularity"]
+        shutil.rmtree(out)
+    for change, words in (
+        ("counted=3", ("learns_from.counted", "no source 3", "has 2")),
+        ("count=1", ("no method 'count'", "'counted'")),
+        ("counted=0", ("learns_from.counted", "greater than 0")),
+    ):
+        refused(call("run", file, "--out", out, "--set", f"learns_from.{change}"), *words)
+
+
 def test_an_experiment_merges_what_lies_beside_it(tmp_path: Path) -> None:
     """Other labels behind the same path are other knowledge."""
     write_log(tmp_path / "in", list(log_rows()))

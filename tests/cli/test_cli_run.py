@@ -72,7 +72,7 @@ def test_an_experiment_with_a_language_model(tmp_path: Path, llm: Path) -> None:
     for name in ("report.html", "results.md", "comparison.json", "search.json", "doctor.json"):
         assert (out / name).is_file(), name
     summary = (out / "results.md").read_text()
-    for words in ("## The teacher, examined", "method.lambda_d=0.3", "chosen", "together:"):
+    for words in ("## The teacher knn, examined", "method.lambda_d=0.3", "chosen", "together:"):
         assert words in summary, words
     choices = first.json["search"]
     assert [len(choice["trials"]) for choice in choices] == [2] * 4

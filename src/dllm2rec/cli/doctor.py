@@ -39,7 +39,7 @@ def doctor(
     ]
     show(
         {"headline": headline(page), **page.model_dump(mode="json")},
-        Text(f"{page.teacher} {page.model} on {page.dataset}".replace("  ", " "), style="bold"),
+        Text(f"{page.name} on {page.dataset}", style="bold"),
         *lines,
         Text(headline(page), style="bold"),
         as_json=json,

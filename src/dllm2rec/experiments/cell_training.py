@@ -2,7 +2,7 @@
 
 import re
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -16,7 +16,6 @@ from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import hash_json
 from dllm2rec.core.progress import silence_progress
 from dllm2rec.data import Dataset
-from dllm2rec.distillation.methods import NoMethod
 from dllm2rec.experiments.config import CellSettings, Config
 from dllm2rec.experiments.evaluating import evaluate
 from dllm2rec.experiments.running import plan, train
@@ -48,14 +47,16 @@ class Work:
         out: its directory.
         stages: that ran, and the one that runs.
         dataset: prepared.
-        knowledge: taught; None where there is no teacher.
+        teachers: what was taught and is learned from; a merged teacher before its sources.
+        knowledge: what each method learns from, by its name; those that learn from nobody are missing.
     """
 
     config: Config
     out: Path
     stages: Stages
     dataset: Dataset
-    knowledge: Knowledge | None
+    teachers: Sequence[Knowledge]
+    knowledge: Mapping[str, Knowledge]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,10 +87,13 @@ def train_cells(work: Work, jobs: int, seeds: Sequence[int]) -> list[Trained]:
     cells = [_Cell(student=student, method=method) for student in config.students for method in config.methods]
     if jobs == 1:
         return [_train_cell(work, cell, seeds) for cell in cells]
-    paths = work.dataset.path, None if work.knowledge is None else work.knowledge.path
+    paths = {method: work.knowledge[method].path if method in work.knowledge else None for method in config.methods}
     threads = max(1, torch.get_num_threads() // jobs)
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_alone, initargs=(threads,)) as pool:
-        futures = {pool.submit(_train_cell_alone, config, work.out, paths, cell, seeds): cell for cell in cells}
+        futures = {
+            pool.submit(_train_cell_alone, config, work.out, (work.dataset.path, paths[cell.method]), cell, seeds): cell
+            for cell in cells
+        }
         try:
             for future in as_completed(futures):
                 work.stages.take(future.result()[1])
@@ -123,7 +127,8 @@ def _train_cell_alone(
         out=out,
         stages=stages,
         dataset=Dataset.load(dataset),
-        knowledge=None if knowledge is None else Knowledge.load(knowledge),
+        teachers=(),
+        knowledge={} if knowledge is None else {cell.method: Knowledge.load(knowledge)},
     )
     return _train_cell(work, cell, seeds), stages.done
 
@@ -154,7 +159,7 @@ def _study_hash(work: Work, cell: _Cell) -> str:
         {name: span.model_dump(mode="json") for name, span in config.search.of(cell.method).items()},
         config.search.seed,  # but not how many trials: more of them go on with the journal
         work.dataset.content_hash,
-        None if work.knowledge is None else work.knowledge.content_hash,
+        work.knowledge[cell.method].content_hash if cell.method in work.knowledge else None,
     ]
     return hash_json(described)[:8]
 
@@ -178,7 +183,7 @@ def _train_and_evaluate(work: Work, cell: _Cell, settings: CellSettings, seed: i
 
 def _train(work: Work, cell: _Cell, settings: CellSettings, seed: int, *, verb: str) -> Run:
     names = {"student": cell.student, "method": cell.method}
-    knowledge = None if isinstance(settings.method, NoMethod) else work.knowledge
+    knowledge = work.knowledge.get(cell.method)
     planned = plan(work.dataset, settings, seed=seed, knowledge=knowledge, **names)
     path = _run_path(work.out / "runs", f"{_slug(cell.student)}-{_slug(cell.method)}-seed{seed}", planned)
     return work.stages.do(

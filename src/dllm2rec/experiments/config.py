@@ -1,7 +1,7 @@
 """The settings of an experiment: one nested model, read from TOML. The only place where settings of rooms nest."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -175,6 +175,8 @@ class Config(Strict):
             teacher that was resolved before keeps the defaults that it was taught with.
         students: by the name that tables show.
         methods: by the name that tables show.
+        learns_from: by the name of a method, which source of a merged teacher it learns from, 1 for the first; the
+            others learn from all.
         seeds: each cell is trained with each.
         protocol: of every cell.
         train_on: of every cell; None leaves it to the protocol.
@@ -189,6 +191,7 @@ class Config(Strict):
     teacher: dict[str, Any] | None = None
     students: Annotated[dict[Name, StudentEntry], Field(min_length=1)]
     methods: Annotated[dict[Name, MethodSettings], Field(min_length=1)]
+    learns_from: dict[Name, PositiveInt] = Field(default={})
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (1,)
     protocol: Protocol = "paper"
     train_on: TrainOn | None = None
@@ -202,6 +205,7 @@ class Config(Strict):
         taught = [name for name, method in self.methods.items() if not isinstance(method, NoMethod)]
         if taught and self.teacher is None:
             raise ValueError(f"method '{taught[0]}' needs a teacher; add a [teacher] table")
+        _check_sources(self.learns_from, taught, (self.teacher or {}).get("sources", []))
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError("a seed occurs twice")
         if self.search is not None:
@@ -291,6 +295,14 @@ def dotted(values: Mapping[str, Any]) -> dict[str, Any]:
             inside = inside.setdefault(part, {})
         inside[last] = value
     return nested
+
+
+def _check_sources(learns_from: Mapping[str, int], taught: Sequence[str], sources: Sequence[Any]) -> None:
+    for name, number in learns_from.items():
+        if name not in taught:
+            raise ValueError(f"learns_from: no method '{name}' that a teacher teaches{suggest(name, taught)}")
+        if number > len(sources):
+            raise ValueError(f"learns_from.{name}: there is no source {number}, the teacher has {len(sources)}")
 
 
 def _check_search(search: Search, methods: Mapping[str, Any]) -> None:

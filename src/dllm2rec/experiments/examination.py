@@ -174,3 +174,8 @@ class Examination(Strict):
     mixture: Mixture | None = None
     text_weight: float | None = None
     findings: tuple[Finding, ...]
+
+    @property
+    def name(self) -> str:
+        """The teacher and its model, for people."""
+        return f"{self.teacher} ({self.model})" if self.model else self.teacher

@@ -14,6 +14,7 @@ from typing import Any
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import exclusive, hash_json, read_json, remove_leftovers, require_fresh_directory, write_json
 from dllm2rec.data import Dataset
+from dllm2rec.distillation.methods import NoMethod
 from dllm2rec.experiments.cell_training import Work, train_cells
 from dllm2rec.experiments.comparing import tabulate
 from dllm2rec.experiments.config import Config
@@ -124,13 +125,27 @@ def _begin(config: Config, out: Path, say: Say, *, total: int) -> Work:
     teacher = _resolve_teacher(config, out)
     write_json(out / MARKER, {"config": config.model_dump(mode="json"), "teacher": teacher})
     remove_leftovers(out)
-    sources = _sources(teacher)
-    stages = Stages(out=out, say=say, total=total + len(sources))
+    tables = [] if teacher is None else teacher.get("sources", [])
+    stages = Stages(out=out, say=say, total=total + sum(table["kind"] != "knowledge" for table in tables))
     dataset = _prepare(config, out, stages)
-    for number, source in enumerate(sources, start=1):
-        _teach(source, out, stages, dataset, name=f"teach source {number}")
-    knowledge = None if teacher is None else _teach(teacher, out, stages, dataset, name="teach")
-    return Work(config=config, out=out, stages=stages, dataset=dataset, knowledge=knowledge)
+    sources = []
+    for number, table in enumerate(tables, start=1):
+        there = table["kind"] == "knowledge"
+        sources.append(
+            Knowledge.load(Path(table["path"]))
+            if there
+            else _teach(table, out, stages, dataset, name=f"teach source {number}")
+        )
+    if teacher is None:
+        return Work(config=config, out=out, stages=stages, dataset=dataset, teachers=(), knowledge={})
+    known = [_teach(teacher, out, stages, dataset, name="teach"), *sources]
+    learned = {
+        name: known[config.learns_from.get(name, 0)]
+        for name, method in config.methods.items()
+        if not isinstance(method, NoMethod)
+    }
+    teachers = [one for number, one in enumerate(known) if number in {0, *config.learns_from.values()}]
+    return Work(config=config, out=out, stages=stages, dataset=dataset, teachers=teachers, knowledge=learned)
 
 
 def _reported(out: Path) -> str | None:
@@ -173,12 +188,6 @@ def _resolve_teacher(config: Config, out: Path) -> dict[str, Any] | None:
     return resolve_teacher(config.teacher).model_dump(mode="json")
 
 
-def _sources(teacher: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """Return the settings of those whom a merged teacher finds taught."""
-    sources = [] if teacher is None else teacher.get("sources", [])
-    return [source for source in sources if source["kind"] != "knowledge"]
-
-
 def _teach(settings: dict[str, Any], out: Path, stages: Stages, dataset: Dataset, *, name: str) -> Knowledge:
     asked = request(dataset, settings)
     path = out / directory_name(asked)
@@ -197,7 +206,7 @@ def _conclude(work: Work, runs: Sequence[Run], choices: Sequence[Choice]) -> Com
             "evaluation": evaluation.model_dump(mode="json"),
             "search": [choice.model_dump(mode="json") for choice in choices],
             "references": {name: one.model_dump(mode="json") for name, one in (REFERENCES | TEXT_REFERENCES).items()},
-            "teacher": None if work.knowledge is None else work.knowledge.content_hash,
+            "teachers": [one.content_hash for one in work.teachers],
             "version": software().get("dllm2rec"),
         }
     )
@@ -216,19 +225,16 @@ def _write(work: Work, runs: Sequence[Run], choices: Sequence[Choice]) -> Compar
     evaluation, out = work.config.evaluation, work.out
     evidence = gather(runs, mask_history=evaluation.mask_history)
     comparison = tabulate(evidence, seed=evaluation.seed)
-    page = _examine(work, runs)
+    pages = _examine(work, runs)
     write_json(out / COMPARISON, comparison.model_dump(mode="json"))
     write_json(out / SEARCH, [choice.model_dump(mode="json") for choice in choices])
-    if page is not None:
-        write_json(out / "doctor.json", page.model_dump(mode="json"))
-    extras = Extras(name=work.config.name, page=page, choices=tuple(choices), times=work.stages.times())
+    write_json(out / "doctor.json", [page.model_dump(mode="json") for page in pages])
+    extras = Extras(name=work.config.name, pages=pages, choices=tuple(choices), times=work.stages.times())
     write_summary(comparison, extras, out / SUMMARY)
     write_report(evidence, comparison, extras, out / REPORT)
     return comparison
 
 
-def _examine(work: Work, runs: Sequence[Run]) -> Examination | None:
-    if work.knowledge is None:
-        return None
-    plain = [run for run in runs if not run.config.distilled]
-    return examine(work.knowledge, work.dataset, student=plain[0] if plain else None)
+def _examine(work: Work, runs: Sequence[Run]) -> tuple[Examination, ...]:
+    plain = next((run for run in runs if not run.config.distilled), None)
+    return tuple(examine(one, work.dataset, student=plain) for one in work.teachers)

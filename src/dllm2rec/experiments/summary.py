@@ -19,13 +19,13 @@ class Extras:
 
     Attributes:
         name: of the experiment.
-        page: of the doctor.
+        pages: of the doctor, one a teacher.
         choices: of the search.
         times: seconds of each stage over all runs.
     """
 
     name: str
-    page: Examination | None = None
+    pages: tuple[Examination, ...] = ()
     choices: tuple[Choice, ...] = ()
     times: Mapping[str, float] = field(default_factory=dict)
 
@@ -34,9 +34,9 @@ def write_summary(comparison: Comparison, extras: Extras, file: Path) -> None:
     """Write the summary."""
     parts = [f"# {extras.name}", f"**{comparison.verdict.headline}**", _bullets(comparison.verdict.lines)]
     parts += [markdown(table) for table in comparison.tables]
-    if extras.page is not None:
-        lines = [finding.text for finding in extras.page.findings]
-        parts += ["## The teacher, examined", headline(extras.page), _bullets(lines)]
+    for page in extras.pages:
+        lines = [finding.text for finding in page.findings]
+        parts += [f"## The teacher {page.name}, examined", headline(page), _bullets(lines)]
     if extras.choices:
         parts += ["## Search on validation", search_markdown(extras.choices)]
         if lines := importance_lines(extras.choices):

@@ -59,7 +59,7 @@ def _body(evidence: Evidence, comparison: Comparison, extras: Extras) -> str:
         section("Training", training_curves(evidence)),
         section("For whom", *slices(evidence)),
         section("Teacher against student", *agreement(evidence)),
-        section("The teacher, examined", *(doctors_page(extras.page) if extras.page else [])),
+        *(section(f"The teacher {page.name}, examined", *doctors_page(page)) for page in extras.pages),
         section(
             "Up to twenty users",
             paragraph(
