@@ -156,6 +156,6 @@ def _teacher_line(table: Table) -> list[str]:
     own, theirs = teacher.metrics[METRIC], student.metrics[METRIC]
     word = "better" if own > theirs else "worse" if own < theirs else "no better"
     return [
-        f"On the {table.examples:,} examples that {teacher.label} labelled, it reaches {figure(own)} itself and the best "
-        f"plain student, {student.label}, {figure(theirs)}: the teacher is {word} than what it teaches."
+        f"On the {table.examples:,} examples that {teacher.label} labelled, it reaches {figure(own)} itself and the "
+        f"best plain student, {student.label}, {figure(theirs)}: the teacher is {word} than what it teaches."
     ]
