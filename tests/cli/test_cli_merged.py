@@ -194,6 +194,8 @@ def test_a_method_may_learn_from_one_source_alone(tmp_path: Path) -> None:
         ("counted=0", ("learns_from.counted", "greater than 0")),
     ):
         refused(call("run", file, "--out", out, "--set", f"learns_from.{change}"), *words)
+    refused(call("run", file, "--out", out, "--set", "teacher.sources=3"), "teacher.sources")
+    refused(call("run", file, "--out", out, "--set", "teacher.kind=bigrec"), "learns_from needs", "'merged'")
 
 
 def test_an_experiment_merges_what_lies_beside_it(tmp_path: Path) -> None:

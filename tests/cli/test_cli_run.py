@@ -72,7 +72,7 @@ def test_an_experiment_with_a_language_model(tmp_path: Path, llm: Path) -> None:
     for name in ("report.html", "results.md", "comparison.json", "search.json", "doctor.json"):
         assert (out / name).is_file(), name
     summary = (out / "results.md").read_text()
-    for words in ("## The teacher knn, examined", "method.lambda_d=0.3", "chosen", "together:"):
+    for words in ("## The teacher bigrec (", "method.lambda_d=0.3", "chosen", "together:"):
         assert words in summary, words
     choices = first.json["search"]
     assert [len(choice["trials"]) for choice in choices] == [2] * 4
@@ -330,5 +330,5 @@ def test_the_experiments_that_come_along_are_sound() -> None:
         config = load_config(file)
         assert config.teacher is not None
         kind = resolve_teacher(config.teacher).model_dump(mode="json")["kind"]
-        assert kind in {"bigrec", "retrieval", "reference", "texts"}
+        assert kind in {"bigrec", "retrieval", "reference", "texts", "merged"}
         assert json.dumps(config.model_dump(mode="json"))

@@ -72,7 +72,7 @@ def test_the_commands_of_the_readme_run(finished: Path) -> None:
 def test_a_bundle_serves_in_an_environment_of_its_own(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make, install, recommend, serve, ask = block("sh").splitlines()
     port = free_port()
-    for line in (make, install.replace("'dllm2rec", f"'{ROOT}"), recommend):
+    for line in (make, install.replace("/path/to/clone", str(ROOT)), recommend):
         run(["bash", "-c", line], finished)
     server = subprocess.Popen([*serve.removesuffix(" &").split(), "--port", str(port)], cwd=finished)
     try:

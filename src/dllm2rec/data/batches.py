@@ -30,11 +30,15 @@ class Batch:
     source: Examples | None = None
 
     @property
-    def known(self) -> Tensor:
-        """All that was chosen before the targets, however long ago, as far as anyone knows it: `[B, L or more]`."""
-        if self.source is None:
-            return self.history
-        return torch.from_numpy(self.source.known(self.row.numpy())).long()
+    def past(self) -> tuple[Tensor, Tensor] | None:
+        """A row of the batch and an item chosen before its target, for all of them, `[P]` each, in order of rows.
+
+        However long ago they were chosen; None where nobody knows more than the histories.
+        """
+        if self.source is None or self.source.past is None:
+            return None
+        row, item = self.source.past.take(self.row.cpu().numpy()).pairs()
+        return torch.from_numpy(row), torch.from_numpy(item).long()
 
 
 def batches(

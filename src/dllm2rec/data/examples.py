@@ -34,12 +34,17 @@ class Past:
         """Return that of the examples at ``rows``."""
         return Past(items=self.items, target=self.target[rows], length=self.length[rows])
 
+    def pairs(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """Return the row of an example and an item before its target, for all of them: `[P]` each, in order of rows."""
+        row = np.repeat(np.arange(len(self.target)), self.length)
+        before = np.arange(len(row)) - np.repeat(np.cumsum(self.length), self.length)
+        return row, self.items[before + np.repeat(self.target, self.length)]
+
     def holds(self, items: NDArray[np.integer]) -> NDArray[np.bool_]:
         """Say which of some items `[N, K]` the user of each example chose before the target, `[N, K]`."""
         first = self.target - self.length
-        begins = np.unique(
-            first
-        )  # one a user; what nobody here chose comes after all that its predecessor is asked for
+        # one a user; events of users without examples follow all that the user before them is asked for
+        begins = np.unique(first)
         stride = int(max(self.items.max(initial=0), items.max(initial=0))) + 1
         owner = np.searchsorted(begins, np.arange(len(self.items)), side="right") - 1
         pairs, earliest = np.unique(owner * stride + self.items, return_index=True)
@@ -89,7 +94,7 @@ class Examples:
     def __len__(self) -> int:
         return len(self.example_id)
 
-    def known(self, rows: slice | NDArray[np.integer] = slice(None)) -> NDArray[np.int32]:
+    def known(self, rows: slice = slice(None)) -> NDArray[np.int32]:
         """Return all that the users of some examples chose before the target, `[n, L or more]`, padded as histories."""
         history = self.history[rows]
         if self.past is None or not len(history):
@@ -117,9 +122,9 @@ class Examples:
     @property
     def returns_are_rare(self) -> bool:
         """Whether less than `RARE` of the targets were chosen by their user before, however long ago."""
-        if self.past is None:
+        if self.past is None or not self.repeats_are_rare:
             return self.repeats_are_rare
-        return len(self) > 0 and bool(self.past.holds(self.target[:, None]).mean() < RARE)
+        return bool(self.past.holds(self.target[:, None]).mean() < RARE)
 
     def take(self, rows: NDArray[np.integer] | NDArray[np.bool_]) -> "Examples":
         """Return the examples at ``rows`` (indices or a mask), in that order."""

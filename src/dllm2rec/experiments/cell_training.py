@@ -47,7 +47,7 @@ class Work:
         out: its directory.
         stages: that ran, and the one that runs.
         dataset: prepared.
-        teachers: what was taught and is learned from; a merged teacher before its sources.
+        teachers: that of the experiment, then sources of it that methods learn from alone.
         knowledge: what each method learns from, by its name; those that learn from nobody are missing.
     """
 

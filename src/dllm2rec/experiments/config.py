@@ -205,7 +205,7 @@ class Config(Strict):
         taught = [name for name, method in self.methods.items() if not isinstance(method, NoMethod)]
         if taught and self.teacher is None:
             raise ValueError(f"method '{taught[0]}' needs a teacher; add a [teacher] table")
-        _check_sources(self.learns_from, taught, (self.teacher or {}).get("sources", []))
+        _check_sources(self.learns_from, taught, self.teacher or {})
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError("a seed occurs twice")
         if self.search is not None:
@@ -297,7 +297,14 @@ def dotted(values: Mapping[str, Any]) -> dict[str, Any]:
     return nested
 
 
-def _check_sources(learns_from: Mapping[str, int], taught: Sequence[str], sources: Sequence[Any]) -> None:
+def _check_sources(learns_from: Mapping[str, int], taught: Sequence[str], teacher: Mapping[str, Any]) -> None:
+    sources = teacher.get("sources")
+    if not learns_from or not isinstance(sources, list | tuple | None):
+        return  # what is wrong with the sources is told where the teacher is resolved
+    if teacher.get("kind") != MERGED or not sources:
+        raise ValueError(
+            "learns_from needs a teacher of kind 'merged', with a [[teacher.sources]] table for each source"
+        )
     for name, number in learns_from.items():
         if name not in taught:
             raise ValueError(f"learns_from: no method '{name}' that a teacher teaches{suggest(name, taught)}")

@@ -128,23 +128,22 @@ def _begin(config: Config, out: Path, say: Say, *, total: int) -> Work:
     tables = [] if teacher is None else teacher.get("sources", [])
     stages = Stages(out=out, say=say, total=total + sum(table["kind"] != "knowledge" for table in tables))
     dataset = _prepare(config, out, stages)
-    sources = []
-    for number, table in enumerate(tables, start=1):
-        there = table["kind"] == "knowledge"
-        sources.append(
-            Knowledge.load(Path(table["path"]))
-            if there
-            else _teach(table, out, stages, dataset, name=f"teach source {number}")
-        )
     if teacher is None:
         return Work(config=config, out=out, stages=stages, dataset=dataset, teachers=(), knowledge={})
-    known = [_teach(teacher, out, stages, dataset, name="teach"), *sources]
+    sources = []
+    for number, table in enumerate(tables, start=1):
+        if table["kind"] == "knowledge":
+            sources.append(Path(table["path"]))
+        else:
+            sources.append(_teach(table, out, stages, dataset, name=f"teach source {number}").path)
+    known = {0: _teach(teacher, out, stages, dataset, name="teach")}
+    known |= {number: Knowledge.load(sources[number - 1]) for number in sorted(set(config.learns_from.values()))}
     learned = {
         name: known[config.learns_from.get(name, 0)]
         for name, method in config.methods.items()
         if not isinstance(method, NoMethod)
     }
-    teachers = [one for number, one in enumerate(known) if number in {0, *config.learns_from.values()}]
+    teachers = tuple(known.values())
     return Work(config=config, out=out, stages=stages, dataset=dataset, teachers=teachers, knowledge=learned)
 
 

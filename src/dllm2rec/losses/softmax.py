@@ -106,15 +106,19 @@ class SoftmaxLoss:
             scores_at_once=self.scores_at_once,
         )
 
-    def _excluded(self, batch: Batch) -> Tensor | None:
-        """Return the rows, among the items that compete, of what each sum leaves out, `[B, L or more]`; -1 for none."""
+    def _excluded(self, batch: Batch) -> tuple[Tensor, Tensor] | None:
+        """Return what each sum leaves out, see `softmax_cross_entropy`."""
         if not self.leave_history:
             return None
-        chosen = (batch.known if self.leave_history == "ever" else batch.history).to(batch.target.device)
-        chosen = chosen.masked_fill(chosen == self.num_items, -1)
+        past = batch.past if self.leave_history == "ever" else None
+        if past is None:
+            row, place = (batch.history != self.num_items).nonzero(as_tuple=True)
+            past = row, batch.history[row, place]
+        row, item = (one.to(batch.target.device) for one in past)
         if self.competing is None:
-            return chosen
-        return torch.where(chosen < 0, chosen, self._place.to(chosen.device)[chosen.clamp(min=0)])
+            return row, item
+        column = self._place.to(item.device)[item]
+        return row[column >= 0], column[column >= 0]
 
     def _available(self, batch: Batch) -> Tensor | None:
         """Count the items that compete for each example, `[B]`; None where all do."""
@@ -130,7 +134,7 @@ def softmax_cross_entropy(
     target: Tensor,
     *,
     bias: Tensor | None = None,
-    excluded: Tensor | None = None,
+    excluded: tuple[Tensor, Tensor] | None = None,
     available: Tensor | None = None,
     scores_at_once: int = 4_000_000,
 ) -> Tensor:
@@ -144,7 +148,8 @@ def softmax_cross_entropy(
         weight: `[V, D]`, the items that compete.
         target: `[B]`, rows of ``weight``.
         bias: `[V]`, or None.
-        excluded: `[B, L]`, rows of ``weight`` that are left out of each example's sum, -1 for none; never the target.
+        excluded: what is left out of a sum, but never the target: rows of ``hidden`` in ascending order, and of
+            ``weight``, `[P]` each.
         available: `[B]`, how many rows of ``weight``, from the first, are in each example's sum; the target always is.
         scores_at_once: most scores in memory, if that is enough for one example.
 
@@ -156,7 +161,8 @@ def softmax_cross_entropy(
     if bias is not None:
         require_scores("bias", bias, (len(weight),))
     rows = max(1, scores_at_once // len(weight))
-    loss: Tensor = _CrossEntropy.apply(hidden, weight, bias, target, excluded, available, rows)
+    none = target.new_empty(0)
+    loss: Tensor = _CrossEntropy.apply(hidden, weight, bias, target, *(excluded or (none, none)), available, rows)
     return loss
 
 
@@ -168,7 +174,8 @@ class _CrossEntropy(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor | None,
         target: Tensor,
-        excluded: Tensor | None,
+        excluded_row: Tensor,
+        excluded: Tensor,
         available: Tensor | None,
         rows: int,
     ) -> Tensor:
@@ -185,8 +192,8 @@ class _CrossEntropy(torch.autograd.Function):
                 scores += bias
             own = target[part].unsqueeze(1)
             kept = scores.gather(1, own)
-            if excluded is not None:
-                scores.scatter_(1, torch.where(excluded[part] < 0, own, excluded[part]), -torch.inf)
+            begin, end = torch.searchsorted(excluded_row, excluded_row.new_tensor([start, start + rows])).tolist()
+            scores[excluded_row[begin:end] - start, excluded[begin:end]] = -torch.inf
             if available is not None:
                 scores.masked_fill_(place >= available[part].unsqueeze(1), -torch.inf)
             scores.scatter_(1, own, kept)
@@ -205,7 +212,7 @@ class _CrossEntropy(torch.autograd.Function):
         """Scale the gradients that `forward` computed."""
         hidden, weight, bias = ctx.saved_tensors
         slopes = hidden * grads[0], weight * grads[0], None if bias is None else bias * grads[0]
-        return *slopes, None, None, None, None
+        return *slopes, None, None, None, None, None
 
 
 def _to_slopes(scores: Tensor, target: Tensor) -> Tensor:

@@ -6,8 +6,10 @@ import torch
 
 from dllm2rec.core.seeding import torch_generator
 from dllm2rec.data import Examples
-from dllm2rec.data.batches import Batch
-from dllm2rec.losses.softmax import SoftmaxLoss, SoftmaxSettings, softmax_cross_entropy
+from dllm2rec.data.batches import Batch, batches
+from dllm2rec.data.examples import Past
+from dllm2rec.data.windows import history_windows
+from dllm2rec.losses.softmax import Candidates, SoftmaxLoss, SoftmaxSettings, softmax_cross_entropy
 from dllm2rec.students.base import Student
 from dllm2rec.students.factory import build_student
 from dllm2rec.students.sasrec import SASRecSettings
@@ -110,7 +112,7 @@ def test_softmax_refuses_what_it_can_not_use() -> None:
 def test_excluded_rows_are_no_part_of_the_sum_but_the_target_is(scores_at_once: int) -> None:
     hidden, weight, bias = random(4, 3), random(6, 3), random(6)
     target = torch.tensor([0, 4, 2, 5])
-    excluded = torch.tensor([[1, 1, 3], [-1, -1, -1], [2, 0, -1], [4, 3, 2]])  # the third would exclude its target
+    excluded = torch.tensor([0, 0, 0, 2, 2, 3, 3, 3]), torch.tensor([1, 1, 3, 2, 0, 4, 3, 2])  # the third its target
     found, plain = ([part.clone().requires_grad_() for part in (hidden, weight, bias)] for _ in range(2))
     loss = softmax_cross_entropy(
         found[0], found[1], target, bias=found[2], excluded=excluded, scores_at_once=scores_at_once
@@ -177,27 +179,46 @@ def test_a_softmax_over_what_there_was_by_then(scores_at_once: int, leave_histor
         torch.testing.assert_close(mine, plain)
 
 
-def test_all_that_was_ever_chosen_is_left_out() -> None:
-    """The batch reads four items a row; its source knows six."""
-    some = batch()
-    known = torch.cat([torch.tensor([[4, 7], [20, 20], [1, 9]]), some.history], dim=1)
+@pytest.mark.parametrize("scores_at_once", [1, 45, 1000])
+@pytest.mark.parametrize("candidates", ["all", "seen", "available"])
+def test_all_that_was_ever_chosen_is_left_out(candidates: Candidates, scores_at_once: int) -> None:
+    """Users of very unequal pasts, shuffled, with later targets, of which the students read four items."""
+    items = np.array([2, 5, 8, 11, 2, 14, 17, 6, 3, 9, 1, 4, 7, 12, 13, 6, 0, 1, 19], np.int32)
+    first, length = np.array([0, 0, 13, 15]), np.array([12, 3, 1, 3])  # three users, the first with two examples
+    past = Past(items=items, target=first + length, length=length)
     source = Examples(
-        example_id=np.arange(3),
-        user=np.zeros(3, np.int32),
-        history=known.numpy().astype(np.int32),
-        target=some.target.numpy().astype(np.int32),
-        time=np.arange(3),
+        example_id=np.arange(4),
+        user=np.array([0, 0, 1, 2], np.int32),
+        history=history_windows(items=items, position=past.target, length=length, history=4, padding=20),
+        target=items[past.target],
+        time=np.arange(4) * 10,
         num_items=20,
+        later=np.array([[13, 20], [2, 14], [20, 20], [20, 20]], np.int32),
+        past=past,
+    )
+    popularity, since = torch.ones(20, dtype=torch.long), torch.zeros(20)
+    popularity[16], since[16], since[18] = 0, torch.inf, 25.0
+    loss = SoftmaxLoss(
+        popularity=popularity,
+        candidates=candidates,
+        since=since,
+        leave_history="ever",
+        scores_at_once=scores_at_once,
     )
     one = student()
+    (some,) = batches(source, batch_size=4, generator=torch_generator(0, "order"), later=0.9)
+    assert some.target.tolist() != source.target[some.row].tolist()
     hidden = one.encode(some.history)
-    more = Batch(history=some.history, target=some.target, row=torch.arange(3), source=source)
     scores = one.scores(hidden).detach()
-    for row, items in enumerate(known.tolist()):
-        scores[row, [item for item in items if item not in (20, int(some.target[row]))]] = -torch.inf
+    if candidates != "all":
+        scores[:, 16] = -torch.inf
+    if candidates == "available":
+        scores[some.row < 3, 18] = -torch.inf
+    for place, (row, target) in enumerate(zip(some.row.tolist(), some.target.tolist(), strict=True)):
+        chosen = set(items[first[row] : first[row] + length[row]].tolist()) - {target}
+        scores[place, list(chosen)] = -torch.inf
     expected = torch.nn.functional.cross_entropy(scores, some.target)
-    loss = SoftmaxLoss(popularity=torch.ones(20, dtype=torch.long), leave_history="ever")
-    torch.testing.assert_close(loss(one, hidden, more, torch_generator(0, "draws")), expected)
+    torch.testing.assert_close(loss(one, hidden, some, torch_generator(0, "draws")), expected)
 
 
 def test_what_was_available_needs_times() -> None:
