@@ -171,6 +171,9 @@ def test_an_experiment_teaches_its_sources_first_and_once(tmp_path: Path) -> Non
 
 
 def test_a_method_may_learn_from_one_source_alone(tmp_path: Path) -> None:
+    from dllm2rec.experiments.evidence import gather
+    from dllm2rec.experiments.runs import Run
+
     write_log(tmp_path / "in", list(log_rows()))
     file, out = tmp_path / "in" / "small.toml", tmp_path / "out"
     counted = '[methods.counted]\nkind = "soft-labels"\nembedding = false\n[learns_from]\ncounted = 2\n[training]'
@@ -181,6 +184,10 @@ def test_a_method_may_learn_from_one_source_alone(tmp_path: Path) -> None:
         runs = [json.loads(found.read_text()) for found in sorted(out.glob("runs/*/config.json"))]
         taught = {run["method"]: run["knowledge"]["name"] for run in runs}
         assert taught == {"counted": "popularity", "taught": "merged (knn + popularity)"}
+        evidence = gather([Run.load(file.parent) for file in sorted(out.glob("runs/*/config.json"))])
+        for group in evidence.groups:
+            sources = [one.name for one in evidence.teachers if group.learned_from(one.knowledge)]
+            assert sources == [taught[group.runs[0].config.method]]
         page = (out / "results.md").read_text()
         for name in ("popularity", "merged (knn + popularity)"):
             assert f"## The teacher {name}, examined" in page

@@ -55,6 +55,11 @@ class Group:
         """Whether a teacher took part."""
         return self.runs[0].config.distilled
 
+    def learned_from(self, knowledge: Knowledge) -> bool:
+        """Whether it was this knowledge, as it is now, that taught."""
+        source = self.runs[0].config.knowledge
+        return source is not None and source.hash == knowledge.content_hash
+
     @cached_property
     def values(self) -> dict[str, Values]:
         """For each metric `[seeds, N]`."""

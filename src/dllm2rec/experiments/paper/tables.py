@@ -113,6 +113,8 @@ def _overlap_after(results: Results) -> Rows:
         for student in results.students:
             before = results.plain(student)
             for after in results.full(student):
+                if not after.learned_from(taught.knowledge):
+                    continue
                 rows.append(
                     plain(
                         results.dataset,

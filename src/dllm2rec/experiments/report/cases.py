@@ -35,7 +35,8 @@ def pair(evidence: Evidence) -> Pair | None:
 def user_cards(evidence: Evidence) -> str:
     """Show users, where a teacher labelled some only of those: some whom it helped, some whom it harmed, others."""
     chosen = pair(evidence)
-    teacher = evidence.teachers[0] if evidence.teachers else None
+    able = [one for one in evidence.teachers if chosen is None or chosen.taught.learned_from(one.knowledge)]
+    teacher = able[0] if able else None
     groups = [chosen.plain, chosen.taught] if chosen else list(evidence.groups[:2])
     rows = _choose(evidence, groups, teacher)
     return '<div class="users">' + "".join(_card(evidence, groups, teacher, row) for row in rows) + "</div>"

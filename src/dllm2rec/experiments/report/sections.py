@@ -104,7 +104,7 @@ def _agreement_words(taught: Taught) -> str:
 
 def _overlap_chart(evidence: Evidence, taught: Taught, name: str) -> str:
     """How much of their lists teacher and student share, before and after distillation."""
-    taught_groups = [group for group in evidence.groups if group.distilled]
+    taught_groups = [group for group in evidence.groups if group.learned_from(taught.knowledge)]
     if not taught_groups:
         return ""
     shared = {group.label: agree(evidence, taught, group).overlap for group in evidence.groups}
