@@ -401,7 +401,7 @@ def test_what_was_just_chosen_is_not_labelled_where_repeats_are_rare(
 
 def test_the_temperature_makes_the_true_items_likeliest(tiny_dataset: Dataset, tiny_llm: Path, tmp_path: Path) -> None:
     # targets are drawn evenly, so nothing is surer than chance on what no one has seen
-    hot = HeadSettings(size=16, epochs=200, batch_size=16, learning_rate=1e-2)
+    hot = HeadSettings(size=16, epochs=100, batch_size=16, learning_rate=1e-2)
     plain = {"tuning": RetrievalTuningSettings(sequences=0), "heads": hot}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(retrieval, "_ENOUGH", 1)
