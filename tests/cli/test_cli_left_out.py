@@ -31,3 +31,16 @@ def test_what_is_left_out_follows_from_when_people_come_back(
     assert trained.code == 0, trained.err
     fit = json.loads((run / "result.json").read_text())["fit"]
     assert (fit["again"] < 0, fit["ever"]) == (left_out, ever)
+
+
+@pytest.mark.parametrize(("left_out", "how"), [("true", "history left out"), ("ever", "all chosen left out")])
+def test_references_leave_out_what_students_do(dataset: Path, tmp_path: Path, left_out: str, how: str) -> None:
+    """A student that learned without its history's items ranks without them, whatever the demand."""
+    options = [*SMALL_TRAINING, "--set", "demand=none", "--set", f"loss.leave_history={left_out}"]
+    assert call("train", dataset, *options, "--out", tmp_path / "run").code == 0
+    (table,) = call("compare", tmp_path / "run", "--json").json["tables"]
+    rows = {row["label"]: row["metrics"] for row in table["rows"]}
+    assert f"item-kNN, {how}" in rows
+    assert "item-kNN, demand" not in rows
+    assert rows["item-kNN"] != rows[f"item-kNN, {how}"]
+    assert "not left out but by students that learned without them, and where a row says so" in " ".join(table["notes"])

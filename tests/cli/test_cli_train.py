@@ -117,19 +117,6 @@ def test_compare_puts_references_teacher_and_students_in_one_table(runs: dict[st
     assert "No EASE" not in words
 
 
-@pytest.mark.parametrize(("left_out", "how"), [("true", "history left out"), ("ever", "all chosen left out")])
-def test_references_leave_out_what_students_do(dataset: Path, tmp_path: Path, left_out: str, how: str) -> None:
-    """A student that learned without its history's items ranks without them, whatever the demand."""
-    options = [*SMALL_TRAINING, "--set", "demand=none", "--set", f"loss.leave_history={left_out}"]
-    assert call("train", dataset, *options, "--out", tmp_path / "run").code == 0
-    (table,) = call("compare", tmp_path / "run", "--json").json["tables"]
-    rows = {row["label"]: row["metrics"] for row in table["rows"]}
-    assert f"item-kNN, {how}" in rows
-    assert "item-kNN, demand" not in rows
-    assert rows["item-kNN"] != rows[f"item-kNN, {how}"]
-    assert "not left out but by students that learned without them, and where a row says so" in " ".join(table["notes"])
-
-
 def test_a_table_of_too_many_items_has_no_ease_and_says_so(
     runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
