@@ -1,12 +1,12 @@
 """Verb `compare`: tables with paired tests, and the answer in plain words."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dllm2rec.core.seeding import numpy_generator
-from dllm2rec.data import Split
+from dllm2rec.data import Split, TrainOn
 from dllm2rec.evaluation.metrics import METRIC
 from dllm2rec.evaluation.significance import Difference, holm, trained_test
 from dllm2rec.evaluation.slices import UNSEEN, Slice
@@ -19,6 +19,12 @@ from dllm2rec.experiments.verdict import judge
 
 Mask = NDArray[np.bool_]
 HITS = "HR@20"
+LEARNED: dict[TrainOn, str] = {
+    "examples": "the split's examples",
+    "positions": "every position of the training sequences",
+    "before-cut": "every event before the cut",
+}
+"""What students learn from, in words."""
 
 
 def compare(runs: Sequence[Run], *, split: Split = "test", mask_history: bool = False, seed: int = 0) -> Comparison:
@@ -232,10 +238,12 @@ def _notes(evidence: Evidence, tests: int) -> tuple[str, ...]:
         )
         if any(len(group.runs) == 1 for group in evidence.groups):
             notes.append("A student with one seed: what another seed would give is not known, and may differ as much.")
+    differing: dict[str, list[str]] = {}
     for group in evidence.groups:
         plain = next(iter(_plain(group, evidence.groups)), None)
-        if plain is not None and (differing := _differing(group, plain)):
-            notes.append(f"{group.label} and {plain.label} differ in {', '.join(differing)}, too.")
+        if plain is not None and (found := _differing(group, plain)):
+            differing.setdefault(", ".join(found), []).append(f"{group.label} and {plain.label}")
+    notes += [f"{'; '.join(pairs)} differ in {what}, too." for what, pairs in differing.items()]
     if not evidence.teachers:
         notes.append(f"No teacher labelled {evidence.split} examples.")
     notes += [f"The knowledge that taught is gone from {path}, or has changed." for path in evidence.missing]
@@ -244,9 +252,7 @@ def _notes(evidence: Evidence, tests: int) -> tuple[str, ...]:
 
 def _data(evidence: Evidence) -> str:
     """Say what was learned from."""
-    by_group = {group.label: group.runs[0].config.settings.train_on for group in evidence.groups}
-    kinds = sorted(set(by_group.values()))
-    said = kinds[0] if len(kinds) == 1 else "; ".join(f"{label}: {kind}" for label, kind in by_group.items())
+    by_group = {group.label: LEARNED[group.runs[0].config.settings.train_on] for group in evidence.groups}
     runs = [run for group in evidence.groups for run in group.runs]
     counted = "every event before the cut" if reference_data(runs) == "before-cut" else "the training sequences"
     recent = ", recent popularity the newest tenth of that"
@@ -255,7 +261,8 @@ def _data(evidence: Evidence) -> str:
         "text is read, of text neighbours."
     )
     return (
-        f"Students learn from: {said}. {', '.join(evidence.references)} need no training; they count {counted}"
+        f"Students learn from: {_whose(evidence.groups, by_group)}. "
+        f"{', '.join(evidence.references)} need no training; they count {counted}"
         f"{recent if 'recent popularity' in evidence.references else ''}."
         f"{'' if 'EASE' in evidence.references else f' No EASE beyond {EASE_ITEMS:,} items.'}"
         f"{demand if any(run.config.settings.demand != 'none' for run in runs) else ''}"
@@ -276,6 +283,21 @@ def _methods(groups: Sequence[Group]) -> str:
 def _seeds(groups: Sequence[Group]) -> str:
     by_group = {group.label: ", ".join(str(run.config.seed) for run in group.runs) for group in groups}
     spread = "; mean ± standard deviation over seeds" if any(len(group.runs) > 1 for group in groups) else ""
+    return f"Seeds: {_whose(groups, by_group)}{spread}."
+
+
+def _whose(groups: Sequence[Group], by_group: Mapping[str, str]) -> str:
+    """Say what is said of each group, by its label: once, with those of whom it is said, unless it is of all.
+
+    A student of whose groups all is the same goes by the name of the student.
+    """
     if len(set(by_group.values())) == 1:
-        return f"Seeds: {next(iter(by_group.values()))}{spread}."
-    return f"Seeds: {'; '.join(f'{label}: {seeds}' for label, seeds in by_group.items())}{spread}."
+        return next(iter(by_group.values()))
+    said: dict[str, list[str]] = {}
+    for group in groups:
+        what = by_group[group.label]
+        alike = all(by_group[other.label] == what for other in groups if other.student == group.student)
+        names, name = said.setdefault(what, []), group.student if alike else group.label
+        if name not in names:
+            names.append(name)
+    return "; ".join(f"{what} ({', '.join(names)})" for what, names in said.items())

@@ -1,7 +1,7 @@
 """What tables and reports are made of: ranks of students, references and teachers on the same examples."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -16,7 +16,14 @@ from dllm2rec.evaluation.ranks import Ranks, ranks_from_lists
 from dllm2rec.evaluation.slices import Slice, popularity_slices
 from dllm2rec.experiments.evaluating import dataset_of, evaluate
 from dllm2rec.experiments.labelling import seconds_per_1000
-from dllm2rec.experiments.references import REFERENCES, TEXT_REFERENCES, Follows, affordable_references, reference_ranks
+from dllm2rec.experiments.references import (
+    REFERENCES,
+    TEXT_REFERENCES,
+    Follows,
+    affordable_references,
+    best_vectors,
+    reference_ranks,
+)
 from dllm2rec.experiments.results import COUNTING
 from dllm2rec.experiments.running import is_source
 from dllm2rec.experiments.runs import Run, family, identity
@@ -151,7 +158,8 @@ def gather(
         dataset_of(run, dataset)
     examples = dataset.examples(split)
     knowledge, read, missing = _knowledge(runs)
-    judged = (judge_teacher(one, dataset, examples) for one in knowledge)
+    judged = [taught for one in knowledge if (taught := judge_teacher(one, dataset, examples)) is not None]
+    names = distinct([(taught.name, taught.knowledge.path) for taught in judged])
     return Evidence(
         dataset=dataset,
         split=split,
@@ -159,7 +167,7 @@ def gather(
         examples=examples,
         groups=_groups(runs, partial(_ranked, dataset, split, mask_history)),
         references=_references(runs, read, dataset, examples, mask_history=mask_history),
-        teachers=tuple(taught for taught in judged if taught is not None),
+        teachers=tuple(replace(taught, name=name) for taught, name in zip(judged, names, strict=True)),
         missing=missing,
     )
 
@@ -248,13 +256,14 @@ def _references(
 ) -> dict[str, Timed]:
     """Rank with the references: fitted to as much as any run learned from, and with what any run has.
 
-    That is text where a run reads text; and for item-kNN demand after the cut where a run follows it, or else that the
-    items of a history are left out where a run does that.
+    That is text where a run reads text, by those of their item vectors that validation prefers; and for item-kNN demand
+    after the cut where a run follows it, or else that the items of a history are left out where a run does that.
     """
     train_on = reference_data(runs)
     rank = partial(reference_ranks, dataset=dataset, examples=examples, mask_history=mask_history, train_on=train_on)
     found = {name: rank(settings) for name, settings in affordable_references(dataset, train_on).items()}
-    vectors = next((one.item_vectors for one in knowledge if one.item_vectors is not None), None)
+    read = [one.item_vectors for one in knowledge if one.item_vectors is not None]
+    vectors = best_vectors(read, dataset, train_on)
     if vectors is not None:
         found |= {name: rank(settings, item_vectors=vectors) for name, settings in TEXT_REFERENCES.items()}
     follows = followed(runs)

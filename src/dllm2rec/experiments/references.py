@@ -1,6 +1,8 @@
 """References beside the runs of a table: which ones, with what weight of text, and how they rank."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import Literal
 
 import numpy as np
@@ -148,6 +150,32 @@ def settled(
     """
     if not isinstance(settings, BlendSettings) or settings.text_weight is not None:
         return settings
+    return settings.model_copy(update={"text_weight": _weigh_text(settings, dataset, item_vectors, train_on)[1]})
+
+
+def best_vectors(
+    candidates: Sequence[NDArray[np.float32]], dataset: Dataset, train_on: TrainOn
+) -> NDArray[np.float32] | None:
+    """Return the item vectors with which counting and text are best on validation; the first of equals, None of none.
+
+    Args:
+        candidates: `[V, D]` each.
+        dataset: gives validation examples and training sequences.
+        train_on: which sequences counting is fitted to.
+    """
+    distinct: list[NDArray[np.float32]] = []
+    for vectors in candidates:
+        if not any(np.array_equal(vectors, other) for other in distinct):
+            distinct.append(vectors)
+    if len(distinct) < 2:
+        return next(iter(distinct), None)
+    return max(distinct, key=lambda vectors: _weigh_text(BlendSettings(), dataset, vectors, train_on)[0])
+
+
+def _weigh_text(
+    settings: BlendSettings, dataset: Dataset, item_vectors: NDArray[np.float32] | None, train_on: TrainOn
+) -> tuple[float, float]:
+    """Return the best NDCG@20 on validation of counting and text, and text's weight there; see `settled`."""
     text = fit_text(settings.text, item_vectors, num_items=dataset.num_items)
     knn = fit_item_knn(settings.knn, dataset.training_sequences(train_on), num_items=dataset.num_items)
     some = evenly(dataset.examples("validation"))
@@ -158,7 +186,7 @@ def settled(
         score = adjusted(score_with_reference(blend), reads=dataset.manifest.history)
         return float(ndcg(rank_targets(score, some, mask_history=rare).rank, TOP).mean())
 
-    return settings.model_copy(update={"text_weight": max(TEXT_WEIGHTS, key=reached)})
+    return max(((reached(weight), weight) for weight in TEXT_WEIGHTS), key=itemgetter(0))
 
 
 def score_with_reference(scorer: Scorer) -> ScoreFunction:

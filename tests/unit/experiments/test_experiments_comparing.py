@@ -20,6 +20,8 @@ from dllm2rec.experiments.evidence import Evidence, Group, Taught, distinct
 from dllm2rec.experiments.protocol import Protocol
 from dllm2rec.experiments.runs import Run, Source, make_config
 from dllm2rec.knowledge import Knowledge, KnowledgeManifest, Labels
+from dllm2rec.students.sasrec import SASRecSettings
+from dllm2rec.students.transformer import TransformerSettings
 
 Rank = NDArray[np.float64]
 
@@ -30,8 +32,15 @@ def ranked(dataset: Dataset, rank: Rank) -> Ranks:
 
 
 def group(
-    dataset: Dataset, student: str, ranks: Sequence[Rank], *, taught: bool = False, protocol: Protocol = "paper"
+    dataset: Dataset,
+    student: str,
+    ranks: Sequence[Rank],
+    *,
+    taught: bool = False,
+    protocol: Protocol = "paper",
+    dim: int = 64,
 ) -> Group:
+    student_settings = SASRecSettings(dim=dim) if protocol == "paper" else TransformerSettings()
     method = DLLM2RecSettings() if taught else NoMethod()
     runs = tuple(
         Run(
@@ -40,7 +49,7 @@ def group(
                 student=student,
                 method="taught" if taught else "plain",
                 seed=seed,
-                settings=CellSettings(method=method, protocol=protocol),
+                settings=CellSettings(student=student_settings, method=method, protocol=protocol),
                 dataset=Source(path=dataset.path, hash=dataset.content_hash, name="small"),
                 knowledge=None,
             ),
@@ -244,6 +253,26 @@ def test_every_table_says_how_it_was_made_and_all_forms_say_the_same(small: Data
         assert all(cell in text for cell in row)
     assert "1.0000±.0000" in text
     assert notes in text
+
+
+def test_what_is_true_of_several_rows_is_said_once(small: Dataset) -> None:
+    rank = [np.ones(len(small.examples("test")))]
+    given = evidence(
+        small,
+        group(small, "A", rank),
+        group(small, "A", rank, taught=True, dim=32),
+        group(small, "B", rank),
+        group(small, "B", rank, taught=True, dim=32),
+        group(small, "C", rank * 2, protocol="strong"),
+    )
+    notes = tabulate(given).tables[0].notes
+    learn = next(note for note in notes if note.startswith("Students learn from"))
+    assert learn.startswith("Students learn from: the split's examples (A, B); every event before the cut (C). ")
+    assert "Seeds: 1 (A, B); 1, 2 (C); mean ± standard deviation over seeds." in notes
+    assert [note for note in notes if "differ in student" in note] == [
+        "A + taught and A plain; B + taught and B plain differ in student.dim (32, 64), student.output (tied, "
+        "separate), too."
+    ]
 
 
 def test_labels_that_several_have_say_as_much_of_the_path_as_tells_them_apart() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dllm2rec.data import Dataset
+from dllm2rec.data import Dataset, Split
 from dllm2rec.experiments.config import CellSettings
 from dllm2rec.experiments.evidence import gather
 from dllm2rec.experiments.running import train
@@ -13,10 +13,10 @@ from dllm2rec.knowledge import Knowledge, KnowledgeManifest, KnowledgeWriter, La
 DEPTH, SIZE = 10, 6
 
 
-def label(dataset: Dataset, out: Path, rows: slice, *, seed: int = 0) -> Knowledge:
-    """Label some training examples at random, beside what is labelled already."""
+def label(dataset: Dataset, out: Path, rows: slice, *, split: Split = "train", seed: int = 0) -> Knowledge:
+    """Label some examples at random, beside what is labelled already."""
     draw = np.random.default_rng(seed)
-    ids = dataset.examples("train").example_id[rows]
+    ids = dataset.examples(split).example_id[rows]
     manifest = KnowledgeManifest(
         dataset_hash=dataset.content_hash,
         num_items=dataset.num_items,
@@ -62,3 +62,14 @@ def test_knowledge_that_is_another_is_missing(small: Dataset, tmp_path: Path) ->
     found = gather([run])
     assert "item-kNN + text" not in found.references
     assert found.missing == (tmp_path / "knowledge",)
+
+
+def test_teachers_of_one_name_are_told_apart_by_their_folders(small: Dataset, tmp_path: Path) -> None:
+    values = {"protocol": "paper", "method": {"kind": "dllm2rec"}, "student": {"dim": 8}, "training": {"epochs": 1}}
+    runs = []
+    for seed, name in enumerate(("one", "two")):
+        label(small, tmp_path / name, slice(0, 60), seed=seed)
+        knowledge = label(small, tmp_path / name, slice(0, 10), split="test", seed=seed)
+        runs.append(train(small, CellSettings.model_validate(values), out=tmp_path / f"run{seed}", knowledge=knowledge))
+    assert [taught.name for taught in gather(runs).teachers] == ["test [one]", "test [two]"]
+    assert [taught.name for taught in gather(runs[:1]).teachers] == ["test"]

@@ -10,8 +10,9 @@ import pytest
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.seeding import numpy_generator
 from dllm2rec.data import Dataset, Examples, extend
+from dllm2rec.evaluation.metrics import ndcg
 from dllm2rec.experiments import references
-from dllm2rec.experiments.references import TEXT_WEIGHTS, reference_ranks, settled
+from dllm2rec.experiments.references import TEXT_WEIGHTS, best_vectors, reference_ranks, settled
 from dllm2rec.experiments.teacher_settings import ReferenceTeacher
 from dllm2rec.experiments.teaching import teach, teach_only_new
 from dllm2rec.knowledge import Knowledge, KnowledgeWriter
@@ -63,6 +64,23 @@ def test_a_reference_that_leaves_histories_out_ranks_as_if_they_were_masked(smal
     masked, _ = reference_ranks(ItemKNNSettings(), small, test, mask_history=True)
     np.testing.assert_array_equal(left_out.rank[~test.repeats], masked.rank[~test.repeats])
     assert (left_out.rank[test.repeats] > small.num_items - 5).all()  # histories hold four
+
+
+def test_of_several_item_vectors_those_that_are_best_on_validation_are_read(
+    small: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Examples, "repeats_are_rare", property(lambda _: False))
+    several = [numpy_generator(seed, "text").normal(size=(small.num_items, 3)).astype(np.float32) for seed in range(5)]
+
+    def reached(vectors: np.ndarray) -> float:
+        ranks, _ = reference_ranks(BlendSettings(), small, small.examples("validation"), item_vectors=vectors)
+        return float(ndcg(ranks.rank, 20).mean())
+
+    best = max(several, key=reached)
+    assert reached(best) > min(map(reached, several))
+    assert best_vectors(several, small, "positions") is best
+    assert best_vectors([several[0], several[0].copy()], small, "positions") is several[0]
+    assert best_vectors([], small, "positions") is None
 
 
 def test_what_is_set_stays(small: Dataset) -> None:

@@ -61,7 +61,8 @@ def _teacher_and_students(results: Results, *, distilled: bool) -> Rows:
         rows.append(plain(results.dataset, label, *_timed(shown, taught.seconds_per_1000, paper), MISSING))
         for student in results.students:
             groups = [one for one in (results.plain(student),) if one is not None]
-            groups += results.full(student) if distilled else []
+            if distilled:
+                groups += [one for one in results.full(student) if one.learned_from(taught.knowledge)]
             for group in groups:
                 mean = [float(group.values[name][:, taught.labelled].mean()) for name in METRICS]
                 timed = _timed(mean, group.seconds_per_1000, _published(group, results))
@@ -79,13 +80,13 @@ def _wins(results: Results) -> Rows:
     return [
         plain(
             results.dataset,
-            group.label,
+            label,
             f"{found.wins.first:.1%}",
             f"{found.wins.second:.1%}",
             f"{found.wins.differing:,}",
             _share(on("wins", results.published_dataset)),
         )
-        for group, found in _agreements(results, plain_only=True)
+        for label, found in _agreements(results)
     ]
 
 
@@ -95,7 +96,7 @@ def _overlap(results: Results) -> Rows:
     return [
         plain(
             results.dataset,
-            group.label,
+            label,
             f"{found.overlap:.2%}",
             f"{found.hits.both:.2%}",
             f"{found.hits.one:.2%}",
@@ -103,7 +104,7 @@ def _overlap(results: Results) -> Rows:
             _share(hits["both"] if games else None),
             _share(hits["one"] if games else None),
         )
-        for group, found in _agreements(results, plain_only=True)
+        for label, found in _agreements(results)
     ]
 
 
@@ -128,12 +129,14 @@ def _overlap_after(results: Results) -> Rows:
     return rows
 
 
-def _agreements(results: Results, *, plain_only: bool) -> list[tuple[Group, Agreement]]:
+def _agreements(results: Results) -> list[tuple[str, Agreement]]:
+    """Compare every teacher with every plain student; of several teachers a row says which."""
+    teachers = results.evidence.teachers
     return [
-        (group, agree(results.evidence, taught, group))
-        for taught in results.evidence.teachers
+        (group.label if len(teachers) == 1 else f"{group.label}, {taught.name}", agree(results.evidence, taught, group))
+        for taught in teachers
         for group in results.evidence.groups
-        if not (plain_only and group.distilled)
+        if not group.distilled
     ]
 
 
