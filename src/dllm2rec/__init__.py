@@ -3,8 +3,11 @@
 The verbs of the command line as functions, and the settings they take. Nothing heavy is imported before it is used.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # or onnxruntime reports what it runs, and where, to its makers
 
 if TYPE_CHECKING:
     from dllm2rec.core.errors import UserError

@@ -119,6 +119,7 @@ def test_bad_items(items: list[tuple[int, str]], words: list[str], tmp_path: Pat
         pytest.param("log.csv", b"", ["log.csv", "empty"], id="empty"),
         pytest.param("log.csv", b"user,thing\nu,1\n", ["log.csv", "item", "--item-column"], id="missing column"),
         pytest.param("log.parquet", b"this is not a Parquet file" * 9, ["log.parquet", "Parquet"], id="garbage"),
+        pytest.param("log.csv", b'user,"item,time\n', ["log.csv", "header"], id="open quote"),
         pytest.param("log.xls", b"x", ["log.xls", "is unknown"], id="unknown format"),
     ],
 )
@@ -127,6 +128,18 @@ def test_bad_files(name: str, content: bytes, words: list[str], tmp_path: Path) 
     (tmp_path / name).write_bytes(content)
     refused(call("prepare", "--interactions", tmp_path / name, *items, "--out", tmp_path / "out"), *words)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])
+def test_brackets_in_a_path_are_no_pattern(suffix: str, tmp_path: Path) -> None:
+    folder = tmp_path / "logs[1]"
+    folder.mkdir()
+    _, _, *items = write_log(tmp_path, list(log_rows()))
+    table = pl.DataFrame(list(log_rows()), schema=["user", "item", "time"], orient="row")
+    file = folder / f"log[2].{suffix}"
+    {"csv": table.write_csv, "parquet": table.write_parquet, "jsonl": table.write_ndjson}[suffix](file)
+    outcome = call("prepare", "--interactions", file, *items, "--out", folder / "out", "--json")
+    assert outcome.code == 0, outcome.err
 
 
 def test_a_truncated_parquet(tmp_path: Path) -> None:

@@ -174,6 +174,22 @@ def test_a_batch_goes_on_where_it_was(bundle: Path, log: Path, tmp_path: Path, m
     refused(call(*command, "--k", 2), "exists already")
 
 
+def test_brackets_are_no_markup_and_no_pattern(bundle: Path, log: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(bundle, tmp_path / "bundle")
+    titles = [(item, f"{title} [pc] [/b]") for item, title in items(bundle)]
+    (other / "items.json").write_text(json.dumps(titles))
+    manifest = json.loads((other / "bundle.json").read_text())
+    manifest["files"]["items.json"] = hash_file(other / "items.json")
+    (other / "bundle.json").write_text(json.dumps(manifest))
+    shown = call("recommend", other, "--history", "1", "--k", 2)
+    assert shown.code == 0, shown.err
+    assert shown.out.count("[pc] [/b]") == 2
+    out = tmp_path / "out[1]" / "recs.parquet"
+    done = call("recommend", other, "--interactions", log, "--out", out)
+    assert done.code == 0, done.err
+    assert out.is_file()
+
+
 def test_two_do_not_write_one_batch(bundle: Path, log: Path, tmp_path: Path) -> None:
     out = tmp_path / "recs.parquet"
     with exclusive(out):
@@ -200,7 +216,7 @@ def test_the_columns_of_a_log_are_named(bundle: Path, log: Path, tmp_path: Path)
 
 
 def test_only_some_items(bundle: Path, tmp_path: Path) -> None:
-    (tmp_path / "some.txt").write_text("3\n7\n\n")
+    (tmp_path / "some.txt").write_text("3\n7\n\n", encoding="utf-8-sig")  # as some editors save it
     found = call("recommend", bundle, "--history", "1", "--filter", tmp_path / "some.txt", "--json").json
     assert sorted(found["items"]) == ["3", "7"]
     (tmp_path / "wrong.txt").write_text("3\nno such\n")

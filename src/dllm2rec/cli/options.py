@@ -42,6 +42,6 @@ def show(value: Any, *renderables: RenderableType, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(value, ensure_ascii=False, allow_nan=False))
         return
-    console = Console()
+    console = Console(markup=False)  # a title may hold brackets
     for renderable in renderables:
         console.print(renderable, highlight=False)

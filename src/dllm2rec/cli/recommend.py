@@ -103,7 +103,7 @@ def _of_user(
 
 def _ids(file: Path, recommender: "Recommender") -> "list[ItemId]":
     try:
-        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{file}: can't be read as text ({error})") from None
     if not lines:

@@ -41,7 +41,7 @@ def explain_os_error(error: OSError, path: Path) -> UserError:
         case errno.ENOSPC | errno.EDQUOT:
             return UserError(f"{path}: no space left on the device; free some space and start again")
         case errno.EACCES | errno.EPERM | errno.EROFS:
-            return UserError(f"{path}: no permission to write here; choose another --out or change the permissions")
+            return UserError(f"{path}: no permission; change the permissions, or choose another place")
         case errno.ENOTDIR | errno.EEXIST:
             return UserError(f"{path}: a file stands where a directory is needed; choose another --out")
         case _:

@@ -87,7 +87,7 @@ def read_table_file(path: Path, name: str, *columns: str | pl.Expr) -> pl.DataFr
     """
     file = _file(path, name)
     try:
-        return pl.scan_parquet(file).select(*(columns or [pl.all()])).collect()
+        return pl.scan_parquet(file, glob=False).select(*(columns or [pl.all()])).collect()
     except FileNotFoundError:
         raise UserError(f"{file}: missing; remove it and prepare the dataset again") from None
     except OSError as error:

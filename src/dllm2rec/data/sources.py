@@ -82,11 +82,13 @@ def _read_delimited(path: Path, *, separators: str, quote: str | None) -> pl.Dat
         if twice := [name for name in header if name and header.count(name) > 1]:
             raise UserError(f"{path}: two columns are named {twice[0]!r}; rename or remove one")
         try:
-            table = pl.read_csv(path, separator=separator, quote_char=quote, infer_schema=False)
+            table = pl.read_csv(path, separator=separator, quote_char=quote, infer_schema=False, glob=False)
         except (PolarsError, PanicException):
             table = _read_rows(path, separator, quote)
     except UnicodeDecodeError:
         raise UserError(f"{path}: it is not UTF-8; save it as that") from None
+    except csv.Error as error:
+        raise UserError(f"{path}: its header does not parse as delimited text ({error}); mend it") from None
     filled = table.select(~pl.all_horizontal(pl.all().is_null())).to_series().arg_true()
     return table.head(int(filled[-1]) + 1 if len(filled) else 0)  # blank lines at the end are no rows
 
@@ -145,14 +147,15 @@ def _read_recbole(path: Path) -> pl.DataFrame:
 
 def _read_parquet(path: Path) -> pl.DataFrame:
     try:
-        return pl.read_parquet(path)
+        return pl.read_parquet(path, glob=False)
     except (PolarsError, PanicException) as error:
         raise UserError(f"{path}: not a Parquet file, or cut short: {first_line(error)}") from None
 
 
 def _read_json_lines(path: Path) -> pl.DataFrame:
     try:
-        return pl.read_ndjson(path, infer_schema_length=None)
+        with path.open("rb") as file:  # of a path, brackets would be a pattern
+            return pl.read_ndjson(file, infer_schema_length=None)
     except (PolarsError, PanicException) as error:
         raise UserError(f"{path}: {_bad_json_line(path) or first_line(error)}") from None
 

@@ -86,7 +86,9 @@ def add_items(
     else:
         found = _load(vectors, given.height, width)[rows.to_numpy()]
     with atomic_path(out) as target:
-        shutil.copytree(bundle.path, target)
+        target.mkdir()  # not copytree, which takes over that a bundle may not be written
+        for name in bundle.manifest.files:
+            shutil.copyfile(bundle.path / name, target / name)
         catalogue = [*zip(bundle.ids, bundle.titles, strict=True), *zip(ids, titles, strict=True)]
         (target / ITEMS).write_text(json.dumps(catalogue, ensure_ascii=False), encoding="utf-8")
         table = load_file(target / TABLE)
@@ -112,10 +114,9 @@ def _load(file: Path, count: int, size: int) -> Floats:
         vectors = np.load(file, allow_pickle=False)
     except (OSError, ValueError) as error:
         raise UserError(f"{file}: not a .npy file of numbers ({error})") from None
-    if vectors.shape != (count, size):
-        raise UserError(
-            f"{file}: must be [{count}, {size}], a row for each item of the table, not {list(vectors.shape)}"
-        )
+    if not isinstance(vectors, np.ndarray) or vectors.shape != (count, size):
+        there = list(vectors.shape) if isinstance(vectors, np.ndarray) else "several arrays (.npz)"
+        raise UserError(f"{file}: must be [{count}, {size}], a row for each item of the table, not {there}")
     if not np.isfinite(vectors).all():
         raise UserError(f"{file}: row {int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])} is not finite")
     found: Floats = vectors.astype(np.float32)

@@ -108,7 +108,7 @@ def recommend_all(
                     with atomic_path(file) as target:
                         _table(some["user"], found, recommender).write_parquet(target)
                 advance(some.height)
-        written = pl.scan_parquet(parts / "part-*.parquet")
+        written = pl.scan_parquet(sorted(parts.glob("part-*.parquet")), glob=False)
         with atomic_path(out) as target:
             written.drop("unknown").sink_parquet(target)
         counts = written.select(pl.len().alias("users"), pl.col("fallback").sum(), pl.col("unknown").sum()).collect()

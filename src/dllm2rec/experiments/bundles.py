@@ -29,6 +29,7 @@ CHECKED = 1000
 SHOWN = 20
 PROBES = 8
 TOLERANCE = 1e-4
+SCORES_AT_ONCE = 1 << 23
 MAX_LOSS = 0.01
 
 
@@ -115,20 +116,25 @@ def write_encoder(
 def compare_lists(bundle: Path, dataset: Dataset, source: ScoreFunction) -> Check:
     """Compare a bundle's lists with those of its ``source``; scores as good as equal may trade places."""
     examples = some_examples(dataset.examples("test"))
-    with torch.inference_mode():
-        expected = source(torch.from_numpy(examples.known().astype(np.int64)))
-    lists = best_items(expected, TOP).numpy()
-    found = top_lists(Recommender.load(bundle), examples)
-    best, scores = (
-        np.sort(np.take_along_axis(expected.numpy(), one.astype(np.int64), axis=1)) for one in (lists, found)
-    )
-    close = np.isclose(best, scores, rtol=TOLERANCE, atol=TOLERANCE).all(axis=1)
+    found, lists, close = top_lists(Recommender.load(bundle), examples), [], []
+    size = max(1, SCORES_AT_ONCE // examples.num_items)
+    for start in range(0, len(examples), size):
+        part = slice(start, start + size)
+        with torch.inference_mode():
+            expected = source(torch.from_numpy(examples.known(part).astype(np.int64)))
+        lists.append(best_items(expected, TOP).numpy())
+        best, scores = (
+            np.sort(np.take_along_axis(expected.numpy(), one.astype(np.int64), axis=1))
+            for one in (lists[-1], found[part])
+        )
+        close.append(np.isclose(best, scores, rtol=TOLERANCE, atol=TOLERANCE).all(axis=1))
+    expected_lists = np.concatenate(lists)
     return Check(
         examples=len(examples),
-        different=int((~close).sum()),
-        overlap=overlap(lists, found),
+        different=int((~np.concatenate(close)).sum()),
+        overlap=overlap(expected_lists, found),
         ndcg=_ndcg(found, examples),
-        source_ndcg=_ndcg(lists, examples),
+        source_ndcg=_ndcg(expected_lists, examples),
     )
 
 

@@ -27,7 +27,7 @@ def read_ranks(file: Path) -> Ranks:
         UserError: the file is missing or damaged.
     """
     try:
-        table = pl.read_parquet(file)
+        table = pl.read_parquet(file, glob=False)
         top = table["top_items"].to_numpy(writable=True) if "top_items" in table.columns else None
         return Ranks(
             example_id=table["example_id"].to_numpy(writable=True),

@@ -217,10 +217,13 @@ class Run:
             self.write_result(result.model_copy(update={"evaluation": result.evaluation | {name: evaluation}}))
 
     def find(self, source: Source) -> Path:
-        """Return where a source is now: where it lay, or where it is if it was moved together with the run."""
+        """Return where a source is now: within the run, or where it lay, or where it is if it was moved with the run.
+
+        What an update made lies within its run and nowhere else, though another may lie by now where the run was once.
+        """
         path = self.path.resolve()
-        together = (folder / source.path.name for folder in (path, *path.parents[:3]))
-        return next((path for path in (source.path, *together) if _is_source(path)), source.path)
+        own, *beside = (folder / source.path.name for folder in (path, *path.parents[:3]))
+        return next((place for place in (own, source.path, *beside) if _is_source(place)), source.path)
 
     def locate(self, what: Literal["dataset", "knowledge"], source: Source, *, option: str = "") -> Path:
         """Return where a source is now, see `find`.

@@ -68,7 +68,7 @@ class UpdateSettings(Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Material:
+class Material:
     """What a student learns from."""
 
     dataset: Dataset
@@ -139,7 +139,7 @@ def update(
         raise UserError(f"{run.path}: no teacher took part in it, so {knowledge.path} can't; leave --knowledge out")
     settings, columns = settings or UpdateSettings(), columns or Columns()
     asked = _request(run, interactions, items, knowledge, settings)
-    before = _Material(dataset=dataset_of(run), knowledge=knowledge_of(run))
+    before = Material(dataset=dataset_of(run), knowledge=knowledge_of(run))
     with exclusive(out):
         with _begun(out, asked, say) as place:
             dataset = extend(before.dataset, interactions, items, out=place / DATASET, columns=columns)
@@ -149,10 +149,10 @@ def update(
             if knowledge is not None:
                 require_same_dataset(knowledge, dataset)
         dataset = Dataset.load(out / DATASET)
-        after = _Material(dataset=dataset, knowledge=_teach(dataset, before.knowledge, knowledge, out))
+        after = Material(dataset=dataset, knowledge=_teach(dataset, before.knowledge, knowledge, out))
         updated = _plan(run, after, out, settings)
         result = updated.result or _fit(updated, run, before, after, training)
-        outcome = _judge(updated, result, after, grown(run, dataset, after.knowledge), force=force)
+        outcome = _judge(updated, result, after, grown(run, before, after), force=force)
     return Update(
         run=updated,
         new_events=dataset.manifest.num_interactions - before.dataset.manifest.num_interactions,
@@ -163,20 +163,15 @@ def update(
     )
 
 
-def grown(run: Run, dataset: Dataset, knowledge: Knowledge | None) -> Student:
+def grown(run: Run, before: Material, after: Material) -> Student:
     """Return the student of a run with the larger catalogue of an extended dataset, untrained on what is new.
 
     Args:
         run: finished.
-        dataset: an extension of the run's dataset.
-        knowledge: of ``dataset``, where the run learned from a teacher.
-
-    Raises:
-        UserError: the dataset or the knowledge of the run is gone.
+        before: its own.
+        after: an extension of that.
     """
-    before = _Material(dataset=dataset_of(run), knowledge=knowledge_of(run))
-    after = _Material(dataset=dataset, knowledge=knowledge)
-    student = _grow(build(run, dataset, knowledge), run, before, after)
+    student = _grow(build(run, after.dataset, after.knowledge), run, before, after)
     finish(student, run, before.dataset, run.finished().fit.demand)
     student.again, student.ever = run.finished().fit.again, run.finished().fit.ever
     return student
@@ -275,7 +270,7 @@ def _teach(dataset: Dataset, old: Knowledge | None, given: Knowledge | None, out
     return teach_only_new(dataset, old, out=out / KNOWLEDGE)
 
 
-def _plan(run: Run, after: _Material, out: Path, settings: UpdateSettings) -> Run:
+def _plan(run: Run, after: Material, out: Path, settings: UpdateSettings) -> Run:
     """Describe the new run: the old one's settings, but for how long and how fast."""
     cell, dataset, knowledge = run.config.settings, after.dataset, after.knowledge
     training = cell.training
@@ -299,12 +294,12 @@ def _plan(run: Run, after: _Material, out: Path, settings: UpdateSettings) -> Ru
     return Run(out, config)
 
 
-def _fit(updated: Run, run: Run, before: _Material, after: _Material, training: Examples) -> RunResult:
+def _fit(updated: Run, run: Run, before: Material, after: Material, training: Examples) -> RunResult:
     student = _grow(build(updated, after.dataset, after.knowledge), run, before, after)
     return fit_student(updated, student, after.dataset, training, after.knowledge)
 
 
-def _grow(student: Student, run: Run, before: _Material, after: _Material) -> Student:
+def _grow(student: Student, run: Run, before: Material, after: Material) -> Student:
     cell = run.config.settings
     try:
         grow(
@@ -331,7 +326,7 @@ def _training(run: Run, before: Dataset, dataset: Dataset, settings: UpdateSetti
     return available.take(np.sort(np.concatenate([new, replayed]))), len(new)
 
 
-def _judge(updated: Run, result: RunResult, after: _Material, old: Student, *, force: bool) -> dict[str, Any]:
+def _judge(updated: Run, result: RunResult, after: Material, old: Student, *, force: bool) -> dict[str, Any]:
     """Compare both students on the newest events; writes the result if the new one stays."""
     test = after.dataset.examples("test")
     student = rebuild(updated, after.dataset, after.knowledge, fit=result.fit)

@@ -138,7 +138,7 @@ def _read_sidecar(file: Path) -> Sidecar:
 
 def _read_table(file: Path) -> Labels:
     try:
-        table = pl.read_parquet(file)
+        table = pl.read_parquet(file, glob=False)
         return Labels(
             example_id=table["example_id"].cast(pl.Int64).to_numpy(writable=True),
             ranked_items=table["ranked_items"].to_numpy(writable=True).astype(np.int32, copy=False),

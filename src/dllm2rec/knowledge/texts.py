@@ -124,7 +124,7 @@ def _files(path: Path, kind: TextKind) -> list[Path]:
 
 def _read(file: Path, size: int | None) -> Texts:
     try:
-        table = pl.read_parquet(file)
+        table = pl.read_parquet(file, glob=False)
         texts = Texts(
             key=table["key"].cast(pl.Int64).to_numpy(writable=True),
             text=table["text"].to_list(),

@@ -43,6 +43,7 @@ class Bundle:
     Attributes:
         path: the directory.
         manifest: what `bundle.json` says.
+        version: twelve digits of its hash.
         ids: V external ids.
         titles: V titles.
         input: `[V, D]`, the vectors that histories are made of.
@@ -54,6 +55,7 @@ class Bundle:
 
     path: Path
     manifest: BundleManifest
+    version: str
     ids: list[str | int]
     titles: list[str]
     input: Floats
@@ -72,8 +74,17 @@ class Bundle:
         """Read a bundle; every file is compared with its hash.
 
         Raises:
-            UserError: it is no bundle, of another format version, or a file is missing, cut or altered; names the file.
+            UserError: it is no bundle, of another format version, or a file is missing, cut, altered or not to be read;
+                names the file.
         """
+        try:
+            return cls._load(path)
+        except OSError as error:
+            raise UserError(f"{error.filename or path}: can't be read ({error.strerror or error})") from None
+
+    @classmethod
+    def _load(cls, path: Path) -> "Bundle":
+        version = version_of(path)
         manifest = _read_manifest(path)
         for name, digest in manifest.files.items():
             if not (path / name).is_file():
@@ -88,6 +99,7 @@ class Bundle:
         return cls(
             path=path,
             manifest=manifest,
+            version=version,
             ids=[item[0] for item in items],
             titles=[item[1] for item in items],
             input=(given := unpack(table, "input")),
@@ -96,6 +108,17 @@ class Bundle:
             popularity=table["popularity"],
             neighbours=_neighbours(path, manifest),
         )
+
+
+def version_of(path: Path) -> str:
+    """Return the version of the bundle that lies at a path now; it changes with any of its files.
+
+    Raises:
+        UserError: it is no bundle.
+    """
+    if not (path / MARKER).is_file():
+        raise UserError(f"{path}: not a bundle (no {MARKER} in it); make one with `dllm2rec export`")
+    return hash_file(path / MARKER)[:12]
 
 
 def _neighbours(path: Path, manifest: BundleManifest) -> Neighbours | None:
@@ -108,8 +131,6 @@ def _neighbours(path: Path, manifest: BundleManifest) -> Neighbours | None:
 
 
 def _read_manifest(path: Path) -> BundleManifest:
-    if not (path / MARKER).is_file():
-        raise UserError(f"{path}: not a bundle (no {MARKER} in it); make one with `dllm2rec export`")
     values = read_json(path / MARKER)
     version = values.get("format_version") if isinstance(values, dict) else None
     if version != FORMAT_VERSION:

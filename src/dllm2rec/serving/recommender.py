@@ -11,12 +11,14 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from dllm2rec.core.errors import UserError
-from dllm2rec.core.files import hash_file
 from dllm2rec.serving.approximate import ApproximateIndex
-from dllm2rec.serving.bundle import ENCODER, INDEX, MARKER, Bundle, Floats
+from dllm2rec.serving.bundle import ENCODER, INDEX, Bundle, Floats, version_of
 from dllm2rec.serving.top import Added, best_items, top_items
 
 ItemId = str | int
+
+LOADS = 3
+HISTORIES_AT_ONCE = 512
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +61,7 @@ class Recommender:
 
     def __init__(self, bundle: Bundle, *, threads: int = 1, approximate: bool = False) -> None:
         self.bundle = bundle
-        self.version = hash_file(bundle.path / MARKER)[:12]
+        self.version = bundle.version
         self.approximate = approximate
         self._index: dict[ItemId | None, int] = {item: row for row, item in enumerate(bundle.ids)}
         options = onnxruntime.SessionOptions()
@@ -83,7 +85,12 @@ class Recommender:
         Raises:
             UserError: it is none, or damaged; see `Bundle.load`.
         """
-        return cls(Bundle.load(Path(path)), threads=threads, approximate=approximate)
+        path = Path(path)
+        for _ in range(LOADS):
+            loaded = cls(Bundle.load(path), threads=threads, approximate=approximate)
+            if version_of(path) == loaded.version:  # or it was replaced meanwhile, and this is of both
+                return loaded
+        raise UserError(f"{path}: was replaced {LOADS} times while it was read")
 
     def recommend(
         self,
@@ -107,9 +114,16 @@ class Recommender:
         """
         if k < 1:
             raise UserError(f"k must be at least 1, not {k}")
-        if not histories:
-            return []
         rows = None if candidates is None else self._rows(candidates)
+        return [
+            one
+            for start in range(0, len(histories), HISTORIES_AT_ONCE)
+            for one in self._recommend(histories[start : start + HISTORIES_AT_ONCE], rows, k, exclude_seen)
+        ]
+
+    def _recommend(
+        self, histories: Sequence[Sequence[ItemId]], rows: NDArray[np.int64] | None, k: int, exclude_seen: bool
+    ) -> list[Recommendation]:
         known = [self._known(history) for history in histories]
         best = self._best(known, rows, k=k, exclude_seen=exclude_seen)
         if not all(known):

@@ -28,6 +28,20 @@ def begun(path: Path, asked: RunConfig, *, without: Callable[[dict[str, Any]], o
     write_json(path / MARKER, {**written, "hash": hash_json(described)})
 
 
+def test_what_lies_within_a_run_is_its_own_wherever_the_run_is_moved(tmp_path: Path) -> None:
+    made, now = tmp_path / "new", tmp_path / "now"
+    source = Source(path=made / "dataset", hash="abc", name="toys")
+    cell = CellSettings.model_validate({})
+    Run.at(
+        made, make_config(student="s", method="plain", seed=1, settings=cell, dataset=source, knowledge=None)
+    ).begin()
+    write_json(made / "dataset" / "dataset.json", {})
+    made.rename(now)
+    assert Run.load(now).find(source) == now / "dataset"
+    write_json(made / "dataset" / "dataset.json", {})  # the next update, where the last one was made
+    assert Run.load(now).find(source) == now / "dataset"
+
+
 @pytest.mark.parametrize(
     "without",
     [

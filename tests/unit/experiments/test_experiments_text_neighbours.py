@@ -16,9 +16,9 @@ from dllm2rec.evaluation.ranks import ScoreFunction, rank_targets
 from dllm2rec.experiments import references
 from dllm2rec.experiments.config import CellSettings
 from dllm2rec.experiments.references import reference_ranks
-from dllm2rec.experiments.running import rebuild, train
+from dllm2rec.experiments.running import knowledge_of, rebuild, train
 from dllm2rec.experiments.runs import Run
-from dllm2rec.experiments.updating import grown
+from dllm2rec.experiments.updating import Material, grown
 from dllm2rec.knowledge import Knowledge, KnowledgeManifest, KnowledgeWriter
 from dllm2rec.teachers.references import BlendSettings
 
@@ -99,7 +99,8 @@ def test_a_grown_catalogue_leaves_the_scores_of_the_old_items(
     )
     longer = extend(dataset, tmp_path / "log.csv", tmp_path / "items.csv", out=tmp_path / "longer")
     assert longer.num_items == MORE
-    student = grown(run, longer, read(longer, vectors, tmp_path / "knowledge"))
+    before = Material(dataset=dataset, knowledge=knowledge_of(run))
+    student = grown(run, before, Material(dataset=longer, knowledge=read(longer, vectors, tmp_path / "knowledge")))
     histories = dataset.examples("test").history[:20].astype(np.int64)
     with torch.no_grad():
         expected = rebuild(run, dataset)(torch.from_numpy(histories))

@@ -126,6 +126,13 @@ def test_wrong_vectors(vectors: np.ndarray, words: str, bundle: Bundle, tmp_path
         add_items(bundle, **write(tmp_path, "5000,a\n", vectors))
 
 
+def test_several_arrays_are_no_vectors(bundle: Bundle, tmp_path: Path) -> None:
+    arguments = write(tmp_path, "5000,a\n")
+    np.savez(tmp_path / "several.npz", a=np.zeros((1, 6), np.float32))
+    with pytest.raises(UserError, match="several arrays"):
+        add_items(bundle, **{**arguments, "vectors": tmp_path / "several.npz"})
+
+
 def test_another_encoder_is_refused(bundle: Bundle, tmp_path: Path) -> None:
     arguments = {**write(tmp_path, "5000,a\n"), "vectors": None}
     with pytest.raises(UserError, match="minilm: gives titles of the catalogue other vectors"):

@@ -1,6 +1,8 @@
 """A bundle recommends what PyTorch does, and says what is wrong with it."""
 
+import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -21,6 +23,8 @@ from dllm2rec.experiments.exporting import export
 from dllm2rec.experiments.running import rebuild
 from dllm2rec.experiments.runs import Run
 from dllm2rec.knowledge import Knowledge
+from dllm2rec.serving import bundle as bundle_module
+from dllm2rec.serving import recommender as serving
 from dllm2rec.serving.bundle import FILES, INDEX, Bundle
 from dllm2rec.serving.packing import Precision, pack, unpack
 from dllm2rec.serving.recommender import Recommender
@@ -92,6 +96,59 @@ def test_long_unknown_and_empty_histories(bundle: Path) -> None:
     assert unknown.items == empty.items == most
     assert (unknown.unknown, unknown.fallback, empty.unknown, empty.fallback) == ([7, 8], True, [], True)
     assert recommender.recommend([]) == []
+
+
+def test_many_histories_are_answered_as_each_alone(
+    bundle: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = histories(dataset)
+    whole = Recommender.load(bundle).recommend(asked, k=4)
+    monkeypatch.setattr(serving, "HISTORIES_AT_ONCE", 3)
+    parts = Recommender.load(bundle).recommend(asked, k=4)
+    assert len(parts) == len(asked) > 6
+    assert [one.items for one in parts] == [one.items for one in whole]
+
+
+def test_a_bundle_that_is_replaced_while_it_is_read_is_read_again(
+    bundle: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = export(run, out=tmp_path / "other", precision="float16", max_loss=1.0).path
+    place, read = tmp_path / "place", bundle_module.read_json
+    place.symlink_to(bundle)
+
+    def swaps(file: Path) -> Any:
+        if file.name == "items.json" and place.readlink() == bundle:
+            place.unlink()
+            place.symlink_to(other)
+        return read(file)
+
+    monkeypatch.setattr(bundle_module, "read_json", swaps)
+    found = Recommender.load(place)
+    assert found.version == Recommender.load(other).version
+    assert found.bundle.manifest.precision == "float16"
+
+
+def test_a_file_that_may_not_be_read_is_named(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(file: Path) -> Any:
+        raise PermissionError(errno.EACCES, "Permission denied", str(file))
+
+    monkeypatch.setattr(bundle_module, "load_file", forbidden)
+    with pytest.raises(UserError, match=r"table\.safetensors: can't be read \(Permission denied\)"):
+        Bundle.load(bundle)
+
+
+def test_nobody_is_told_what_runs_here(bundle: Path, tmp_path: Path) -> None:
+    home, program = (
+        tmp_path / "home",
+        f"""
+from dllm2rec.serving.recommender import Recommender
+Recommender.load({str(bundle)!r}).recommend([[1001, 1002]], k=3)
+""",
+    )
+    home.mkdir()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("XDG", "ORT"))}
+    subprocess.run([sys.executable, "-c", program], env=environment | {"HOME": str(home)}, check=True)
+    assert list(home.rglob("*")) == []  # onnxruntime would leave an id of the machine, and a queue
 
 
 def test_ids_of_the_other_type_are_found(bundle: Path, tmp_path: Path) -> None:

@@ -2,7 +2,10 @@
 
 import json
 import shutil
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,9 @@ from pydantic import SecretStr
 from serving_helpers import RANDOM_ITEMS as ITEMS
 
 from dllm2rec.core.errors import UserError
+from dllm2rec.serving.http import app as application
 from dllm2rec.serving.http.app import create_app
+from dllm2rec.serving.http.live import Live
 from dllm2rec.serving.http.settings import ServeSettings
 from dllm2rec.serving.recommender import Recommender
 
@@ -213,6 +218,49 @@ def test_a_bundle_is_swapped_and_a_broken_one_refused(bundles: list[Path], tmp_p
     assert "encoder.onnx" in refused.json()["detail"]
     assert client.get("/ready").json()["version"] == swapped.json()["version"]
     assert client.post("/v1/recommend", json={"histories": [[1]]}, headers=WITH_KEY).status_code == 200
+
+
+def test_a_reload_may_take_longer_than_an_answer(bundles: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[int] = []
+    settings = ServeSettings(bundle=bundles[0], api_key=SecretStr(KEY), timeout=0.2)
+    client = TestClient(create_app(settings, reloaded=lambda: told.append(1)))
+    load = Live._load
+
+    def slow(self: Live) -> Any:
+        time.sleep(0.5)
+        return load(self)
+
+    monkeypatch.setattr(Live, "_load", slow)
+    assert client.post("/admin/reload", headers=WITH_KEY).status_code == 200
+    assert told == [1]
+
+
+def test_slow_requests_that_come_again_wait_for_each_other(
+    bundles: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computing, most, lock, ended = 0, 0, threading.Lock(), threading.Event()
+
+    def slow(*_: Any, **__: Any) -> list[Any]:
+        nonlocal computing, most
+        with lock:
+            computing += 1
+            most = max(most, computing)
+        ended.wait(30)
+        with lock:
+            computing -= 1
+        return []
+
+    monkeypatch.setattr(application, "SCORES_INLINE", 0)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr(Recommender, "recommend", slow)
+    with TestClient(create_app(ServeSettings(bundle=bundles[0], timeout=0.2))) as client, ThreadPoolExecutor(8) as pool:
+        try:
+            for _ in range(2):
+                asked = [pool.submit(client.post, "/v1/recommend", json={"histories": [[1]]}) for _ in range(8)]
+                assert {one.result().status_code for one in asked} == {503}
+        finally:
+            ended.set()
+    assert most == 2
 
 
 def test_without_a_key_nobody_administers(client: TestClient) -> None:

@@ -153,12 +153,13 @@ def test_what_cannot_be_served_is_said_in_one_line(bundles: list[Path], tmp_path
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        for bundle, chosen, words in (
-            (bundles[0], port, f"port {port}"),
-            (tmp_path, 0, "not a bundle"),
-            (tmp_path / "none", 0, "not a bundle"),
+        for bundle, host, chosen, words in (
+            (bundles[0], "127.0.0.1", port, f"port {port}"),
+            (bundles[0], "x" * 64, 0, "can't listen"),
+            (tmp_path, "127.0.0.1", 0, "not a bundle"),
+            (tmp_path / "none", "127.0.0.1", 0, "not a bundle"),
         ):
-            command = [PROGRAM, "serve", bundle, "--port", str(chosen)]
+            command = [PROGRAM, "serve", bundle, "--host", host, "--port", str(chosen)]
             refused = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
             assert refused.returncode == 2
             assert words in refused.stderr

@@ -1,10 +1,14 @@
 """The application: routes over one live recommender."""
 
+import asyncio
 import json
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from anyio import to_thread
 from fastapi import FastAPI, Query
@@ -33,6 +37,8 @@ from dllm2rec.serving.http.problems import add_problems, described
 from dllm2rec.serving.http.settings import ServeSettings
 from dllm2rec.serving.recommender import Recommendation, Recommender
 from dllm2rec.serving.titles import search_titles
+
+Result = TypeVar("Result")
 
 PAGE = Path(__file__).parent / "page"
 SCORES_INLINE = 1_000_000  # below, a switch to a thread costs more than it frees
@@ -70,8 +76,9 @@ def create_app(settings: ServeSettings, *, reloaded: Callable[[], object] = int)
     app.state.metrics = metrics
     add_problems(app)
     app.add_middleware(Gate, settings=settings, metrics=metrics)
-    _add_answers(app, live, metrics)
-    _add_items(app, live)
+    aside = _Aside()
+    _add_answers(app, live, metrics, aside)
+    _add_items(app, live, aside)
     _add_operations(app, live, metrics, settings, reloaded)
     app.mount("/static", StaticFiles(directory=PAGE), name="static")
 
@@ -82,7 +89,21 @@ def create_app(settings: ServeSettings, *, reloaded: Callable[[], object] = int)
     return app
 
 
-def _add_answers(app: FastAPI, live: Live, metrics: Metrics) -> None:
+class _Aside:
+    """Computes beside the event loop, as much at once as there are processors.
+
+    What a request that ran out of time began goes on, and holds its thread: so slow requests that come again and again
+    wait for each other, and don't pile up. One that still waits when its time is out is never begun.
+    """
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(os.cpu_count())
+
+    async def run(self, work: Callable[[], Result]) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+
+def _add_answers(app: FastAPI, live: Live, metrics: Metrics, aside: _Aside) -> None:
     @app.post(
         "/v1/recommend",
         summary="What comes next after a history",
@@ -107,7 +128,7 @@ def _add_answers(app: FastAPI, live: Live, metrics: Metrics) -> None:
         if len(histories) * len(recommender.bundle.ids) <= SCORES_INLINE:
             results = answer()
         else:
-            results = await to_thread.run_sync(answer)
+            results = await aside.run(answer)
         strange = sum(len(one.unknown) for one in results)
         metrics.items.labels("no").inc(strange)
         metrics.items.labels("yes").inc(sum(map(len, histories)) - strange)
@@ -130,13 +151,13 @@ def _chosen(live: Live, model: str | None) -> Recommender:
     return served.other
 
 
-def _add_items(app: FastAPI, live: Live) -> None:
+def _add_items(app: FastAPI, live: Live, aside: _Aside) -> None:
     limited = Query(ge=1, le=MAX_K)
 
     @app.get("/v1/items", summary="Items whose title holds a text", responses=described(401, 422, 503))
     async def search(query: Annotated[str, Query(max_length=200)], k: Annotated[int, limited] = 10) -> Items:
         recommender = live.now.main
-        rows = await to_thread.run_sync(search_titles, recommender.bundle.titles, query, k)
+        rows = await aside.run(partial(search_titles, recommender.bundle.titles, query, k))
         ids, titles = recommender.bundle.ids, recommender.bundle.titles
         return Items(version=recommender.version, items=[Item(id=ids[row], title=titles[row]) for row in rows])
 
@@ -160,7 +181,7 @@ def _add_items(app: FastAPI, live: Live) -> None:
         found = recommender.identify(item)
         if found is None:
             raise HTTPException(404, "no such item")
-        near = await to_thread.run_sync(lambda: recommender.similar(found, k=k))
+        near = await aside.run(partial(recommender.similar, found, k=k))
         items = [
             Item(id=one, title=title, score=score)
             for one, title, score in zip(near.items, near.titles, near.scores, strict=True)

@@ -18,7 +18,8 @@ HEADERS = [
     (b"referrer-policy", b"no-referrer"),
 ]
 SOON = {"retry-after": "1"}
-KEYED = ("/v1/", "/admin/")
+ADMIN = "/admin/"
+KEYED = ("/v1/", ADMIN)
 _TOO_LARGE = "the body is larger than {} bytes; ask for fewer histories at a time"
 
 
@@ -59,7 +60,8 @@ class Gate:
                 self._admit(scope)
                 self._admitted += 1
                 admitted = True
-            async with asyncio.timeout(self._settings.timeout):
+            hurries = not scope["path"].startswith(ADMIN)  # a reload that is half done would leave workers apart
+            async with asyncio.timeout(self._settings.timeout if hurries else None):
                 await self._app(scope, self._limited(receive), answer)
         except HTTPException as refused:
             await problem(refused.status_code, refused.detail, SOON)(scope, receive, answer)

@@ -60,10 +60,10 @@ def _listen(settings: ServeSettings) -> socket.socket:
         listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # asyncio sends at once only if told
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((settings.host, settings.port))
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter of a name that no host can have
+        reason = error.strerror if isinstance(error, OSError) else error
         raise UserError(
-            f"can't listen on {settings.host} port {settings.port} ({error.strerror}); "
-            "choose another with --port or --host"
+            f"can't listen on {settings.host} port {settings.port} ({reason}); choose another with --port or --host"
         ) from None
     listening.listen(BACKLOG)
     return listening

@@ -18,7 +18,7 @@ class ServeSettings(BaseModel):
         api_key: asked of every request under `/v1` and `/admin`; None asks nobody, and then there is no `/admin`.
         max_body: bytes of a request.
         max_waiting: requests that wait for a worker; to the others it answers 503 at once.
-        timeout: seconds in which a request must have arrived and been answered.
+        timeout: seconds in which a request must have arrived and been answered, a reload aside.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
