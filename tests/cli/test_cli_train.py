@@ -60,6 +60,13 @@ def test_evaluate_on_both_splits_with_and_without_the_history(
     assert masked["metrics"] != test["metrics"]
 
 
+def test_what_was_evaluated_is_not_told_of_another_dataset(runs: dict[str, Path], tmp_path: Path) -> None:
+    files = write_log(tmp_path, log_rows())
+    assert call("prepare", *files, "--split", "leave-one-out", "--out", tmp_path / "other").code == 0
+    assert call("evaluate", runs["plain"]).code == 0
+    refused(call("evaluate", runs["plain"], "--dataset", tmp_path / "other"), "another dataset")
+
+
 def test_leaving_histories_out_is_an_evaluation_of_its_own(runs: dict[str, Path], tmp_path: Path) -> None:
     from dllm2rec import Run, evaluate
 
@@ -180,6 +187,7 @@ def test_a_report_about_one_plain_run(runs: dict[str, Path], tmp_path: Path) -> 
         (["--set", "loss.scores_at_once=0"], ["loss.scores_at_once", "greater than 0"]),
         (["--protocol", "strong", "--method", "vectors"], ["method vectors", "--knowledge"]),
         (["--knowledge", "/nowhere"], ["/nowhere", "not a knowledge directory"]),
+        (["--set", "training.learning_rate=inf"], ["training.learning_rate", "inf is not allowed"]),
     ],
 )
 def test_bad_settings(options: list[str], words: list[str], dataset: Path, tmp_path: Path) -> None:

@@ -5,17 +5,18 @@ from pathlib import Path
 
 import polars as pl
 from polars.exceptions import PanicException, PolarsError
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from dllm2rec.core.errors import UserError, first_problem
 from dllm2rec.core.files import explain_os_error, read_json, write_json
+from dllm2rec.core.settings import Settings
 from dllm2rec.data.splits import Split, SplitSettings
 
 FORMAT_VERSION = 1
 MARKER = "dataset.json"
 
 
-class DatasetManifest(BaseModel):
+class DatasetManifest(Settings):
     """What `dataset.json` says.
 
     Attributes:
@@ -31,8 +32,6 @@ class DatasetManifest(BaseModel):
         extends: content hashes of the datasets that this one goes on from, the oldest first: their items and events
             are the first of this one's, with the same indices and example ids.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format_version: int
     content_hash: str

@@ -11,10 +11,11 @@ from typing import Annotated, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.seeding import numpy_generator
+from dllm2rec.core.settings import Settings
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -23,7 +24,7 @@ Positions = dict[Split, NDArray[np.int64]]
 Ratio = Annotated[float, Field(gt=0, lt=1)]
 
 
-class _SplitBase(BaseModel):
+class _SplitBase(Settings):
     """What every split has.
 
     Attributes:
@@ -34,8 +35,6 @@ class _SplitBase(BaseModel):
         sample_test: the same for test.
         sample_seed: seed of these three draws.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     history: PositiveInt = 10
     tie_shuffle_seed: int | None = None

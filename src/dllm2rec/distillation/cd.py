@@ -3,10 +3,11 @@
 from typing import Annotated, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 from torch.nn import functional as F
 
+from dllm2rec.core.settings import Settings
 from dllm2rec.distillation.base import Encoder
 from dllm2rec.distillation.distances import Normalisation, normalise_listed_distances
 from dllm2rec.distillation.lessons import Lessons, ListDistiller, Step
@@ -14,7 +15,7 @@ from dllm2rec.distillation.sampling import draw_distinct
 from dllm2rec.losses.base import Scorer
 
 
-class CDSettings(BaseModel):
+class CDSettings(Settings):
     """CD; temperatures and guidance are the original's.
 
     Attributes:
@@ -27,8 +28,6 @@ class CDSettings(BaseModel):
         guided: whose ranks r the drawing follows: the `student`'s, anew every epoch, or the `teacher`'s.
         distance_normalisation: puts the teacher's scores on a scale where sigma says something, see `distances`.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["cd"] = "cd"
     lambda_d: Annotated[float, Field(ge=0)] = 1.0

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
+from dllm2rec.core.settings import Settings
 from dllm2rec.distillation.base import Encoder
 from dllm2rec.distillation.lessons import Lessons, ListDistiller, Step
 from dllm2rec.distillation.permutation import NOBODY, score_permutations
@@ -18,7 +19,7 @@ RANKED_AT_ONCE = 128  # examples: scores of a catalogue of ten thousand stay wit
 SATURATED = 10.0  # tanh of this is 1 in single precision
 
 
-class DCDSettings(BaseModel):
+class DCDSettings(Settings):
     """DCD; the defaults are the original's.
 
     Attributes:
@@ -27,8 +28,6 @@ class DCDSettings(BaseModel):
         samples: K, how many under-estimated and how many over-estimated items are drawn, at most.
         temperature: T of the weights ``tanh(max(0, difference of ranks / T))``.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["dcd"] = "dcd"
     lambda_d: Annotated[float, Field(ge=0)] = 0.01

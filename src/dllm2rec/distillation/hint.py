@@ -3,14 +3,15 @@
 from typing import Annotated, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
+from dllm2rec.core.settings import Settings
 from dllm2rec.distillation.vectors import VectorDistiller, draw_weights, halfway
 from dllm2rec.students.item_table import VectorScaling
 
 
-class HintSettings(BaseModel):
+class HintSettings(Settings):
     """Hint.
 
     Attributes:
@@ -20,8 +21,6 @@ class HintSettings(BaseModel):
         items_per_step: most items a step; None takes all of the batch, which costs several times as much.
         vector_scaling: of the teacher's vectors, see `ItemTable`.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["hint"] = "hint"
     lambda_d: Annotated[float, Field(ge=0)] = 1e-3

@@ -3,17 +3,18 @@
 from typing import Annotated, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dllm2rec.core.settings import Settings
 from dllm2rec.distillation.base import Encoder
 from dllm2rec.distillation.hint import hint_loss
 from dllm2rec.distillation.vectors import VectorDistiller, draw_weights, halfway
 from dllm2rec.students.item_table import VectorScaling
 
 
-class HTDSettings(BaseModel):
+class HTDSettings(Settings):
     """HTD; weight, balance and groups are the original's.
 
     Attributes:
@@ -27,8 +28,6 @@ class HTDSettings(BaseModel):
         items_per_step: most items a step; None takes all of the batch, at a cost that grows with items x groups.
         vector_scaling: of the teacher's vectors, see `ItemTable`.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["htd"] = "htd"
     lambda_d: Annotated[float, Field(ge=0)] = 1e-3

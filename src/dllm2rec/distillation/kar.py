@@ -6,9 +6,10 @@ from typing import Annotated, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
+from dllm2rec.core.settings import Settings
 from dllm2rec.knowledge.store import Knowledge
 from dllm2rec.knowledge.texts import Texts
 from dllm2rec.students.base import Reader, Student
@@ -17,7 +18,7 @@ from dllm2rec.students.item_table import VectorScaling, scale_vectors
 from dllm2rec.students.projection import TextProjector
 
 
-class KARSettings(BaseModel):
+class KARSettings(Settings):
     """KAR.
 
     Attributes:
@@ -27,8 +28,6 @@ class KARSettings(BaseModel):
         hidden, size: of an expert's hidden layer and of what it says.
         vector_scaling: of the vectors of the texts, see `ItemTable`.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["kar"] = "kar"
     weight: Annotated[float, Field(ge=0)] = 1.0

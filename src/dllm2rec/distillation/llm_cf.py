@@ -4,9 +4,10 @@ from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
+from dllm2rec.core.settings import Settings
 from dllm2rec.data import Examples
 from dllm2rec.knowledge.store import Knowledge
 from dllm2rec.students.base import Reader, Student
@@ -15,7 +16,7 @@ from dllm2rec.students.item_table import scale_of, scale_vectors
 from dllm2rec.students.sasrec import AttentionBlock
 
 
-class LLMCFSettings(BaseModel):
+class LLMCFSettings(Settings):
     """LLM-CF.
 
     Attributes:
@@ -23,8 +24,6 @@ class LLMCFSettings(BaseModel):
         neighbours: chains of thought that are read for a history.
         dropout: share of values that the decoder drops in training.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["llm-cf"] = "llm-cf"
     weight: Annotated[float, Field(ge=0)] = 0.1

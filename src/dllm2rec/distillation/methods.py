@@ -6,10 +6,11 @@ from typing import Annotated, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from dllm2rec.core.errors import UserError
+from dllm2rec.core.settings import Settings
 from dllm2rec.data import Examples
 from dllm2rec.distillation.base import Distiller
 from dllm2rec.distillation.cd import CDDistiller, CDSettings
@@ -32,18 +33,14 @@ from dllm2rec.losses.softmax import SoftmaxLoss
 from dllm2rec.students.item_table import scale_vectors
 
 
-class NoMethod(BaseModel):
+class NoMethod(Settings):
     """The plain student: no teacher."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["none"] = "none"
 
 
-class VectorsMethod(BaseModel):
+class VectorsMethod(Settings):
     """The student reads the teacher's item vectors; none of the teacher's rankings are distilled."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["vectors"] = "vectors"
 

@@ -3,17 +3,18 @@
 from typing import Annotated, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 from torch.nn import functional as F
 
+from dllm2rec.core.settings import Settings
 from dllm2rec.distillation.base import Encoder
 from dllm2rec.distillation.lessons import Lessons, ListDistiller, Step
 from dllm2rec.distillation.weights import position_weights
 from dllm2rec.losses.base import Scorer
 
 
-class RDSettings(BaseModel):
+class RDSettings(Settings):
     """RD; the defaults are the original's.
 
     Attributes:
@@ -24,8 +25,6 @@ class RDSettings(BaseModel):
         warm_up: epochs with static weights only.
         samples: items that the student's rank is estimated from.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["rd"] = "rd"
     lambda_d: Annotated[float, Field(ge=0)] = 1.0

@@ -3,9 +3,10 @@
 from typing import Annotated, Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
+from dllm2rec.core.settings import Settings
 from dllm2rec.distillation.base import Encoder
 from dllm2rec.distillation.lessons import Lessons, ListDistiller, Step
 from dllm2rec.distillation.permutation import score_permutations
@@ -13,7 +14,7 @@ from dllm2rec.distillation.sampling import draw_by_rank, draw_outside
 from dllm2rec.losses.base import Scorer
 
 
-class RRDSettings(BaseModel):
+class RRDSettings(Settings):
     """RRD; the defaults are the original's.
 
     Attributes:
@@ -23,8 +24,6 @@ class RRDSettings(BaseModel):
         uninteresting: U, items drawn from outside the list an example.
         temperature: T of the weights ``exp(-r / T)``.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["rrd"] = "rrd"
     lambda_d: Annotated[float, Field(ge=0)] = 1e-3

@@ -2,8 +2,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
+from dllm2rec.core.settings import Settings
 from dllm2rec.distillation.distances import Normalisation
 from dllm2rec.losses.bce import BCESettings, Reduction
 from dllm2rec.losses.dros import DROSSettings
@@ -15,7 +16,7 @@ Sides = Literal["input", "both"]
 Gamma = Annotated[float, Field(ge=0)]
 
 
-class DLLM2RecSettings(BaseModel):
+class DLLM2RecSettings(Settings):
     """DLLM2Rec (Cui et al. 2024). None means: what the variant says.
 
     Attributes:
@@ -38,8 +39,6 @@ class DLLM2RecSettings(BaseModel):
             output tied to the input (paper).
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     kind: Literal["dllm2rec"] = "dllm2rec"
     variant: Literal["paper", "released"] = "paper"
     lambda_d: Gamma = 0.7
@@ -58,10 +57,8 @@ class DLLM2RecSettings(BaseModel):
     sides: Sides | None = None
 
 
-class Differences(BaseModel):
+class Differences(Settings):
     """Every difference between the paper and the authors' code, decided; for the fields see `DLLM2RecSettings`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     confidence: Confidence
     sampled_negative_term: bool

@@ -4,9 +4,10 @@ from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
+from dllm2rec.core.settings import Settings
 from dllm2rec.distillation.lessons import Lessons, ListDistiller, Step
 from dllm2rec.knowledge.confidence import likeliest_temperature
 from dllm2rec.losses.base import Scorer
@@ -16,7 +17,7 @@ CALIBRATED = 200_000
 """Most labels that a temperature is found with."""
 
 
-class SoftLabelSettings(BaseModel):
+class SoftLabelSettings(Settings):
     """Soft labels from a teacher's rankings.
 
     Attributes:
@@ -28,8 +29,6 @@ class SoftLabelSettings(BaseModel):
         top_k: K, how many of the teacher's items share in a label; where it lists fewer, all of them.
         embedding: whether the student also reads the teacher's item vectors.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["soft-labels"] = "soft-labels"
     weight: Annotated[float, Field(ge=0, le=1)] = 0.5

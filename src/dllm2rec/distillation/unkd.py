@@ -3,16 +3,17 @@
 from typing import Annotated, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 from torch.nn import functional as F
 
+from dllm2rec.core.settings import Settings
 from dllm2rec.distillation.base import Encoder
 from dllm2rec.distillation.lessons import Lessons, ListDistiller, Step
 from dllm2rec.losses.base import Scorer
 
 
-class UnKDSettings(BaseModel):
+class UnKDSettings(Settings):
     """UnKD; pairs, groups and temperature are the original's.
 
     Attributes:
@@ -22,8 +23,6 @@ class UnKDSettings(BaseModel):
         pairs: n, drawn in each group of a list.
         temperature: of the weights ``exp(-r / temperature)``.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["unkd"] = "unkd"
     lambda_d: Annotated[float, Field(ge=0)] = 1.0

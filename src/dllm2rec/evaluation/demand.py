@@ -21,10 +21,10 @@ from itertools import product
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from dllm2rec.core.progress import Advance, progress_bar
+from dllm2rec.core.settings import Settings
 from dllm2rec.data import Examples
 from dllm2rec.data.demand import Demand
 from dllm2rec.evaluation.metrics import TOP, ndcg
@@ -47,7 +47,7 @@ NEWEST = 1 / 3
 _SCORES_AT_ONCE = 1 << 22
 
 
-class DemandWeights(BaseModel):
+class DemandWeights(Settings):
     """What was chosen.
 
     Attributes:
@@ -59,8 +59,6 @@ class DemandWeights(BaseModel):
         ndcg: NDCG@20 with all, on validation.
         before: the same without.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     trend: float
     new: float

@@ -18,6 +18,17 @@ from dllm2rec.experiments.runs import Run
 from dllm2rec.experiments.verdict import judge
 
 Mask = NDArray[np.bool_]
+OF_VECTORS = {
+    "vector_scaling",
+    "offset",
+    "offset_dropout",
+    "text_weight",
+    "projector_hidden",
+    "projector_std",
+    "unseen_offset",
+    "text_neighbours",
+}
+"""Settings of students that matter with item vectors alone."""
 HITS = "HR@20"
 LEARNED: dict[TrainOn, str] = {
     "examples": "the split's examples",
@@ -50,7 +61,10 @@ def tabulate(evidence: Evidence, *, seed: int = 0) -> Comparison:
     partial = [taught for taught in evidence.teachers if not taught.labelled.all()]
     tables += [_table(evidence, taught.labelled, [taught], tested=False, seed=seed) for taught in partial]
     return Comparison(
-        dataset=evidence.dataset.manifest.name, split=evidence.split, tables=tuple(tables), verdict=judge(tables)
+        dataset=evidence.dataset.manifest.name,
+        split=evidence.split,
+        tables=tuple(tables),
+        verdict=judge(tables, split=evidence.split),
     )
 
 
@@ -69,6 +83,7 @@ def _table(evidence: Evidence, kept: Mask, teachers: Sequence[Taught], *, tested
         rows=tuple(rows),
         notes=_notes(evidence, len(versus)),
         over_reference=_over_reference(evidence, seed) if tested else None,
+        teacher_over=None if tested else _teacher_over(evidence, teachers[0], seed),
     )
 
 
@@ -135,7 +150,7 @@ def _tests(evidence: Evidence, seed: int) -> dict[str, Versus]:
     ]
     adjusted = holm([tested.p_value for tested in found])
     return {
-        group.label: _versus(baseline.label, group, baseline.values[METRIC], tested).model_copy(
+        group.label: _versus(baseline.label, group.values[METRIC], baseline.values[METRIC], tested).model_copy(
             update={
                 "p_value": p_value,
                 "plain": baseline in _plain(group, evidence.groups),
@@ -159,8 +174,25 @@ def _over_reference(evidence: Evidence, seed: int) -> Versus | None:
         user=evidence.examples.user,
         generator=numpy_generator(seed, "permutation", name),
     )
-    versus = _versus(name, own, values, tested)
+    versus = _versus(name, own.values[METRIC], values, tested)
     return versus.model_copy(update={"several_seeds": len(own.runs) > 1})
+
+
+def _teacher_over(evidence: Evidence, taught: Taught, seed: int) -> Versus | None:
+    """Test a teacher against the plain student with the best mean on the examples that it labelled."""
+    kept = taught.labelled
+    plain = [group for group in evidence.groups if not group.distilled]
+    if not plain:
+        return None
+    best = max(plain, key=lambda group: float(group.values[METRIC][:, kept].mean()))
+    own, theirs = metric_values(taught.ranks)[METRIC][None], best.values[METRIC][:, kept]
+    tested = trained_test(
+        own,
+        theirs,
+        user=evidence.examples.user[kept],
+        generator=numpy_generator(seed, "permutation", taught.name),
+    )
+    return _versus(best.label, own, theirs, tested)
 
 
 def _baseline(group: Group, groups: Sequence[Group]) -> Group | None:
@@ -184,14 +216,14 @@ def _plain(group: Group, groups: Sequence[Group]) -> list[Group]:
 
 
 def _differing(group: Group, other: Group) -> list[str]:
-    """Name what two groups differ in beside the teacher: how they were trained, how large they are, their output."""
+    """Name what two groups differ in beside the teacher and what it alone brings: training, student, loss."""
     one, two = (adapted(some.runs[0].config.settings) for some in (group, other))
-    pairs = {f"training.{name}": (value, getattr(two.training, name)) for name, value in one.training}
-    pairs |= {
-        f"student.{name}": (getattr(one.student, name), getattr(two.student, name))
-        for name in ("dim", "dropout", "output")
-    }
-    return [f"{name} ({ours}, {theirs})" for name, (ours, theirs) in pairs.items() if ours != theirs]
+    return [
+        f"{part}.{name} ({ours}, {theirs})"
+        for part in ("training", "student", "loss")
+        for name, ours in getattr(one, part)
+        if name not in OF_VECTORS and (theirs := getattr(getattr(two, part), name)) != ours
+    ]
 
 
 def _kind(group: Group) -> tuple[str, ...]:
@@ -199,9 +231,9 @@ def _kind(group: Group) -> tuple[str, ...]:
     return settings.protocol, settings.train_on, settings.demand, settings.student.kind, settings.loss.kind
 
 
-def _versus(name: str, group: Group, baseline: NDArray[np.float64], tested: Difference) -> Versus:
+def _versus(name: str, own: NDArray[np.float64], baseline: NDArray[np.float64], tested: Difference) -> Versus:
     before = float(baseline.mean())
-    difference = float(group.values[METRIC].mean()) - before
+    difference = float(own.mean()) - before
     return Versus(
         baseline=name,
         difference=difference,
@@ -215,11 +247,13 @@ def _notes(evidence: Evidence, tests: int) -> tuple[str, ...]:
     manifest = evidence.dataset.manifest
     itself = followed([run for group in evidence.groups for run in group.runs]) in ("history", "ever")
     masked = "left out" if evidence.mask_history else "not left out"
+    chose = evidence.split == "validation"
     notes = [
         f"Split: {manifest.split.kind}, {evidence.split} part.",
         f"Methods: {_methods(evidence.groups)}.",
         _seeds(evidence.groups),
-        "Selection: epochs and settings by validation NDCG@20 only.",
+        "Selection: epochs and settings by validation NDCG@20 only"
+        f"{', that is by these examples: what looks better here may have been chosen for it' if chose else ''}.",
         f"Ranks: among all {manifest.num_items:,} items, ties take the mean rank, items of the history {masked}"
         f"{' but by students that learned without them, and where a row says so' if itself else ''}.",
         _data(evidence),

@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, PositiveInt, ValidationInfo, model_validator
 
 from dllm2rec.core.errors import suggest
+from dllm2rec.core.settings import Settings
 from dllm2rec.data import TrainOn
 from dllm2rec.distillation.methods import MethodSettings, NoMethod
-from dllm2rec.experiments.dataset_settings import DatasetSettings, Strict
+from dllm2rec.experiments.dataset_settings import DatasetSettings
 from dllm2rec.experiments.protocol import Protocol, fill, stated
 from dllm2rec.experiments.settings import override, read_toml, validate
 from dllm2rec.losses.bce import BCESettings
@@ -37,7 +38,7 @@ RESOLVED = {"resolved": True}
 which is what was done until then; the protocol says nothing more."""
 
 
-class CellSettings(Strict):
+class CellSettings(Settings):
     """One training: what is trained, on what, on which loss, taught by what, and how long.
 
     Attributes:
@@ -65,7 +66,7 @@ class CellSettings(Strict):
         return fill(values) if isinstance(values, Mapping) and info.context != RESOLVED else values
 
 
-class StudentEntry(Strict):
+class StudentEntry(Settings):
     """A student and its loss.
 
     Attributes:
@@ -81,7 +82,7 @@ class StudentEntry(Strict):
     training: FitSettings = FitSettings()
 
 
-class Range(Strict):
+class Range(Settings):
     """What a search may set one setting to: one of `choices`, or a number from `low` to `high`.
 
     Attributes:
@@ -118,7 +119,7 @@ class Range(Strict):
         return (int(self.low), int(self.high)) if self.whole else (self.low, self.high)
 
 
-class Search(Strict):
+class Search(Settings):
     """A search: for each student and method the trial with the best validation NDCG@20 is trained for all seeds.
 
     Attributes:
@@ -153,7 +154,7 @@ class Search(Strict):
         return {**self.ranges, **self.methods.get(method, {})}
 
 
-class EvaluationSettings(Strict):
+class EvaluationSettings(Settings):
     """How results are measured.
 
     Attributes:
@@ -165,7 +166,7 @@ class EvaluationSettings(Strict):
     seed: int = 0
 
 
-class Config(Strict):
+class Config(Settings):
     """An experiment: every student with every method and every seed, on one dataset with one teacher.
 
     Attributes:

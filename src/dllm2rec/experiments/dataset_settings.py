@@ -3,18 +3,13 @@
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import model_validator
 
+from dllm2rec.core.settings import Settings
 from dllm2rec.data import Columns, PaperSplit, SplitSettings
 
 
-class Strict(BaseModel):
-    """Frozen settings that refuse names they do not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class DatasetSettings(Strict):
+class DatasetSettings(Settings):
     """A log and its split: either `source` or both files.
 
     Attributes:

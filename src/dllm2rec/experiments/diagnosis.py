@@ -1,12 +1,13 @@
 """The doctor's numbers become sentences."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from dllm2rec.data import Split
 from dllm2rec.evaluation.metrics import METRIC, TOP
 from dllm2rec.experiments.cells import duration
 from dllm2rec.experiments.examination import Calibration, Examination, Finding, Rival, Texts, Vectors, Weights
-from dllm2rec.experiments.verdict import figure, listing
+from dllm2rec.experiments.results import SIGNIFICANT
+from dllm2rec.experiments.verdict import figure, listing, p_text
 from dllm2rec.teachers.merging import Mixture
 
 FEW = 500
@@ -39,14 +40,24 @@ def headline(page: Examination) -> str:
         return "This teacher gives item vectors and no rankings: only embedding distillation can use it."
     if not rivals:
         return "Unknown: no validation or test example is labelled, so the teacher can't be compared with anything."
-    beaten = [rival.name for rival in rivals if rival.teacher[METRIC] > rival.rival[METRIC]]
-    if len(beaten) == len(rivals):
-        return f"Promising: on {split} the teacher is better than {listing(beaten)}."
+    fitted = split == "validation" and (page.mixture is not None or page.text_weight is not None)
+    return _standing(rivals, f"on {split}{', which chose its weights,' if fitted else ''}")
+
+
+def _standing(rivals: Sequence[Rival], where: str) -> str:
+    shown = [rival for rival in rivals if rival.p_value < SIGNIFICANT]
+    beaten = [rival.name for rival in shown if rival.teacher[METRIC] > rival.rival[METRIC]]
+    others = [rival.name for rival in rivals if rival.name not in beaten]
+    if not others:
+        return f"Promising: {where} the teacher is better than {listing(beaten)}."
     if beaten:
-        others = [rival.name for rival in rivals if rival.name not in beaten]
-        return f"Doubtful: on {split} the teacher beats {listing(beaten)}, but not {listing(others)}."
-    names = listing([rival.name for rival in rivals])
-    return f"Weak: on {split} the teacher is no better than {names}; expect little from its rankings."
+        return f"Doubtful: {where} the teacher beats {listing(beaten)}, but not {listing(others)}, beyond chance."
+    if not shown:
+        return (
+            f"Not shown: {where} the teacher is neither better nor worse than {listing(others)} beyond chance; more "
+            f"labels than {rivals[0].examples:,} may tell."
+        )
+    return f"Weak: {where} the teacher is no better than {listing(others)}; expect little from its rankings."
 
 
 def describe_mixture(mixture: Mixture | None) -> Iterator[str]:
@@ -94,11 +105,11 @@ def _rival(rival: Rival) -> Iterator[Finding]:
     own, theirs = rival.teacher, rival.rival
     caution = f" Few examples ({rival.examples}): take it as a hint." if rival.examples < FEW else ""
     yield Finding(
-        level="good" if own[METRIC] > theirs[METRIC] else "bad",
+        level="note" if rival.p_value >= SIGNIFICANT else "good" if own[METRIC] > theirs[METRIC] else "bad",
         text=(
             f"On {rival.examples:,} {rival.split} examples it reaches HR@20 {figure(own['HR@20'])} and "
             f"NDCG@20 {figure(own['NDCG@20'])}; {rival.name} {figure(theirs['HR@20'])} and "
-            f"{figure(theirs['NDCG@20'])}.{caution}"
+            f"{figure(theirs['NDCG@20'])} ({p_text(rival.p_value)}).{caution}"
         ),
     )
     yield Finding(

@@ -8,13 +8,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dllm2rec.data import Dataset, Split, TrainOn
+from dllm2rec.core.seeding import numpy_generator
+from dllm2rec.data import Dataset, Examples, Split, TrainOn
 from dllm2rec.data.splits import SPLITS
 from dllm2rec.distillation.distances import normalise_distances
 from dllm2rec.distillation.weights import sequence_confidence
 from dllm2rec.evaluation.agreement import hit_rate_by_overlap, overlap, win_ratio
 from dllm2rec.evaluation.metrics import METRIC, TOP
 from dllm2rec.evaluation.ranks import Ranks
+from dllm2rec.evaluation.significance import paired_permutation_test
 from dllm2rec.experiments.diagnosis import diagnose
 from dllm2rec.experiments.evaluating import evaluate
 from dllm2rec.experiments.evidence import Taught, judge_teacher, metric_values
@@ -102,27 +104,33 @@ def _rivals(knowledge: Knowledge, dataset: Dataset, student: Run | None) -> list
         kept = taught.labelled
         for name in RIVALS:
             ranks, _ = reference_ranks(REFERENCES[name], dataset, examples.take(kept), train_on=train_on)
-            rivals.append(_rival(taught, ranks, name, split, examples.target[kept]))
+            rivals.append(_rival(taught, ranks, name, split, examples.take(kept)))
         if student is not None:
             evaluate(student, split=split, dataset=dataset)
             ranks = student.read_ranks(split).take(kept)
-            rivals.append(_rival(taught, ranks, student.config.label, split, examples.target[kept]))
+            rivals.append(_rival(taught, ranks, student.config.label, split, examples.take(kept)))
     return rivals
 
 
-def _rival(taught: Taught, other: Ranks, name: str, split: Split, targets: NDArray[np.int32]) -> Rival:
+def _rival(taught: Taught, other: Ranks, name: str, split: Split, examples: Examples) -> Rival:
     own, theirs = metric_values(taught.ranks), metric_values(other)
     wins = win_ratio(own[METRIC], theirs[METRIC])
     depth = min(TOP, taught.knowledge.manifest.depth)
     assert taught.ranks.top_items is not None and other.top_items is not None  # noqa: S101, PT018 - both were asked for
     first, second = taught.ranks.top_items[:, :depth], other.top_items[:, :depth]
-    hits = hit_rate_by_overlap(first, second, targets)
+    hits = hit_rate_by_overlap(first, second, examples.target)
     return Rival(
         name=name,
         split=split,
-        examples=len(targets),
+        examples=len(examples),
         teacher={metric: float(values.mean()) for metric, values in own.items()},
         rival={metric: float(values.mean()) for metric, values in theirs.items()},
+        p_value=paired_permutation_test(
+            own[METRIC],
+            theirs[METRIC],
+            user=examples.user,
+            generator=numpy_generator(0, "doctor", split, name),
+        ),
         teacher_wins=wins.first,
         rival_wins=wins.second,
         differing=wins.differing,

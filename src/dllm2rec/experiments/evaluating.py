@@ -30,6 +30,8 @@ def evaluate(
     Raises:
         UserError: training has not ended, or the dataset is gone or another.
     """
+    if dataset is not None:
+        dataset_of(run, dataset)  # before what is cached: it would be of another
     done = run.finished().evaluated(split, mask_history=mask_history)
     if done is not None and run.has_ranks(split, mask_history=mask_history):
         return done

@@ -2,19 +2,19 @@
 
 from typing import Literal
 
+from dllm2rec.core.settings import Settings
 from dllm2rec.data import Split
-from dllm2rec.experiments.dataset_settings import Strict
 from dllm2rec.teachers.merging import Mixture
 
 
-class Coverage(Strict):
+class Coverage(Settings):
     """How many examples of a split have a label."""
 
     labelled: int
     examples: int
 
 
-class Rival(Strict):
+class Rival(Settings):
     """The teacher against something else on the same labelled examples.
 
     Attributes:
@@ -23,6 +23,7 @@ class Rival(Strict):
         examples: how many were compared.
         teacher: its HR@20 and NDCG@20.
         rival: the rival's.
+        p_value: of the difference in NDCG@20, see `paired_permutation_test`; of what was trained for these weights.
         teacher_wins: share of the examples that differ in NDCG@20 in which the teacher is better.
         rival_wins: the same for the rival.
         differing: how many examples differ.
@@ -36,6 +37,7 @@ class Rival(Strict):
     examples: int
     teacher: dict[str, float]
     rival: dict[str, float]
+    p_value: float
     teacher_wins: float
     rival_wins: float
     differing: int
@@ -44,7 +46,7 @@ class Rival(Strict):
     hits_one: float
 
 
-class Weights(Strict):
+class Weights(Settings):
     """Confidence weights of the labelled training sequences, and the distances they come from.
 
     Attributes:
@@ -66,7 +68,7 @@ class Weights(Strict):
     top_tenth: float
 
 
-class Calibration(Strict):
+class Calibration(Settings):
     """How sure the teacher is of test examples, and how often it is right.
 
     Attributes:
@@ -87,7 +89,7 @@ class Calibration(Strict):
     bins: tuple[tuple[float, float], ...]
 
 
-class Texts(Strict):
+class Texts(Settings):
     """What the teacher wrote, as shares of all texts.
 
     Attributes:
@@ -109,7 +111,7 @@ class Texts(Strict):
     commonest_share: float
 
 
-class Vectors(Strict):
+class Vectors(Settings):
     """Item vectors.
 
     Attributes:
@@ -127,14 +129,14 @@ class Vectors(Strict):
     zero: int
 
 
-class Finding(Strict):
+class Finding(Settings):
     """One sentence. `level`: good, something to know, or something that speaks against training on this teacher."""
 
     level: Literal["good", "note", "bad"]
     text: str
 
 
-class Examination(Strict):
+class Examination(Settings):
     """The doctor's page.
 
     Attributes:

@@ -82,7 +82,7 @@ def _by_content(teacher: Mapping[str, Any]) -> dict[str, JsonValue]:
         return {"kind": "knowledge", "hash": _content_hash(teacher["path"])}
     if teacher["kind"] == MERGED:
         return {**teacher, "sources": [_by_content(source) for source in teacher["sources"]]}
-    described = dict(teacher)
+    described = {name: value for name, value in teacher.items() if name != "shard_size"}  # labels are the same in any
     if teacher.get("vectors") is not None:
         described["vectors"] = {"hash": _content_hash(teacher["vectors"])}
     for model in ("llm", "model"):

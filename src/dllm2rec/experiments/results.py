@@ -4,8 +4,8 @@ from typing import Literal
 
 from pydantic import Field
 
+from dllm2rec.core.settings import Settings
 from dllm2rec.data import Split
-from dllm2rec.experiments.dataset_settings import Strict
 
 METRICS = ("HR@20", "NDCG@20")
 SIGNIFICANT = 0.05
@@ -15,7 +15,7 @@ COUNTING, COUNTING_WITH_TEXT = "item-kNN", "item-kNN + text"
 Outcome = Literal["helped", "harmed", "unclear", "none"]
 
 
-class Versus(Strict):
+class Versus(Settings):
     """A student against another, for a taught one the plain one, paired by example, on NDCG@20.
 
     Attributes:
@@ -37,7 +37,7 @@ class Versus(Strict):
     several_seeds: bool = False
 
 
-class Row(Strict):
+class Row(Settings):
     """One line of a table.
 
     Attributes:
@@ -67,7 +67,7 @@ class Row(Strict):
     seconds_per_1000: float | None = None
 
 
-class Table(Strict):
+class Table(Settings):
     """Rows that were measured on the same examples.
 
     Attributes:
@@ -76,6 +76,8 @@ class Table(Strict):
         rows: references, teacher, students.
         notes: split, variants, seeds, selection, tie rule; printed below each table.
         over_reference: the best student against the best reference that needs no training; None where there is none.
+        teacher_over: the teacher that labelled these examples against the best plain student; None where they are all
+            examples, or no student is plain.
     """
 
     title: str
@@ -83,9 +85,10 @@ class Table(Strict):
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
     over_reference: Versus | None = None
+    teacher_over: Versus | None = None
 
 
-class Verdict(Strict):
+class Verdict(Settings):
     """The answer.
 
     Attributes:
@@ -99,7 +102,7 @@ class Verdict(Strict):
     lines: tuple[str, ...]
 
 
-class Comparison(Strict):
+class Comparison(Settings):
     """Tables and the answer that they give.
 
     Attributes:

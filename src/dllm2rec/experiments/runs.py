@@ -10,24 +10,24 @@ from pydantic import Field, ValidationError
 
 from dllm2rec.core.errors import UserError, first_problem
 from dllm2rec.core.files import exclusive, hash_json, read_json, require_fresh_directory, write_json
+from dllm2rec.core.settings import Settings
 from dllm2rec.data import Split
 from dllm2rec.data.directory import MARKER as DATASET
 from dllm2rec.distillation.methods import NoMethod
 from dllm2rec.evaluation.demand import DemandWeights
 from dllm2rec.evaluation.ranks import Ranks
 from dllm2rec.experiments.config import RESOLVED, CellSettings
-from dllm2rec.experiments.dataset_settings import Strict
 from dllm2rec.experiments.rank_files import read_ranks, write_ranks
 from dllm2rec.knowledge.schema import MARKER as KNOWLEDGE
 
 FORMAT_VERSION = 1
 MARKER = "config.json"
 RESULT = "result.json"
-Model = TypeVar("Model", bound=Strict)
+Model = TypeVar("Model", bound=Settings)
 _SOFTWARE = ("dllm2rec", "torch", "numpy", "polars", "scipy", "transformers", "peft", "trl")
 
 
-class Source(Strict):
+class Source(Settings):
     """A dataset or knowledge that a run was made from.
 
     Attributes:
@@ -43,7 +43,7 @@ class Source(Strict):
     read: str | None = None
 
 
-class RunConfig(Strict):
+class RunConfig(Settings):
     """What `config.json` says.
 
     Attributes:
@@ -85,7 +85,7 @@ class RunConfig(Strict):
         return not isinstance(self.settings.method, NoMethod)
 
 
-class FitSummary(Strict):
+class FitSummary(Settings):
     """How training went; see `FitResult`.
 
     Attributes:
@@ -107,7 +107,7 @@ class FitSummary(Strict):
     ever: bool = False
 
 
-class Evaluation(Strict):
+class Evaluation(Settings):
     """How one split was answered.
 
     Attributes:
@@ -123,7 +123,7 @@ class Evaluation(Strict):
     seconds_per_1000: float
 
 
-class RunResult(Strict):
+class RunResult(Settings):
     """What `result.json` says: `fit` once training has ended, and an evaluation for each split asked for.
 
     With the items of histories left out it is one of its own, see `evaluation_name`.

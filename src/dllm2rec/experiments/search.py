@@ -19,18 +19,18 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from pydantic import Field
 
 from dllm2rec.core.errors import UserError
-from dllm2rec.core.files import BusyError, read_json, write_json
+from dllm2rec.core.files import BusyError, os_error_of, read_json, write_json
 from dllm2rec.core.seeding import derive_seed
+from dllm2rec.core.settings import Settings
 from dllm2rec.evaluation.metrics import METRIC
 from dllm2rec.experiments.config import CellSettings, Config, Range
-from dllm2rec.experiments.dataset_settings import Strict
 from dllm2rec.experiments.runs import Run
 
 EDGE = 0.05  # of a range
 TrainTrial = Callable[[CellSettings], Run]
 
 
-class Trial(Strict):
+class Trial(Settings):
     """One trial.
 
     Attributes:
@@ -48,7 +48,7 @@ class Trial(Strict):
     error: str | None = None
 
 
-class Choice(Strict):
+class Choice(Settings):
     """What a search found for one student and method.
 
     Attributes:
@@ -186,6 +186,8 @@ def _try(change: dict[str, Any], config: Config, student: str, method: str, trai
     except BusyError:  # says nothing of the trial
         raise
     except UserError as error:
+        if isinstance(error.__cause__, Exception) and os_error_of(error.__cause__) is not None:
+            raise  # neither does a full disk
         return Trial(change=change, error=str(error))
     fit = run.finished().fit
     return Trial(change=change, validation=fit.validation[METRIC], epochs=fit.epochs_run, run=run.path)

@@ -16,8 +16,8 @@ from pydantic import (
 )
 
 from dllm2rec.core.errors import suggest
+from dllm2rec.core.settings import Settings
 from dllm2rec.data import Split, TrainOn
-from dllm2rec.experiments.dataset_settings import Strict
 from dllm2rec.teachers.bigrec import BigRecSettings
 from dllm2rec.teachers.choosing import Rule
 from dllm2rec.teachers.merging import MergedVectors
@@ -41,7 +41,7 @@ def _count_or_share(value: object) -> object:
     raise ValueError(f'{value}: give a count, or a share above 0% and up to 100% such as "10%"')
 
 
-class Limits(Strict):
+class Limits(Settings):
     """How many examples of each split are labelled; None means all.
 
     Attributes:
@@ -60,7 +60,7 @@ class Limits(Strict):
         return {"train": self.train, "validation": self.validation, "test": self.test}
 
 
-class LabellingTeacher(Strict):
+class LabellingTeacher(Settings):
     """What teachers that label examples have in common.
 
     Attributes:
@@ -140,7 +140,7 @@ class RetrievalTeacher(RetrievalSettings):
         return RetrievalSettings.model_validate({name: getattr(self, name) for name in RetrievalSettings.model_fields})
 
 
-class EncoderTeacher(Strict):
+class EncoderTeacher(Settings):
     """A sentence encoder: item vectors, no labels.
 
     Attributes:
@@ -203,7 +203,7 @@ class ReferenceTeacher(LabellingTeacher):
     newer: ClassVar[tuple[str, ...]] = ("choose",)
 
 
-class KnowledgeSource(Strict):
+class KnowledgeSource(Settings):
     """What a teacher left on disk, to be merged.
 
     Attributes:
@@ -226,7 +226,7 @@ def _several(sources: tuple[Source, ...]) -> tuple[Source, ...]:
     return sources
 
 
-class MergedTeacher(Strict):
+class MergedTeacher(Settings):
     """Several teachers as one, by calibrated confidence; see `merge`.
 
     Attributes:
@@ -248,7 +248,7 @@ TeacherSettings = Annotated[
 ]
 
 
-class TeacherChoice(Strict):
+class TeacherChoice(Settings):
     """The `[teacher]` table of an experiment."""
 
     teacher: TeacherSettings

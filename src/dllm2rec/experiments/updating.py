@@ -13,12 +13,12 @@ from pydantic import Field, NonNegativeFloat
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import atomic_path, exclusive, hash_file, read_json, require_fresh_directory, write_json
 from dllm2rec.core.seeding import numpy_generator
+from dllm2rec.core.settings import Settings
 from dllm2rec.data import Columns, Dataset, Examples, extend
 from dllm2rec.evaluation.metrics import METRIC, ndcg, summary
 from dllm2rec.evaluation.ranks import rank_targets
 from dllm2rec.evaluation.significance import paired_permutation_test
 from dllm2rec.experiments.config import CellSettings
-from dllm2rec.experiments.dataset_settings import Strict
 from dllm2rec.experiments.evaluating import dataset_of, evaluate
 from dllm2rec.experiments.running import (
     build,
@@ -51,7 +51,7 @@ FITTED_TO_ALL = ("retrieval", MERGED)
 """Teachers whose labels of old examples change with what is new."""
 
 
-class UpdateSettings(Strict):
+class UpdateSettings(Settings):
     """How a student goes on.
 
     Attributes:

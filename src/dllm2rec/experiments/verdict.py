@@ -2,15 +2,17 @@
 
 from collections.abc import Sequence
 
+from dllm2rec.data import Split
 from dllm2rec.evaluation.metrics import METRIC
 from dllm2rec.experiments.results import COUNTING, COUNTING_WITH_TEXT, SIGNIFICANT, Outcome, Row, Table, Verdict, Versus
 
 
-def judge(tables: Sequence[Table]) -> Verdict:
+def judge(tables: Sequence[Table], *, split: Split = "test") -> Verdict:
     """Say in plain words what the tables show.
 
     Args:
         tables: over all examples; then, if there is one, over those that the teacher labelled.
+        split: which examples; those of validation made the choices.
 
     Returns:
         A headline and the figures behind it: each distilled student against the plain one, the best student against the
@@ -24,6 +26,8 @@ def judge(tables: Sequence[Table]) -> Verdict:
     for table in tables[1:]:
         lines += _teacher_line(table)
     outcome, headline = _headline(taught, alone=any(row.distilled for row in rows))
+    if split == "validation" and taught:
+        headline = f"On validation, by which all was chosen, so as a hint: {headline[0].lower()}{headline[1:]}"
     return Verdict(outcome=outcome, headline=headline, lines=tuple(lines))
 
 
@@ -148,14 +152,12 @@ def _how(rows: Sequence[Row], best: Row) -> str:
 
 
 def _teacher_line(table: Table) -> list[str]:
-    teacher = _best(table.rows, "teacher")
-    plain = [row for row in table.rows if row.kind == "student" and not row.distilled]
-    student = _best(plain, "student")
-    if teacher is None or student is None:
+    teacher, over = _best(table.rows, "teacher"), table.teacher_over
+    if teacher is None or over is None:
         return []
-    own, theirs = teacher.metrics[METRIC], student.metrics[METRIC]
-    word = "better" if own > theirs else "worse" if own < theirs else "no better"
+    own, word = teacher.metrics[METRIC], "better" if over.difference > 0 else "worse"
+    said = f"the teacher is {word} than what it teaches" if is_significant(over) else "which is better is not shown"
     return [
         f"On the {table.examples:,} examples that {teacher.label} labelled, it reaches {figure(own)} itself and the "
-        f"best plain student, {student.label}, {figure(theirs)}: the teacher is {word} than what it teaches."
+        f"best plain student, {over.baseline}, {figure(own - over.difference)}: {said} ({p_text(over.p_value)})."
     ]

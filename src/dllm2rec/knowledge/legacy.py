@@ -147,6 +147,9 @@ def _read_labels(ranking: Path, confidence: Path, train: Examples) -> Labels:
     if ranked.shape != distances.shape:
         raise UserError(f"{confidence}: {distances.shape[1]} columns, {ranking.name} has {ranked.shape[1]}")
     _require_items(ranked, ranking, train.num_items)
+    ordered = np.sort(ranked, axis=1)
+    _refuse(ordered[:, 1:] == ordered[:, :-1], ranking, "lists an item twice")
+    _refuse(~np.isfinite(distances), confidence, "holds a distance that is not finite")
     if (np.diff(distances, axis=1) < 0).mean() > 0.5:
         raise UserError(f"{confidence}: falls along the rows; it must hold distances (small is near), not similarities")
     hit = ranked == train.target[:, None]
@@ -158,6 +161,12 @@ def _read_labels(ranking: Path, confidence: Path, train: Examples) -> Labels:
         target_distance=target_distance.astype(np.float32),
         generated_text=[""] * len(train),
     )
+
+
+def _refuse(bad: NDArray[np.bool_], file: Path, what: str) -> None:
+    rows = np.flatnonzero(bad.any(axis=1))
+    if len(rows):
+        raise UserError(f"{file}: row {rows[0] + 1} {what} ({len(rows)} of {len(bad)} rows do); mend the file")
 
 
 def _require_items(ranked: NDArray[np.float64], file: Path, num_items: int) -> None:
@@ -197,6 +206,7 @@ def _read_vectors(file: Path, num_items: int) -> NDArray[np.float32]:
             f"{file}: shape {list(vectors.shape)} of {vectors.dtype}; it must be one vector of floats for each of the "
             f"{num_items} items"
         )
+    _refuse(~np.isfinite(vectors), file, "holds a number that is not finite")
     return np.asarray(vectors, dtype=np.float32)
 
 

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import Field, JsonValue, ValidationError
 
 from dllm2rec.core.errors import UserError, first_problem
 from dllm2rec.core.files import read_json
+from dllm2rec.core.settings import Settings
 
 FORMAT_VERSION = 1
 MARKER = "manifest.json"
@@ -19,7 +20,7 @@ class DamagedError(UserError):
     """A file of a knowledge directory is missing, cut, or holds what no label may hold."""
 
 
-class KnowledgeManifest(BaseModel):
+class KnowledgeManifest(Settings):
     """Who labelled what, and how: what `manifest.json` says.
 
     Attributes:
@@ -35,8 +36,6 @@ class KnowledgeManifest(BaseModel):
         vector_size: D_t of the item vectors; None means that there are none.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
     format_version: int = FORMAT_VERSION
     dataset_hash: str
     num_items: int = Field(ge=1)
@@ -44,7 +43,7 @@ class KnowledgeManifest(BaseModel):
     model: str = ""
     revision: str = ""
     seed: int = 0
-    settings: dict[str, JsonValue] = {}
+    settings: dict[str, JsonValue] = Field(default={})
     depth: int = Field(ge=0)
     vector_size: int | None = Field(default=None, ge=1)
 

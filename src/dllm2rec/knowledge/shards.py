@@ -13,18 +13,17 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from polars.exceptions import PanicException, PolarsError
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from dllm2rec.core.files import atomic_path, explain_os_error, hash_file, write_json
+from dllm2rec.core.settings import Settings
 from dllm2rec.knowledge.schema import REMEDY, DamagedError, KnowledgeManifest, Labels, check_labels
 
 _SIDECAR = re.compile(r"labels-(\d{6,})\.json")
 
 
-class Sidecar(BaseModel):
+class Sidecar(Settings):
     """What a sidecar says of its shard: number of rows, and SHA-256 of the Parquet file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     rows: int
     sha256: str

@@ -3,10 +3,11 @@
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, PositiveInt
+from pydantic import PositiveInt
 from torch import Tensor
 from torch.nn import functional as F
 
+from dllm2rec.core.settings import Settings
 from dllm2rec.data.batches import Batch
 from dllm2rec.losses.base import Scorer
 from dllm2rec.losses.checks import require_scores
@@ -15,7 +16,7 @@ from dllm2rec.losses.negatives import uniform_negatives
 Reduction = Literal["sum", "mean"]
 
 
-class BCESettings(BaseModel):
+class BCESettings(Settings):
     """Binary cross-entropy.
 
     Attributes:
@@ -23,8 +24,6 @@ class BCESettings(BaseModel):
         reduction: `sum` adds the terms of an example, as eq. 3 does; `mean` averages them, as the authors' code does,
             which with one negative halves the loss (and so doubles what ``lambda_d`` means).
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["bce"] = "bce"
     negatives: PositiveInt = 1

@@ -16,10 +16,11 @@ without y.
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from dllm2rec.core.settings import Settings
 from dllm2rec.data.batches import Batch
 from dllm2rec.losses.base import Scorer, shared
 from dllm2rec.losses.bce import Reduction, binary_cross_entropy
@@ -31,7 +32,7 @@ CANCELS_ABOVE = 0.9
 ROWS_AT_ONCE = 16
 
 
-class DROSSettings(BaseModel):
+class DROSSettings(Settings):
     """Binary cross-entropy plus ``alpha`` times the robust term.
 
     Attributes:
@@ -39,8 +40,6 @@ class DROSSettings(BaseModel):
         alpha: weight of the robust term.
         beta: its temperature.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["dros"] = "dros"
     negatives: PositiveInt = 1

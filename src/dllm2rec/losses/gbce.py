@@ -3,25 +3,24 @@
 from typing import Annotated, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import Field, PositiveInt
 from torch import Tensor
 from torch.nn import functional as F
 
+from dllm2rec.core.settings import Settings
 from dllm2rec.data.batches import Batch
 from dllm2rec.losses.base import Scorer
 from dllm2rec.losses.checks import require_scores
 from dllm2rec.losses.negatives import uniform_negatives
 
 
-class GBCESettings(BaseModel):
+class GBCESettings(Settings):
     """Generalised binary cross-entropy.
 
     Attributes:
         negatives: how many sampled items for each target.
         calibration: t; 0 is plain binary cross-entropy, 1 makes the scores' order that of the full softmax.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["gbce"] = "gbce"
     negatives: PositiveInt = 128

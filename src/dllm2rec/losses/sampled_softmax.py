@@ -4,16 +4,17 @@ import math
 from typing import Annotated, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import Field, PositiveInt
 from torch import Tensor
 from torch.nn import functional as F
 
+from dllm2rec.core.settings import Settings
 from dllm2rec.data.batches import Batch
 from dllm2rec.losses.base import Scorer
 from dllm2rec.losses.checks import require_scores, times
 
 
-class SampledSoftmaxSettings(BaseModel):
+class SampledSoftmaxSettings(Settings):
     """Sampled softmax with logQ correction.
 
     Attributes:
@@ -22,8 +23,6 @@ class SampledSoftmaxSettings(BaseModel):
             popularity.
         candidates: those `seen` in training compete, or those `available`, see `SoftmaxSettings`.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["sampled-softmax"] = "sampled-softmax"
     negatives: PositiveInt = 1024

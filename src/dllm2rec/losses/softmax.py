@@ -3,10 +3,11 @@
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, PositiveInt
+from pydantic import PositiveInt
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from dllm2rec.core.settings import Settings
 from dllm2rec.data.batches import Batch
 from dllm2rec.losses.base import Scorer
 from dllm2rec.losses.checks import require_scores, times
@@ -15,7 +16,7 @@ Candidates = Literal["all", "seen", "available"]
 LeaveHistory = bool | Literal["ever"]
 
 
-class SoftmaxSettings(BaseModel):
+class SoftmaxSettings(Settings):
     """Full softmax.
 
     Attributes:
@@ -29,8 +30,6 @@ class SoftmaxSettings(BaseModel):
             they read where that is so of what they read; else nothing. See `Examples.returns_are_rare`.
         scores_at_once: most scores in memory; examples are taken in as many parts as that needs, one example at least.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["softmax"] = "softmax"
     candidates: Candidates = "all"

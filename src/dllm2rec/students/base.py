@@ -4,17 +4,18 @@ from abc import ABC, abstractmethod
 from typing import Annotated, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from dllm2rec.core.ids import padding_index
+from dllm2rec.core.settings import Settings
 from dllm2rec.students.dots import row_dots
 from dllm2rec.students.initialise import initialise
 from dllm2rec.students.item_table import ItemTable, Output, VectorScaling
 from dllm2rec.students.text_neighbours import summed
 
 
-class SharedSettings(BaseModel):
+class SharedSettings(Settings):
     """What every student can be told.
 
     Attributes:
@@ -29,8 +30,6 @@ class SharedSettings(BaseModel):
             with a weight chosen on validation, see `text_neighbours`; None has none. Nothing comes of it without item
             vectors, without a tied output, or where the cell's `demand` chooses no weights.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     dim: PositiveInt = 64
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1

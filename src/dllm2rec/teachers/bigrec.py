@@ -10,11 +10,12 @@ from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, PositiveInt
+from pydantic import Field, JsonValue, PositiveInt
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import atomic_path, hash_json
 from dllm2rec.core.progress import Advance, progress_bar
+from dllm2rec.core.settings import Settings
 from dllm2rec.data import Dataset, Examples
 from dllm2rec.data.splits import Split
 from dllm2rec.knowledge.schema import MARKER, KnowledgeManifest, Labels
@@ -28,7 +29,7 @@ from dllm2rec.teachers.prompts import Prompts
 from dllm2rec.teachers.tuning import ADAPTER, TuningSettings, tune
 
 
-class BigRecSettings(BaseModel):
+class BigRecSettings(Settings):
     """How BIGRec is tuned and how it labels.
 
     Attributes:
@@ -42,8 +43,6 @@ class BigRecSettings(BaseModel):
         batch_size: prompts that are read at once.
         shard_size: labels a shard, which is the most that a killed run loses.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["bigrec"] = "bigrec"
     max_titles: PositiveInt = 10

@@ -55,6 +55,7 @@ Parts = Iterable[tuple[NDArray[np.int64], Sequences]]
 FOLDS = 5
 TOP = 20
 BATCH = 1024
+_SCORES_AT_ONCE = 1 << 24
 BUCKETS, SAMPLE, ROUNDS = 256, 20_000, 10
 SKETCH = 128
 
@@ -210,13 +211,14 @@ def _scored(examples: Examples, parts: Parts) -> Iterator[tuple[NDArray[np.int64
     """Yield rows of examples, a batch at a time, with the scores `[B, V]` of item-kNN that may judge them."""
     for rows, sequences in parts:
         knn = fit_item_knn(ItemKNNSettings(), sequences, num_items=examples.num_items)
-        for some in _batches(rows):
+        for some in _batches(rows, most=_SCORES_AT_ONCE // examples.num_items):
             yield some, knn.scores(examples.history[some])
 
 
-def _batches(rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-    for start in range(0, len(rows), BATCH):
-        yield rows[start : start + BATCH]
+def _batches(rows: NDArray[np.int64], *, most: int = BATCH) -> Iterator[NDArray[np.int64]]:
+    size = max(1, min(BATCH, most))
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]
 
 
 def _smallest_first(value: NDArray[np.generic], drawn: Order) -> Order:

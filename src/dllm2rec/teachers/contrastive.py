@@ -8,17 +8,18 @@ from typing import Annotated
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dllm2rec.core.progress import progress_bar
 from dllm2rec.core.seeding import torch_generator
+from dllm2rec.core.settings import Settings
 
 _SAMPLE = 50_000
 
 
-class HeadSettings(BaseModel):
+class HeadSettings(Settings):
     """The two maps from a language model's states to the space in which queries and items meet, and how they learn.
 
     Attributes:
@@ -31,8 +32,6 @@ class HeadSettings(BaseModel):
         negatives: items of a step that are drawn evenly, beside its targets and the hard ones.
         hard: for each distinct target of a step so many of the items whose states are nearest to its own.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     size: PositiveInt = 256
     epochs: PositiveInt = 6

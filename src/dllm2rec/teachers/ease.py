@@ -15,18 +15,19 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from scipy import sparse
 from scipy.linalg.lapack import spotrf, spotri
 
 from dllm2rec.core.errors import UserError
+from dllm2rec.core.settings import Settings
 from dllm2rec.data.examples import Sequences
 from dllm2rec.teachers.histories import history_weights
 
 Floats = NDArray[np.float32]
 
 
-class EASESettings(BaseModel):
+class EASESettings(Settings):
     """Score items by weights between items that tell each user's items from his others.
 
     Attributes:
@@ -35,8 +36,6 @@ class EASESettings(BaseModel):
         max_items: items in the training sequences, S, beyond which it refuses: it needs `4 S^2` bytes, and time that
             grows with `S^3`.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["ease"] = "ease"
     regularisation: float = Field(default=100.0, gt=0)

@@ -12,10 +12,10 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.progress import progress_bar
+from dllm2rec.core.settings import Settings
 from dllm2rec.data import Dataset, Examples
 from dllm2rec.knowledge import Knowledge, KnowledgeManifest, KnowledgeWriter, Labels
 from dllm2rec.knowledge.align import align, require_same_dataset
@@ -27,11 +27,7 @@ MERGED = "merged"
 MergedVectors = Literal["first", "concatenated"]
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class MergedSource(_Settings):
+class MergedSource(Settings):
     """One of the teachers that were merged.
 
     Attributes:
@@ -55,7 +51,7 @@ class MergedSource(_Settings):
         return f"{self.teacher} {self.model}".strip()
 
 
-class Mixture(_Settings):
+class Mixture(Settings):
     """What was merged and how; the settings in the manifest of merged knowledge.
 
     Attributes:

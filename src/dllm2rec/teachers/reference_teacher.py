@@ -16,6 +16,8 @@ from dllm2rec.data.splits import TrainOn
 from dllm2rec.knowledge import Knowledge, KnowledgeManifest, KnowledgeWriter, Labels
 from dllm2rec.teachers.references import Floats, ReferenceSettings, Scorer, fit_reference, needs_vectors
 
+_SCORES_AT_ONCE = 1 << 24
+
 
 def label_with_reference(
     dataset: Dataset,
@@ -31,6 +33,9 @@ def label_with_reference(
     known: Labels | None = None,
 ) -> Knowledge:
     """Let a reference be the teacher: its best items are the list, and its negated scores the distances.
+
+    Of items with equal scores those come first that were chosen oftener: counting that knows of fewer items than a list
+    is long fills it up with popular ones.
 
     A reference that has counted an example knows its answer. So that a student does not learn to trust that, the users
     are dealt into ``folds``, and what lies in a training sequence is labelled by a reference that was fitted to the
@@ -77,9 +82,10 @@ def label_with_reference(
             if counted is not sequences:  # after those whose reference is fitted to all
                 del scorer  # it may be large: one at a time
                 scorer = fitted(sequences=counted)
+            order = np.argsort(-np.bincount(counted.items, minlength=dataset.num_items), kind="stable")
             for start in range(0, len(rows), batch_size):
                 some = waiting.take(rows[start : start + batch_size])
-                writer.append(_label(scorer, some, manifest.depth))
+                writer.append(_label(scorer, some, manifest.depth, order))
                 advance(len(some))
     return Knowledge.load(out)
 
@@ -125,13 +131,19 @@ def best_items(scores: Floats, depth: int) -> NDArray[np.int32]:
     return np.take_along_axis(items, order, axis=1).astype(np.int32)
 
 
-def _label(scorer: Scorer, examples: Examples, depth: int) -> Labels:
-    scores = scorer.scores(examples.history)
-    items = best_items(scores, depth)
+def _label(scorer: Scorer, examples: Examples, depth: int, order: NDArray[np.int64]) -> Labels:
+    """Label examples, a few at a time where the catalogue is large; ties by ``order`` `[V]`."""
+    listed, distances, own = [], [], []
+    for some in examples.batches(max(1, _SCORES_AT_ONCE // len(order))):
+        scores = scorer.scores(some.history)
+        items = order[best_items(scores[:, order], depth)]
+        listed.append(items.astype(np.int32))
+        distances.append(-np.take_along_axis(scores, items, axis=1))
+        own.append(-scores[np.arange(len(some)), some.target])
     return Labels(
         example_id=examples.example_id,
-        ranked_items=items,
-        distances=-np.take_along_axis(scores, items, axis=1),
-        target_distance=-scores[np.arange(len(examples)), examples.target],
+        ranked_items=np.concatenate(listed),
+        distances=np.concatenate(distances),
+        target_distance=np.concatenate(own),
         generated_text=[""] * len(examples),
     )

@@ -13,11 +13,12 @@ from typing import Annotated, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from scipy import sparse
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.ids import DECAY
+from dllm2rec.core.settings import Settings
 from dllm2rec.data.dataset import Dataset
 from dllm2rec.data.examples import Sequences
 from dllm2rec.teachers.ease import EASESettings, fit_ease
@@ -26,11 +27,7 @@ from dllm2rec.teachers.histories import history_weights
 Floats = NDArray[np.float32]
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class PopularitySettings(_Settings):
+class PopularitySettings(Settings):
     """Score items by how often they were chosen.
 
     Attributes:
@@ -41,7 +38,7 @@ class PopularitySettings(_Settings):
     recent: float | None = Field(default=None, gt=0, le=1)
 
 
-class ItemKNNSettings(_Settings):
+class ItemKNNSettings(Settings):
     """Score items by how often they stand near the history's items in training sequences.
 
     Attributes:
@@ -59,7 +56,7 @@ class ItemKNNSettings(_Settings):
     neighbours: int | None = Field(default=None, ge=1)
 
 
-class TextSettings(_Settings):
+class TextSettings(Settings):
     """Score items by the cosine between their vectors and the history's, the columns of all standardised.
 
     Attributes:
@@ -70,7 +67,7 @@ class TextSettings(_Settings):
     decay: float = Field(default=DECAY, gt=0, le=1)
 
 
-class BlendSettings(_Settings):
+class BlendSettings(Settings):
     """Score items by item-kNN plus a weight times text neighbours.
 
     Attributes:

@@ -18,13 +18,14 @@ from typing import Annotated, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import Field, PositiveInt
 from scipy.optimize import minimize_scalar
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import atomic_path, hash_json
 from dllm2rec.core.progress import progress_bar
 from dllm2rec.core.seeding import numpy_generator
+from dllm2rec.core.settings import Settings
 from dllm2rec.data import Dataset, Examples, Split
 from dllm2rec.knowledge.schema import MARKER, KnowledgeManifest, Labels
 from dllm2rec.knowledge.store import Knowledge, KnowledgeWriter
@@ -33,7 +34,7 @@ from dllm2rec.teachers.cost import note, noted
 from dllm2rec.teachers.llm import LanguageModel, load_llm
 from dllm2rec.teachers.reading import Floats, Lines, item_states, read_sequences
 from dllm2rec.teachers.reference_teacher import best_items
-from dllm2rec.teachers.retrieval_plan import Plan, make_plan, of_users, user_order
+from dllm2rec.teachers.retrieval_plan import Plan, left_to_label, make_plan, of_users, user_order
 from dllm2rec.teachers.retrieval_tuning import RetrievalTuningSettings, tune_reader
 from dllm2rec.teachers.tuning import ADAPTER
 
@@ -43,7 +44,7 @@ _ENOUGH, _CALIBRATED = 100, 2000
 _SCORES_AT_ONCE = 1 << 24
 
 
-class RetrievalSettings(BaseModel):
+class RetrievalSettings(Settings):
     """How a retrieval teacher reads, learns and labels.
 
     Attributes:
@@ -56,8 +57,6 @@ class RetrievalSettings(BaseModel):
         depth: items that a label lists, K.
         shard_size: labels a shard.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["retrieval"] = "retrieval"
     max_titles: Annotated[int, Field(ge=2)] = 12
@@ -101,7 +100,7 @@ def teach_retrieval(
     settings = settings.model_copy(update={"depth": min(settings.depth, dataset.num_items)})
     order = user_order(dataset, seed)
     tuned = order[: settings.tuning.sequences]
-    plan = make_plan(dataset, limits, order[len(tuned) :], seed)
+    plan = make_plan(dataset, limits, left_to_label(order, len(tuned)), seed)
     model = load_llm(llm, revision=revision)
     manifest = _manifest(dataset, model, settings, seed, plan)
     work = out.parent / f".{out.name}.reading-{hash_json(manifest.model_dump(mode='json'))}"
@@ -309,7 +308,7 @@ def labelled_in_training(dataset: Dataset, settings: RetrievalSettings, *, seed:
         settings: of the teacher.
         seed: see `teach_retrieval`.
     """
-    users = user_order(dataset, seed)[settings.tuning.sequences :]
+    users = left_to_label(user_order(dataset, seed), settings.tuning.sequences)
     return of_users(dataset.training_examples("before-cut"), users, None)
 
 

@@ -50,6 +50,20 @@ def make_plan(dataset: Dataset, limits: Mapping[Split, int | None], users: NDArr
     return Plan(examples=examples, rows={name: dataset.event_rows(some) - 1 for name, some in examples.items()})
 
 
+def left_to_label(users: NDArray[np.int64], tuned: int) -> NDArray[np.int64]:
+    """Return the users that the tuning does not read, who alone are labelled.
+
+    Raises:
+        UserError: it reads all of them.
+    """
+    if tuned >= len(users):
+        raise UserError(
+            f"tuning.sequences: the tuning reads the histories of {tuned:,} users, and {len(users):,} have one, so "
+            f"nobody is left to label; lower it, as with --set tuning.sequences={len(users) // 2}"
+        )
+    return users[tuned:]
+
+
 def of_users(examples: Examples, users: NDArray[np.int64], limit: int | None) -> Examples:
     """Take the examples of the first users, as many as the limit has room for."""
     place = np.full(int(examples.user.max(initial=0)) + 1, -1)

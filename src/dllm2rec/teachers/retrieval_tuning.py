@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from dllm2rec.core.files import atomic_path
 from dllm2rec.core.progress import progress_bar
 from dllm2rec.core.seeding import derive_seed, torch_generator
+from dllm2rec.core.settings import Settings
 from dllm2rec.core.tensors import load_optimizer, optimizer_tensors, read_tensors, save_tensors
 from dllm2rec.data.examples import Sequences
 from dllm2rec.teachers.contrastive import Heads, contrastive_loss, draw_items
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 _CHECKPOINT = "tuning.safetensors"
 
 
-class RetrievalTuningSettings(BaseModel):
+class RetrievalTuningSettings(Settings):
     """How the language model is tuned to read histories.
 
     Attributes:
@@ -39,8 +40,6 @@ class RetrievalTuningSettings(BaseModel):
         rank, alpha, dropout: of LoRA.
         modules: which projections get LoRA weights.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     sequences: NonNegativeInt = 512
     batch_size: PositiveInt = 16

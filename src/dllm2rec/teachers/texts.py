@@ -17,10 +17,11 @@ from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, NonNegativeInt, PositiveInt
+from pydantic import Field, JsonValue, NonNegativeInt, PositiveInt
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.progress import progress_bar
+from dllm2rec.core.settings import Settings
 from dllm2rec.data import Dataset, Examples
 from dllm2rec.knowledge.schema import KnowledgeManifest
 from dllm2rec.knowledge.store import Knowledge, KnowledgeWriter
@@ -45,7 +46,7 @@ INSTRUCTIONS: dict[TextKind, str] = {
 }
 
 
-class TextSettings(BaseModel):
+class TextSettings(Settings):
     """How texts are written and turned into vectors.
 
     Attributes:
@@ -57,8 +58,6 @@ class TextSettings(BaseModel):
         shard_size: texts a file, which is the most that a killed run loses.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     kind: Literal["texts"] = "texts"
     tokens: PositiveInt = 48
     max_titles: PositiveInt = 10
@@ -68,7 +67,7 @@ class TextSettings(BaseModel):
     shard_size: PositiveInt = 256
 
 
-class Counts(BaseModel):
+class Counts(Settings):
     """How many texts of each kind there are to be; None means all, of chains a tenth of the training examples.
 
     Attributes:
@@ -76,8 +75,6 @@ class Counts(BaseModel):
         users: users with training examples, in an order drawn once.
         chains: training examples, likewise.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     items: NonNegativeInt | None = None
     users: NonNegativeInt | None = None

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset as TokenDataset
 from torch.nn import functional as F
-from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
+from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback, TrainerState
 from trl import SFTConfig, SFTTrainer
 
 from dllm2rec.core.files import atomic_path
@@ -35,13 +35,24 @@ def train_adapter(
     checkpoints = work / "checkpoints"
     trainer = _trainer(llm, train=train, validation=validation, settings=settings, checkpoints=checkpoints, seed=seed)
     last = _last_checkpoint(checkpoints)
-    with progress_bar("tuning the language model", int(trainer.args.max_steps)) as advance:
-        trainer.add_callback(_Progress(advance))
-        trainer.add_callback(_Checkpoints())
-        trainer.train(resume_from_checkpoint=last)
+    begun = None if last is None else TrainerState.load_from_json(str(Path(last) / _STATE))
+    if begun is not None and worse_since_best(begun.log_history) >= settings.patience:  # it was over, and died then
+        trainer.state = begun
+        trainer._load_best_model()
+    else:
+        with progress_bar("tuning the language model", int(trainer.args.max_steps)) as advance:
+            trainer.add_callback(_Progress(advance))
+            trainer.add_callback(_Checkpoints())
+            trainer.train(resume_from_checkpoint=last)
     with atomic_path(work / ADAPTER) as target:
         trainer.model.save_pretrained(target, safe_serialization=True)
     return trainer.model.merge_and_unload()
+
+
+def worse_since_best(log: Sequence[Mapping[str, float]]) -> int:
+    """Count the evaluations since the one with the lowest validation loss, which early stopping is patient with."""
+    losses = [entry["eval_loss"] for entry in log if "eval_loss" in entry]
+    return len(losses) - 1 - losses.index(min(losses)) if losses else 0
 
 
 def _last_checkpoint(checkpoints: Path) -> str | None:
@@ -95,7 +106,7 @@ def _trainer(
         train_dataset=_tokens(train, loss_on_prompt=settings.loss_on_prompt),
         eval_dataset=_tokens(validation, loss_on_prompt=False),
         processing_class=llm.tokenizer,
-        callbacks=[EarlyStoppingCallback(early_stopping_patience=settings.patience)],
+        callbacks=[_Patience(early_stopping_patience=settings.patience)],
     )
     trainer.remove_callback(PrinterCallback)  # we have a bar
     return trainer
@@ -127,6 +138,15 @@ class _Trainer(SFTTrainer):  # type: ignore[misc] # trl carries no types
         total = F.cross_entropy(logits.float(), labels[kept], reduction="sum")
         loss = total / (kept.sum() if num_items_in_batch is None else num_items_in_batch)
         return (loss, {}) if return_outputs else loss
+
+
+class _Patience(EarlyStoppingCallback):  # type: ignore[misc] # transformers carries no types
+    """Goes on counting where an interrupted run was; transformers would begin anew."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Count what the checkpoint knows."""
+        super().on_train_begin(args, state, control, **kwargs)
+        self.early_stopping_patience_counter = worse_since_best(state.log_history)
 
 
 class _Progress(TrainerCallback):  # type: ignore[misc] # transformers carries no types

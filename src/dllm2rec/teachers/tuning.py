@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.seeding import derive_seed
+from dllm2rec.core.settings import Settings
 from dllm2rec.teachers.llm import LanguageModel
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ Text = tuple[list[int], list[int]]  # a prompt and its answer, as token ids
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
 
 
-class TuningSettings(BaseModel):
+class TuningSettings(Settings):
     """How the language model is tuned; the defaults are those of the original BIGRec, but for a shorter schedule.
 
     Attributes:
@@ -39,8 +40,6 @@ class TuningSettings(BaseModel):
         modules: which projections get LoRA weights.
         loss_on_prompt: whether the loss is on the titles of the history, too, as in the original.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     examples: NonNegativeInt = 1024
     validation_examples: PositiveInt = 128

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import remove_leftovers
 from dllm2rec.core.progress import Advance, progress_bar
 from dllm2rec.core.seeding import torch_generator
+from dllm2rec.core.settings import Settings
 from dllm2rec.data import Examples
 from dllm2rec.data.batches import Batch, batches
 from dllm2rec.distillation.base import Distiller
@@ -36,7 +37,7 @@ from dllm2rec.training.runlog import append_log, write_log
 ENOUGH_STEPS, EPOCHS = 2000, (4, 50)
 
 
-class FitSettings(BaseModel):
+class FitSettings(Settings):
     """How a student is trained.
 
     Attributes:
@@ -53,8 +54,6 @@ class FitSettings(BaseModel):
         patience: epochs without a better validation NDCG@20 after which training ends.
         clip_norm: largest norm of the gradient; None does not clip.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     epochs: PositiveInt | None = 100
     batch_size: PositiveInt = 256

@@ -1,6 +1,7 @@
 """Tables from ranks that are known: means, spreads, tests, restrictions to labelled examples."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -221,6 +222,10 @@ def test_a_teacher_of_some_examples_has_a_table_on_these_examples(small: Dataset
     assert by_kind["teacher"].metrics["HR@20"] == 1.0
     assert by_kind["student"].metrics["HR@20"] == 1.0
     assert tables[0].rows[1].metrics["HR@20"] == pytest.approx(3 / count)
+    over = tables[1].teacher_over
+    assert over is not None
+    assert (over.baseline, over.difference) == ("S plain", 0.0)
+    assert tables[0].teacher_over is None
 
 
 def test_a_teacher_of_all_examples_stands_in_the_one_table(small: Dataset) -> None:
@@ -273,6 +278,17 @@ def test_what_is_true_of_several_rows_is_said_once(small: Dataset) -> None:
         "A + taught and A plain; B + taught and B plain differ in student.dim (32, 64), student.output (tied, "
         "separate), too."
     ]
+
+
+def test_whatever_differs_beside_the_teacher_is_told(small: Dataset) -> None:
+    rank = [np.ones(len(small.examples("test")))]
+    settings = {"student": {"kind": "sasrec", "blocks": 3}, "loss": {"kind": "bce", "negatives": 5}}
+    cell = CellSettings.model_validate({**settings, "method": {"kind": "vectors"}})
+    plain, taught = group(small, "S", rank), group(small, "S", rank, taught=True)
+    other = taught.runs[0].config.model_copy(update={"settings": cell})
+    taught = replace(taught, runs=(Run(taught.runs[0].path, other),))
+    notes = tabulate(evidence(small, plain, taught)).tables[0].notes
+    assert any("student.blocks (3, 1)" in note and "loss.negatives (5, 1)" in note for note in notes)
 
 
 def test_labels_that_several_have_say_as_much_of_the_path_as_tells_them_apart() -> None:

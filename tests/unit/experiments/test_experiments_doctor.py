@@ -65,6 +65,20 @@ def test_a_teacher_that_is_never_right(small: Dataset, tmp_path: Path) -> None:
     assert headline(page).startswith("Weak: on validation the teacher is no better than popularity and item-kNN")
 
 
+def test_a_difference_that_may_be_chance_makes_no_headline(small: Dataset, tmp_path: Path) -> None:
+    page = examine(knowledge(small, tmp_path, right=True), small)
+    chances = (0.2, 0.01)  # of popularity and item-kNN
+    rivals = [rival.model_copy(update={"p_value": chances[rival.name == "item-kNN"]}) for rival in page.rivals]
+    said = headline(page.model_copy(update={"rivals": tuple(rivals)}))
+    assert said == "Doubtful: on validation the teacher beats item-kNN, but not popularity, beyond chance."
+    rivals = [rival.model_copy(update={"p_value": 0.2}) for rival in page.rivals]
+    assert headline(page.model_copy(update={"rivals": tuple(rivals)})).startswith(
+        "Not shown: on validation the teacher is neither better nor worse than popularity and item-kNN beyond chance"
+    )
+    blend = page.model_copy(update={"text_weight": 0.1})
+    assert headline(blend).startswith("Promising: on validation, which chose its weights, the teacher is better than")
+
+
 def test_equal_distances_are_found(small: Dataset, tmp_path: Path) -> None:
     count = sum(small.manifest.counts.values())
     page = examine(knowledge(small, tmp_path, right=True, target_distance=np.full(count, 7.0, dtype=np.float32)), small)

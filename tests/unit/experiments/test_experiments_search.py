@@ -1,5 +1,6 @@
 """The search: as many trials for all, resumed to the same end, failures kept, edges told."""
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -7,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from dllm2rec.core.errors import UserError
-from dllm2rec.core.files import BusyError
+from dllm2rec.core.files import BusyError, explain_os_error
 from dllm2rec.experiments.config import CellSettings, Config
 from dllm2rec.experiments.runs import FitSummary, Run, RunResult
 from dllm2rec.experiments.search import Choice, search
@@ -97,6 +98,15 @@ def test_a_trial_that_another_process_is_training_has_not_failed(tmp_path: Path)
 
     with pytest.raises(BusyError):
         run(config(3, RATE), tmp_path / "s.json", busy)
+    assert not (tmp_path / "s.json").exists()
+
+
+def test_a_trial_that_a_full_disk_ended_has_not_failed(tmp_path: Path) -> None:
+    def full(cell: CellSettings) -> float:
+        raise explain_os_error(OSError(errno.ENOSPC, "No space left on device"), tmp_path) from OSError(errno.ENOSPC)
+
+    with pytest.raises(UserError, match="no space left"):
+        run(config(3, RATE), tmp_path / "s.json", full)
     assert not (tmp_path / "s.json").exists()
 
 

@@ -163,8 +163,18 @@ def test_a_win_over_counting_tells_of_one_seed(several_seeds: bool) -> None:
 
 def test_a_teacher_worse_than_its_student_is_named() -> None:
     labelled = table(other("bigrec", "teacher", 0.01), student("S", 0.04), examples=50)
-    verdict = judge([table(student("S", 0.04)), labelled])
-    assert any("50 examples" in line and "worse than what it teaches" in line for line in verdict.lines)
+    for p_value, words in ((0.01, "worse than what it teaches (p = .010)"), (0.2, "which is better is not shown")):
+        over = Versus(baseline="S", difference=-0.03, interval=(-0.05, 0.01), gain=-0.75, p_value=p_value)
+        verdict = judge([table(student("S", 0.04)), labelled.model_copy(update={"teacher_over": over})])
+        assert any("50 examples" in line and "S, .0400" in line and words in line for line in verdict.lines)
+
+
+def test_on_validation_a_headline_is_a_hint() -> None:
+    rows = [student("S", 0.03, difference=0.01, p_value=0.01)]
+    assert judge([table(*rows)]).headline == "Yes, the teacher helped: S is better than plain."
+    assert judge([table(*rows)], split="validation").headline == (
+        "On validation, by which all was chosen, so as a hint: yes, the teacher helped: S is better than plain."
+    )
 
 
 def test_figures_as_the_paper_writes_them() -> None:

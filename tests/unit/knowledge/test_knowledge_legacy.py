@@ -140,6 +140,7 @@ def test_a_pickle_inside_npy_is_not_read(tmp_path: Path, dataset: Dataset, sourc
     np.save(source / "all_embeddings.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
     with pytest.raises(UserError, match=r"all_embeddings\.npy: not item vectors"):
         import_legacy(dataset, source, out=tmp_path / "k")
+    assert not (tmp_path / "k").exists()
 
 
 def _change(file: Path, row: int, text: str) -> None:
@@ -155,10 +156,10 @@ def _change(file: Path, row: int, text: str) -> None:
         (("myrank_train.txt", "0 1 2 3 -1"), "row 3 lists -1, which is no item"),
         (("myrank_train.txt", "0 1 2 3 4.5"), r"row 3 lists 4\.5, which is no item"),
         (("myrank_train.txt", "0 1 2 3 nan"), "row 3 lists nan, which is no item"),
-        (("myrank_train.txt", "0 1 2 3 3"), "listed twice"),
+        (("myrank_train.txt", "0 1 2 3 3"), r"myrank_train\.txt: row 3 lists an item twice"),
         (("myrank_train.txt", "0 1 2 3"), "not a table of numbers"),
         (("confidence_train.txt", "a b c d e"), "not a table of numbers"),
-        (("confidence_train.txt", "0 1 2 3 inf"), "not finite"),
+        (("confidence_train.txt", "0 1 2 3 inf"), r"confidence_train\.txt: row 3 holds a distance that is not finite"),
     ],
 )
 def test_bad_rows_are_named(
@@ -167,6 +168,7 @@ def test_bad_rows_are_named(
     _change(source / change[0], 2, change[1])
     with pytest.raises(UserError, match=message):
         import_legacy(dataset, source, out=tmp_path / "k")
+    assert not (tmp_path / "k").exists()
 
 
 def test_row_count_must_match_the_dataset(tmp_path: Path, dataset: Dataset, source: Path) -> None:
@@ -175,12 +177,14 @@ def test_row_count_must_match_the_dataset(tmp_path: Path, dataset: Dataset, sour
         handle.write("0 1 2 3 4\n")
     with pytest.raises(UserError, match=rf"{size + 1} rows, and the dataset has {size} training examples"):
         import_legacy(dataset, source, out=tmp_path / "k")
+    assert not (tmp_path / "k").exists()
 
 
 def test_similarities_are_not_taken_for_distances(tmp_path: Path, dataset: Dataset, source: Path) -> None:
     np.savetxt(source / "confidence_train.txt", -np.loadtxt(source / "confidence_train.txt"))
     with pytest.raises(UserError, match="it must hold distances"):
         import_legacy(dataset, source, out=tmp_path / "k")
+    assert not (tmp_path / "k").exists()
 
 
 def test_files_that_do_not_fit_each_other(tmp_path: Path, dataset: Dataset, source: Path) -> None:
@@ -194,6 +198,7 @@ def test_files_that_do_not_fit_each_other(tmp_path: Path, dataset: Dataset, sour
     (source / "confidence_train.txt").unlink()
     with pytest.raises(UserError, match=r"confidence_train\.txt is missing"):
         import_legacy(dataset, source, out=tmp_path / "k")
+    assert not (tmp_path / "k").exists()
 
 
 def test_nothing_to_import(tmp_path: Path, dataset: Dataset) -> None:

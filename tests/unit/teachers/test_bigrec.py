@@ -3,6 +3,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -139,6 +140,44 @@ def test_tuning_that_is_interrupted_goes_on(
     resumed = teach(tiny_dataset, tiny_llm, tmp_path / "out")
     assert epochs == [0, 1, 1]
     assert_same_labels(resumed, knowledge)
+
+
+def test_early_stopping_that_is_interrupted_is_as_patient_as_before(
+    tiny_dataset: Dataset, tiny_llm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dllm2rec.teachers import trainer
+
+    epochs: list[int] = []
+    interrupted: list[int] = []
+
+    class Watching(trainer._Progress):
+        def on_epoch_begin(self, args: object, state: object, control: object, **_: object) -> None:
+            if round(state.epoch) in interrupted:
+                interrupted.remove(round(state.epoch))
+                raise KeyboardInterrupt
+            epochs.append(round(state.epoch))
+
+    def ends_once(path: Path) -> Any:
+        if "end" in dying:
+            dying.remove("end")
+            raise KeyboardInterrupt
+        return atomic_path(path)
+
+    atomic_path, dying = trainer.atomic_path, list[str]()
+    monkeypatch.setattr(trainer, "_Progress", Watching)
+    monkeypatch.setattr(trainer, "atomic_path", ends_once)
+    worse = SETTINGS.tuning.model_copy(update={"learning_rate": 10.0, "epochs": 6, "patience": 2})
+    whole = teach(tiny_dataset, tiny_llm, tmp_path / "whole", tuning=worse)
+    assert epochs == [0, 1, 2, 3]  # it gave up
+    usual, last = list(epochs), epochs[-1]
+    for interrupted[:], dying[:] in (([last], []), ([], ["end"])):
+        out = tmp_path / f"cut{len(dying)}"
+        epochs.clear()
+        with pytest.raises(KeyboardInterrupt):
+            teach(tiny_dataset, tiny_llm, out, tuning=worse)
+        resumed = teach(tiny_dataset, tiny_llm, out, tuning=worse)
+        assert epochs == usual
+        assert_same_labels(resumed, whole)
 
 
 def test_writing_that_keeps_to_titles_writes_titles(tiny_dataset: Dataset, tiny_llm: Path, tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from dllm2rec.core.seeding import numpy_generator
 from dllm2rec.data import Dataset, Sequences, TrainOn
 from dllm2rec.knowledge import KnowledgeWriter
 from dllm2rec.knowledge.align import align
+from dllm2rec.teachers import reference_teacher
 from dllm2rec.teachers.ease import EASESettings
 from dllm2rec.teachers.histories import history_weights
 from dllm2rec.teachers.reference_teacher import best_items, label_with_reference
@@ -206,12 +208,40 @@ def test_a_reference_that_counted_an_answer_does_not_label_it(
         others = fit_reference(settings, tiny_dataset, sequences=sequences.of(fold != number))
         part = train.take(fold[train.user] == number)
         labels = folded.labels.take(align(folded, tiny_dataset, part))
-        np.testing.assert_array_equal(labels.ranked_items, best_items(others.scores(part.history), 5))
+        listed = _listed(others.scores(part.history), sequences.of(fold != number))
+        np.testing.assert_array_equal(labels.ranked_items, listed)
     # what no sequence holds is labelled by all of them
     later = label_with_reference(tiny_dataset, settings, examples=test, out=tmp_path / "test", folds=2, **known)
     everything = fit_reference(settings, tiny_dataset, sequences=sequences)
     labels = later.labels.take(align(later, tiny_dataset, test))
-    np.testing.assert_array_equal(labels.ranked_items, best_items(everything.scores(test.history), 5))
+    np.testing.assert_array_equal(labels.ranked_items, _listed(everything.scores(test.history), sequences))
+
+
+def _listed(scores: np.ndarray, counted: Sequences) -> list[list[int]]:
+    """List the five best of each row, of equals what was chosen oftener, then by index."""
+    times = Counter(counted.items.tolist())
+    return [sorted(range(len(row)), key=lambda item: (-row[item], -times[item], item))[:5] for row in scores]
+
+
+def test_lists_longer_than_what_is_known_end_with_what_is_popular(tmp_path: Path, tiny_dataset: Dataset) -> None:
+    test, depth = tiny_dataset.examples("test"), tiny_dataset.num_items
+    settings = ItemKNNSettings(steps=1)
+    labels = label_with_reference(tiny_dataset, settings, examples=test, out=tmp_path / "k", depth=depth).labels
+    counts = tiny_dataset.train_counts("positions")
+    unknown = labels.distances == 0
+    assert unknown.any()
+    for items, tail in zip(labels.ranked_items, unknown, strict=True):
+        assert (np.diff(counts[items[tail]]) <= 0).all()
+
+
+def test_a_large_catalogue_is_labelled_a_few_examples_at_a_time(
+    tmp_path: Path, tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test = tiny_dataset.examples("test")
+    whole = label_with_reference(tiny_dataset, ItemKNNSettings(), examples=test, out=tmp_path / "whole")
+    monkeypatch.setattr(reference_teacher, "_SCORES_AT_ONCE", 2 * tiny_dataset.num_items)
+    parts = label_with_reference(tiny_dataset, ItemKNNSettings(), examples=test, out=tmp_path / "parts")
+    assert parts.content_hash == whole.content_hash
 
 
 def test_labelling_in_folds_resumes(tmp_path: Path, tiny_dataset: Dataset) -> None:

@@ -24,7 +24,7 @@ from dllm2rec.teachers.contrastive import (
 from dllm2rec.teachers.cost import note, noted
 from dllm2rec.teachers.llm import load_llm
 from dllm2rec.teachers.reading import Chunk, Lines, cut, item_states, read_sequences, states_of
-from dllm2rec.teachers.retrieval import RetrievalSettings, teach_retrieval
+from dllm2rec.teachers.retrieval import RetrievalSettings, labelled_in_training, teach_retrieval
 from dllm2rec.teachers.retrieval_tuning import RetrievalTuningSettings
 
 SETTINGS = RetrievalSettings(
@@ -352,6 +352,16 @@ def test_impossible_limits_are_one_line(
     with pytest.raises(UserError, match=word):
         teach(tiny_dataset, tiny_llm, tmp_path / "none", LIMITS | limits)
     assert not (tmp_path / "none").exists()
+
+
+def test_tuning_that_reads_everyone_leaves_nobody_to_label(
+    tiny_dataset: Dataset, tiny_llm: Path, tmp_path: Path
+) -> None:
+    tuning = RetrievalTuningSettings(sequences=10**6)
+    with pytest.raises(UserError, match=r"tuning\.sequences: .* nobody is left to label; lower it"):
+        teach(tiny_dataset, tiny_llm, tmp_path / "none", LIMITS, tuning=tuning)
+    with pytest.raises(UserError, match=r"tuning\.sequences"):
+        labelled_in_training(tiny_dataset, RetrievalSettings(tuning=tuning), seed=0)
 
 
 def test_other_knowledge_is_refused(knowledge: Knowledge, tiny_dataset: Dataset, tiny_llm: Path) -> None:

@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, SecretStr
+from pydantic import Field, PositiveFloat, PositiveInt, SecretStr
+
+from dllm2rec.core.settings import Settings
 
 
-class ServeSettings(BaseModel):
+class ServeSettings(Settings):
     """Settings of a server.
 
     Attributes:
@@ -20,8 +22,6 @@ class ServeSettings(BaseModel):
         max_waiting: requests that wait for a worker; to the others it answers 503 at once.
         timeout: seconds in which a request must have arrived and been answered, a reload aside.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     bundle: Path
     compare: Path | None = None
