@@ -182,6 +182,19 @@ def test_a_disk_that_refuses(number: int, words: str, tmp_path: Path, monkeypatc
     assert {path.name for path in tmp_path.iterdir()} == {"log.csv", "items.csv"}
 
 
+def test_the_output_may_be_a_link_but_not_where_one_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = write_log(tmp_path, list(log_rows()))
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    assert call("prepare", *files, "--out", tmp_path / "link").code == 0
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "disk" / "dataset.json").is_file()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    refused(call("prepare", *files, "--out", "."), "you stand in it")
+    assert not list((tmp_path / "here").iterdir())
+
+
 def test_unknown_settings_and_values_out_of_range(tmp_path: Path) -> None:
     files = write_log(tmp_path, list(log_rows()))
     out = tmp_path / "out"

@@ -144,6 +144,18 @@ def test_tuning_alone_and_then_all(config: Path, tmp_path: Path) -> None:
     assert all(stage["cached"] for stage in done.json["stages"] if stage["name"].startswith("try"))
 
 
+def test_tables_of_the_paper_have_the_seeds_of_the_experiment_and_no_trials(config: Path, tmp_path: Path) -> None:
+    done = call("run", config, "--out", tmp_path / "out", "--json")  # its search has seed 0
+    assert done.code == 0, done.err
+    wanted = {row["label"]: row["metrics"] for row in done.json["comparison"]["tables"][0]["rows"]}
+    found = call("paper", tmp_path / "out", "--table", 5, "--json")
+    assert found.code == 0, found.err
+    text = json.dumps(found.json)
+    assert "Seeds: 1, 2" in text
+    for label in ("SASRec plain", "DROS plain"):
+        assert f"{wanted[label]['NDCG@20']:.4f}".removeprefix("0") in text
+
+
 def test_an_experiment_without_a_search_has_nothing_to_tune(config: Path, tmp_path: Path) -> None:
     text = config.read_text()
     config.write_text(text[: text.index("[search]")] + text[text.index("[training]") :])

@@ -257,6 +257,12 @@ def test_two_evaluate_one_run_at_the_same_time(dataset: Path, runs: dict[str, Pa
     assert not list(run.glob(".*"))
 
 
+def test_a_run_that_was_killed_as_it_began_goes_on(dataset: Path, tmp_path: Path) -> None:
+    (tmp_path / "run" / ".config.json.ab12.tmp").mkdir(parents=True)
+    assert call("train", dataset, *SMALL_TRAINING, "--out", tmp_path / "run").code == 0
+    assert not list((tmp_path / "run").glob(".*.tmp"))
+
+
 def test_things_that_are_no_run(dataset: Path, tmp_path: Path) -> None:
     for verb in ("evaluate", "compare"):
         refused(call(verb, dataset), "not a run directory", "dllm2rec train")

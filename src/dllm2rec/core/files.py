@@ -66,9 +66,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Files get the mode of any new file, whatever library wrote them.
 
     Raises:
-        UserError: the file system refuses (no space, no permission, a file in the way).
+        UserError: the file system refuses (no space, no permission, a file in the way), or ``path`` is where the
+            process stands.
     """
-    temporary: Path | None = None
+    temporary, path = None, path.resolve()  # a link stays one
+    if path == Path.cwd():
+        raise UserError(f"{path}: you stand in it, so no other can take its place; choose another --out")
     try:
         temporary = _make_temporary(path)
         target = temporary / path.name
@@ -240,7 +243,7 @@ def package_folder(module: str) -> Path | None:
 def require_fresh_directory(path: Path, *, marker: str) -> None:
     """Check that ``path`` can take our output: absent, empty, or already ours because it holds ``marker``.
 
-    What `exclusive` left of a killed process counts as nothing.
+    What `exclusive` and `atomic_path` left of a killed process counts as nothing.
 
     Raises:
         UserError: something else is there; it is left as it is.
@@ -249,5 +252,7 @@ def require_fresh_directory(path: Path, *, marker: str) -> None:
         return
     if not path.is_dir():
         raise UserError(f"{path}: a file stands where a directory is needed; choose another --out")
-    if not (path / marker).exists() and any(not file.match(".*.lock") for file in path.iterdir()):
+    if not (path / marker).exists() and any(
+        not (file.match(".*.lock") or file.match(".*.tmp")) for file in path.iterdir()
+    ):
         raise UserError(f"{path}: holds something else (no {marker} in it); choose another --out or empty it")

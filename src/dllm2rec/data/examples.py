@@ -109,6 +109,12 @@ class Examples:
         )
 
     @property
+    def longest(self) -> int:
+        """The most items that `known` gives for one example."""
+        read = int(self.history.shape[1])
+        return read if self.past is None else max(read, int(self.past.length.max(initial=0)))
+
+    @property
     def repeats(self) -> NDArray[np.bool_]:
         """`[N]`, whether the target is an item of the history."""
         found: NDArray[np.bool_] = (self.history == self.target[:, None]).any(axis=1)

@@ -28,7 +28,7 @@ from dllm2rec.core.settings import Settings
 from dllm2rec.data import Examples
 from dllm2rec.data.demand import Demand
 from dllm2rec.evaluation.metrics import TOP, ndcg
-from dllm2rec.evaluation.ranks import ScoreFunction, ask, best_items, mean_ranks
+from dllm2rec.evaluation.ranks import ScoreFunction, ask, best_items, histories_for, mean_ranks, rows_at_once
 from dllm2rec.knowledge.confidence import likeliest_temperature
 from dllm2rec.students.base import add_again
 
@@ -86,7 +86,7 @@ def choose_demand(
     student and the similarities of a reference. A large catalogue or log is tried on a part, see `evenly`.
 
     Args:
-        score: scores the whole catalogue for histories; is given as much of them as examples keep.
+        score: scores the whole catalogue for histories.
         validation: examples, in time order.
         demand: of the training part of the same dataset.
         text: scores the catalogue by text neighbours; None where there is no text.
@@ -179,6 +179,7 @@ def adjusted(
         return scores if added is None else scores + added
 
     changed.reads_users = getattr(score, "reads_users", False)  # type: ignore[attr-defined]
+    changed.reads_all = ever and again != 0.0  # type: ignore[attr-defined]
     return changed
 
 
@@ -190,7 +191,8 @@ def beside(score: ScoreFunction, text: ScoreFunction | None, weight: float) -> S
     def both(history: Tensor, *user: Tensor) -> Tensor:
         return score(history, *user) + weight * text(history)
 
-    both.reads_users = getattr(score, "reads_users", False)  # type: ignore[attr-defined]
+    for name in ("reads_users", "reads_all"):
+        setattr(both, name, getattr(score, name, False))
     return both
 
 
@@ -233,7 +235,7 @@ def _most_text(gains: Sequence[NDArray[np.float64]], weight: NDArray[np.float64]
 def _unit(score: ScoreFunction, examples: Examples) -> float:
     some = examples.take(np.arange(0, len(examples), max(1, len(examples) // FEWEST_EXAMPLES)))
     listed = min(LISTED, examples.num_items)
-    items, values = zip(*(_listed(_scores(score, part), listed) for part in _parts(some)), strict=True)
+    items, values = zip(*(_listed(_scores(score, part), listed) for part in _parts(score, some)), strict=True)
     return likeliest_temperature(
         ranked_items=np.concatenate(items),
         distances=-np.concatenate(values),
@@ -256,7 +258,7 @@ def _gains(
 ) -> NDArray[np.float64]:
     """Return the NDCG@20 of each example under each shift, `[shifts, N]`."""
     parts = []
-    for part in _parts(examples):
+    for part in _parts(score, examples):
         scores = _scores(score, part)
         target = torch.from_numpy(part.target.astype(np.int64)).unsqueeze(1)
         moved = (scores if shift is None else scores + torch.from_numpy(shift) for shift in shifts)
@@ -267,8 +269,8 @@ def _gains(
 
 
 def _scores(score: ScoreFunction, examples: Examples) -> Tensor:
-    return ask(score, torch.from_numpy(examples.known().astype(np.int64)), examples.user).detach().cpu()
+    return ask(score, histories_for(score, examples), examples.user).detach().cpu()
 
 
-def _parts(examples: Examples) -> Iterator[Examples]:
-    return examples.batches(max(1, _SCORES_AT_ONCE // examples.num_items))
+def _parts(score: ScoreFunction, examples: Examples) -> Iterator[Examples]:
+    return examples.batches(rows_at_once(score, examples, _SCORES_AT_ONCE))

@@ -13,7 +13,7 @@ from dllm2rec.losses.checks import NotFiniteError
 
 ScoreFunction = Callable[..., Tensor]
 """Scores the catalogue for histories of any width, `[B, L]` to `[B, V]`; with an attribute `reads_users` that is true,
-for histories and users `[B]`."""
+for histories and users `[B]`; with one `reads_all` that is true, it wants all that is known of a user."""
 
 _SCORES_AT_ONCE = 1 << 23
 
@@ -57,7 +57,7 @@ def rank_targets(
     equally gets ``(V + 1) / 2``. Only one block of scores `[B, V]` is in memory.
 
     Args:
-        score: scores the whole catalogue for histories; it is given all that is known, and reads what it will.
+        score: scores the whole catalogue for histories.
         examples: histories and targets.
         batch_size: most histories a block; fewer where the catalogue is large.
         mask_history: leave items of the history out, but never the target. The paper does not.
@@ -66,21 +66,33 @@ def rank_targets(
     Raises:
         ValueError: scores of the wrong shape, or NaN among them.
     """
-    size = max(1, min(batch_size, _SCORES_AT_ONCE // examples.num_items))
+    size = min(batch_size, rows_at_once(score, examples, _SCORES_AT_ONCE))
     top_k = min(top_k, examples.num_items)
     rank = np.empty(len(examples), np.float64)
     top = np.empty((len(examples), top_k), np.int32) if top_k else None
     for start in range(0, len(examples), size):
         rows = slice(start, min(start + size, len(examples)))
-        known = torch.from_numpy(examples.known(rows).astype(np.int64))
+        history = histories_for(score, examples, rows)
         target = torch.from_numpy(examples.target[rows].astype(np.int64)).unsqueeze(1)
-        scores = _checked(ask(score, known, examples.user[rows]), (len(known), examples.num_items))
+        scores = _checked(ask(score, history, examples.user[rows]), (len(history), examples.num_items))
         if mask_history:
-            scores = _masked(scores, known[:, -examples.history.shape[1] :], target)
+            scores = _masked(scores, history[:, -examples.history.shape[1] :], target)
         rank[rows] = mean_ranks(scores, target)
         if top is not None:
             top[rows] = best_items(scores, top_k).numpy()
     return Ranks(example_id=examples.example_id, rank=rank, top_items=top)
+
+
+def histories_for(score: ScoreFunction, examples: Examples, rows: slice = slice(None)) -> Tensor:
+    """Return the histories that some examples are scored by, `[n, L]`, or `[n, more]` for who reads all."""
+    history = examples.known(rows) if getattr(score, "reads_all", False) else examples.history[rows]
+    return torch.from_numpy(history.astype(np.int64))
+
+
+def rows_at_once(score: ScoreFunction, examples: Examples, values: int) -> int:
+    """Return how many examples have no more than so many scores, and no more than so many items before them."""
+    longest = examples.longest if getattr(score, "reads_all", False) else examples.history.shape[1]
+    return max(1, values // max(examples.num_items, longest))
 
 
 def ask(score: ScoreFunction, history: Tensor, user: NDArray[np.int32]) -> Tensor:

@@ -83,6 +83,9 @@ def trained_test(
     and Satterthwaite). The interval is that t-test's. What is not trained, or was trained once, adds no variance of
     seeds: for the latter both speak of these weights alone.
 
+    Two or three seeds say little of a spread: of 2,500 simulated pairs of equal systems (100 users) 6.9 to 8.2% came
+    out below .05 with two, 5.9 to 6.9% with three.
+
     Args:
         a: `[S, N]`, a metric between 0 and 1 of one system, a row a seed.
         b: `[T, N]`, the same of the other.

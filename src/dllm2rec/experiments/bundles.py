@@ -18,7 +18,7 @@ from dllm2rec.core.files import hash_file
 from dllm2rec.data import Dataset, Examples
 from dllm2rec.evaluation.agreement import overlap
 from dllm2rec.evaluation.metrics import TOP, ndcg
-from dllm2rec.evaluation.ranks import ScoreFunction, best_items, ranks_from_lists
+from dllm2rec.evaluation.ranks import ScoreFunction, best_items, histories_for, ranks_from_lists, rows_at_once
 from dllm2rec.knowledge.store import Knowledge
 from dllm2rec.serving.bundle import CARD, ENCODER, EXAMPLES, FILES, INDEX, ITEMS, MARKER, NEIGHBOURS, TEXT
 from dllm2rec.serving.manifest import OPSET, BundleManifest
@@ -117,11 +117,11 @@ def compare_lists(bundle: Path, dataset: Dataset, source: ScoreFunction) -> Chec
     """Compare a bundle's lists with those of its ``source``; scores as good as equal may trade places."""
     examples = some_examples(dataset.examples("test"))
     found, lists, close = top_lists(Recommender.load(bundle), examples), [], []
-    size = max(1, SCORES_AT_ONCE // examples.num_items)
+    size = rows_at_once(source, examples, SCORES_AT_ONCE)
     for start in range(0, len(examples), size):
         part = slice(start, start + size)
         with torch.inference_mode():
-            expected = source(torch.from_numpy(examples.known(part).astype(np.int64)))
+            expected = source(histories_for(source, examples, part))
         lists.append(best_items(expected, TOP).numpy())
         best, scores = (
             np.sort(np.take_along_axis(expected.numpy(), one.astype(np.int64), axis=1))
@@ -142,7 +142,10 @@ def top_lists(recommender: Recommender, examples: Examples) -> NDArray[np.int32]
     """Recommend to real histories; returns rows `[N, 20]`, or the whole catalogue; -1 where an index finds fewer."""
     ids = np.array(recommender.bundle.ids, dtype=object)
     index = {item: place for place, item in enumerate(ids)}
-    histories = [ids[row[row != examples.num_items]].tolist() for row in examples.known()]
+    histories = []
+    for place in range(len(examples)):  # one by one: the longest would make all as wide
+        (row,) = examples.known(slice(place, place + 1))
+        histories.append(ids[row[row != examples.num_items]].tolist())
     lists = np.full((len(histories), min(TOP, len(ids))), -1, np.int32)
     for row, one in enumerate(recommender.recommend(histories, k=TOP)):
         lists[row, : len(one.items)] = [index[item] for item in one.items]

@@ -26,14 +26,13 @@ from dllm2rec.experiments.preparing import log_hashes, prepare
 from dllm2rec.experiments.references import REFERENCES, TEXT_REFERENCES
 from dllm2rec.experiments.report.page import write_report
 from dllm2rec.experiments.results import Comparison
-from dllm2rec.experiments.runs import Run, software
+from dllm2rec.experiments.runs import EXPERIMENT, Run, software
 from dllm2rec.experiments.search import Choice
 from dllm2rec.experiments.stages import Say, Stage, Stages
 from dllm2rec.experiments.summary import Extras, write_summary
 from dllm2rec.experiments.teaching import resolve_teacher, teach
 from dllm2rec.knowledge.store import Knowledge
 
-MARKER = "experiment.json"
 SEARCH = "search.json"
 CONCLUSION = "conclusion.json"
 COMPARISON = "comparison.json"
@@ -121,9 +120,9 @@ def tune(config: Config, *, out: Path, jobs: int = 1, say: Say = lambda _: None)
 
 def _begin(config: Config, out: Path, say: Say, *, total: int) -> Work:
     """Prepare and teach."""
-    require_fresh_directory(out, marker=MARKER)
+    require_fresh_directory(out, marker=EXPERIMENT)
     teacher = _resolve_teacher(config, out)
-    write_json(out / MARKER, {"config": config.model_dump(mode="json"), "teacher": teacher})
+    write_json(out / EXPERIMENT, {"config": config.model_dump(mode="json"), "teacher": teacher})
     remove_leftovers(out)
     tables = [] if teacher is None else teacher.get("sources", [])
     stages = Stages(out=out, say=say, total=total + sum(table["kind"] != "knowledge" for table in tables))
@@ -152,7 +151,7 @@ def _reported(out: Path) -> str | None:
     if not (out / REPORT).is_file():
         return None
     concluded = read_json(out / CONCLUSION) if (out / CONCLUSION).is_file() else {}
-    begun = read_json(out / MARKER) if (out / MARKER).is_file() else {}
+    begun = read_json(out / EXPERIMENT) if (out / EXPERIMENT).is_file() else {}
     name: str | None = concluded.get("name") or begun.get("config", {}).get("name")  # older conclusions have no name
     return name
 
@@ -180,7 +179,7 @@ def _resolve_teacher(config: Config, out: Path) -> dict[str, Any] | None:
     """Return the teacher's settings with all defaults; from the last run where its table is the same."""
     if config.teacher is None:
         return None
-    known = read_json(out / MARKER) if (out / MARKER).is_file() else {}
+    known = read_json(out / EXPERIMENT) if (out / EXPERIMENT).is_file() else {}
     if known.get("config", {}).get("teacher") == config.teacher:
         settings: dict[str, Any] = known["teacher"]
         return settings

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dllm2rec.core.errors import UserError
-from dllm2rec.core.files import exclusive
+from dllm2rec.core.files import exclusive, remove_leftovers
 from dllm2rec.core.seeding import torch_generator
 from dllm2rec.data import Dataset, Examples, TrainOn
 from dllm2rec.data.demand import measure_demand
@@ -69,6 +69,7 @@ def train(
     with exclusive(Path(out)):
         run = Run.at(Path(out), config)
         if run.result is None:
+            remove_leftovers(run.path)
             knowledge = knowledge if config.knowledge else None
             training = dataset.training_examples(config.settings.train_on)
             run.write_result(fit_student(run, build(run, dataset, knowledge), dataset, training, knowledge))

@@ -22,6 +22,8 @@ from dllm2rec.knowledge.schema import MARKER as KNOWLEDGE
 
 FORMAT_VERSION = 1
 MARKER = "config.json"
+EXPERIMENT = "experiment.json"
+"""In a directory above those of its runs."""
 RESULT = "result.json"
 Model = TypeVar("Model", bound=Settings)
 _SOFTWARE = ("dllm2rec", "torch", "numpy", "polars", "scipy", "transformers", "peft", "trl")

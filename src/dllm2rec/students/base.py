@@ -116,6 +116,11 @@ class Student(nn.Module, ABC):
         """Whether scores depend on who the user is, beside the history."""
         return self.reader is not None and self.reader.reads_users
 
+    @property
+    def reads_all(self) -> bool:
+        """Whether scores depend on more of a history than the newest L items."""
+        return self.ever and self.again != 0.0
+
     def encode(
         self, history: Tensor, *, user: Tensor | None = None, generator: torch.Generator | None = None
     ) -> Tensor:

@@ -5,10 +5,12 @@ import pytest
 import torch
 
 from dllm2rec.data import Examples
+from dllm2rec.data.examples import Past
 from dllm2rec.evaluation import metrics, significance
 from dllm2rec.evaluation.agreement import hit_rate_by_overlap, overlap, win_ratio
+from dllm2rec.evaluation.demand import adjusted, beside
 from dllm2rec.evaluation.latency import seconds_per_1000
-from dllm2rec.evaluation.ranks import best_items, rank_targets, ranks_from_lists
+from dllm2rec.evaluation.ranks import best_items, histories_for, rank_targets, ranks_from_lists, rows_at_once
 from dllm2rec.evaluation.slices import history_slices, popularity_slices
 
 
@@ -54,6 +56,27 @@ def test_masking_never_hides_the_target() -> None:
     scores = torch.tensor([[9.0, 1.0, 8.0, 5.0]])
     assert rank_targets(lambda _: scores, examples).rank.tolist() == [4.0]
     assert rank_targets(lambda _: scores, examples, mask_history=True).rank.tolist() == [2.0]
+
+
+def test_who_reads_all_is_given_all_and_nobody_else() -> None:
+    items, some = np.array([3, 1, 2, 0, 3], np.int32), examples_of([[2, 0]], [3], 4)
+    past = Past(items=items, target=np.array([4]), length=np.array([4]))
+    examples = Examples(**{**vars(some), "past": past})
+    widths: list[int] = []
+
+    def score(history: torch.Tensor) -> torch.Tensor:
+        widths.append(history.shape[1])
+        return torch.zeros(len(history), 4)
+
+    rank_targets(score, examples)
+    rank_targets(adjusted(score, reads=2, again=-1.0), examples)
+    assert widths == [2, 2]
+    everything = adjusted(score, reads=2, again=-1.0, ever=True)
+    assert rank_targets(everything, examples).rank.tolist() == [2.5]  # all four were chosen, so all are equal
+    assert widths == [2, 2, 2]  # what stands inside still reads two
+    assert histories_for(everything, examples).tolist() == [[3, 1, 2, 0]]
+    assert (rows_at_once(everything, examples, 8), rows_at_once(score, examples, 8)) == (2, 2)
+    assert rows_at_once(adjusted(beside(everything, score, 1.0), reads=2), examples_of([[2] * 9], [3], 4), 18) == 2
 
 
 def test_best_items_settle_ties_by_the_index() -> None:

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 from dllm2rec.core.errors import UserError
-from dllm2rec.core.files import hash_json
+from dllm2rec.core.files import hash_json, read_json
 from dllm2rec.data import Split
 from dllm2rec.distillation.settings import DLLM2RecSettings, decide
 from dllm2rec.evaluation.metrics import METRIC
@@ -14,7 +14,7 @@ from dllm2rec.experiments.comparing import tabulate
 from dllm2rec.experiments.evidence import Evidence, Group, gather
 from dllm2rec.experiments.paper.published import dataset_of
 from dllm2rec.experiments.results import Comparison
-from dllm2rec.experiments.runs import MARKER, RESULT, Run, identity
+from dllm2rec.experiments.runs import EXPERIMENT, MARKER, RESULT, Run, identity
 
 METHODS = {
     "none": "none",
@@ -186,6 +186,7 @@ def _chosen(path: Path) -> list[Run]:
     runs = [Run.load(file.parent) for file in sorted(path.rglob(RESULT)) if (file.parent / MARKER).is_file()]
     if not runs:
         raise UserError(f"{path}: holds no finished run; make some with `dllm2rec run` or `dllm2rec train`")
+    runs = [run for run in runs if not _only_tried(run)]
     hashes = {run.config.dataset.hash: run for run in runs}
     if len(hashes) > 1:
         first, second, *_ = hashes.values()
@@ -198,6 +199,14 @@ def _chosen(path: Path) -> list[Run]:
         same = hash_json(identity(run.config) | {"seed": None})
         cells.setdefault((run.config.student, run.config.method), {}).setdefault(same, []).append(run)
     return [run for settings in cells.values() for run in max(settings.values(), key=_weight)]
+
+
+def _only_tried(run: Run) -> bool:
+    """Whether a search of the experiment around it trained it, with a seed that no result has: it served to choose."""
+    file = run.path.parent.parent / EXPERIMENT
+    config = read_json(file)["config"] if file.is_file() else {}
+    search = config.get("search") or {}
+    return bool(search) and run.config.seed == search["seed"] and run.config.seed not in config["seeds"]
 
 
 def _weight(runs: Sequence[Run]) -> tuple[int, float]:
