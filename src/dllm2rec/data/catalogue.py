@@ -34,8 +34,8 @@ def read_catalogue(path: Path, columns: Columns, *, known: pl.Series | None = No
             there is nothing to choose from.
     """
     table = read_table(path)
-    id_column = find_column(table, path, "item_id", columns.item_id)
-    title_column = find_column(table, path, "title", columns.title)
+    id_column = find_column(table.columns, path, "item_id", columns.item_id)
+    title_column = find_column(table.columns, path, "title", columns.title)
     item_id = ids(table[id_column], path)
     if known is not None:
         item_id = like(known, item_id, path)

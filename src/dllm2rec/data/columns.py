@@ -1,11 +1,10 @@
 """Which column of a file is the user, the item, the time, the title."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-
-import polars as pl
 
 from dllm2rec.core.errors import UserError, suggest
 
@@ -68,22 +67,22 @@ class Columns:
 WELL_KNOWN = Columns()
 
 
-def find_column(table: pl.DataFrame, path: Path, field: Field, name: str | None) -> str:
-    """Return the column of ``table`` that holds ``field``: ``name`` if it is given, else the first well-known one.
+def find_column(columns: Sequence[str], path: Path, field: Field, name: str | None) -> str:
+    """Return the one of ``columns`` that holds ``field``: ``name`` if it is given, else the first well-known one.
 
     Raises:
         UserError: there is none; the message lists the columns that are there and the option that maps them.
     """
     option = f"--{field.replace('_', '-')}-column or, in a configuration, dataset.columns.{field}"
     if name is not None:
-        if name in table.columns:
+        if name in columns:
             return name
-        raise UserError(f"{path}: no column '{name}' ({option}){suggest(name, table.columns)}")
-    by_key = {_key(column): column for column in reversed(table.columns)}
+        raise UserError(f"{path}: no column '{name}' ({option}){suggest(name, columns)}")
+    by_key = {_key(column): column for column in reversed(columns)}
     for known in _KNOWN_NAMES[field]:
         if known in by_key:
             return by_key[known]
-    there = ", ".join(repr(column[:40]) for column in table.columns[:20])
+    there = ", ".join(repr(column[:40]) for column in columns[:20])
     raise UserError(f"{path}: no column for the {field.replace('_', ' ')} among {there}; name it with {option}")
 
 

@@ -62,11 +62,13 @@ def read_events(interactions: Path, columns: Columns) -> tuple[pl.Series, pl.Ser
     Raises:
         UserError: a column is missing, or a value is wrong; the message names the file, the row and the column.
     """
-    table = read_table(interactions)
-    user = ids(table[find_column(table, interactions, "user", columns.user)], interactions)
-    item = ids(table[find_column(table, interactions, "item", columns.item)], interactions)
-    time = seconds(table[find_column(table, interactions, "time", columns.time)], interactions, columns.time_unit)
-    return user, item, time
+
+    def names(there: list[str]) -> list[str]:
+        return [find_column(there, interactions, field, getattr(columns, field)) for field in ("user", "item", "time")]
+
+    table = read_table(interactions, choose=lambda there: list(dict.fromkeys(names(there))))
+    user, item, time = (table[name] for name in names(table.columns))
+    return ids(user, interactions), ids(item, interactions), seconds(time, interactions, columns.time_unit)
 
 
 def order_events(events: pl.DataFrame, *, tie_breaker: pl.Series | None = None) -> pl.DataFrame:

@@ -5,7 +5,7 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -15,13 +15,20 @@ from polars.exceptions import PanicException, PolarsError
 from dllm2rec.core.errors import UserError, first_line
 from dllm2rec.core.files import explain_os_error, package_folder
 
+Choose = Callable[[list[str]], Sequence[str]]
+"""Say which columns are wanted of those that are there."""
 
-def read_table(path: Path) -> pl.DataFrame:
+
+def read_table(path: Path, *, choose: Choose = list) -> pl.DataFrame:
     """Read a CSV, TSV, Parquet, JSONL or RecBole atomic file.
 
     Columns of text formats come as text, exactly as written, so that an id such as ``007`` survives; Parquet and JSONL
     keep their types. Names of RecBole columns lose their ``:type``. Text may be compressed (``.csv.gz``), and
     semicolons or tabs may stand between the fields of a CSV file.
+
+    Args:
+        path: the file.
+        choose: the columns that are wanted; of a Parquet file, no others are read, which may be large.
 
     Raises:
         UserError: the file is missing, a directory, of an unknown format, empty, without rows, or does not parse.
@@ -31,7 +38,7 @@ def read_table(path: Path) -> pl.DataFrame:
             raise UserError(f"{path}: is a directory; give a file")
         if path.stat().st_size == 0:
             raise UserError(f"{path}: the file is empty")
-        table = _read(path)
+        table = _read(path, choose)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except PermissionError:
@@ -58,7 +65,7 @@ def ml_100k() -> tuple[Path, Path]:
     raise UserError("ml-100k: it comes with a package; run `pip install --no-deps recbole==1.2.1`")
 
 
-def _read(path: Path) -> pl.DataFrame:
+def _read(path: Path, choose: Choose) -> pl.DataFrame:
     match Path(path.name.lower().removesuffix(".gz")).suffix:
         case ".csv":
             return _read_delimited(path, separators=",;\t", quote='"')
@@ -67,7 +74,7 @@ def _read(path: Path) -> pl.DataFrame:
         case ".inter" | ".item":
             return _read_recbole(path)
         case ".parquet":
-            return _read_parquet(path)
+            return _read_parquet(path, choose)
         case ".jsonl" | ".ndjson":
             return _read_json_lines(path)
         case suffix:
@@ -145,9 +152,10 @@ def _read_recbole(path: Path) -> pl.DataFrame:
     return table.rename(dict(zip(table.columns, names, strict=True)))
 
 
-def _read_parquet(path: Path) -> pl.DataFrame:
+def _read_parquet(path: Path, choose: Choose) -> pl.DataFrame:
     try:
-        return pl.read_parquet(path, glob=False)
+        table = pl.scan_parquet(path, glob=False)
+        return table.select(choose(table.collect_schema().names())).collect()
     except (PolarsError, PanicException) as error:
         raise UserError(f"{path}: not a Parquet file, or cut short: {first_line(error)}") from None
 

@@ -37,6 +37,12 @@ def test_parquet_and_json_lines_keep_types(tmp_path: Path) -> None:
         assert read_table(tmp_path / name).equals(table)
 
 
+def test_of_parquet_only_what_is_chosen_is_read(tmp_path: Path) -> None:
+    TABLE.write_parquet(tmp_path / "log.parquet")
+    found = read_table(tmp_path / "log.parquet", choose=lambda there: [there[2], there[0]])
+    assert found.equals(TABLE.select("timestamp", "user_id"))
+
+
 def test_recbole_header_loses_its_types_and_quotes_are_text(tmp_path: Path) -> None:
     path = tmp_path / "x.item"
     path.write_text('item_id:token\tmovie_title:token_seq\n1\t"Odd\n2\tEven\n')
