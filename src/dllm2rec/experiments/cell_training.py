@@ -14,6 +14,7 @@ import torch
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import hash_json
+from dllm2rec.core.processes import end_with_parent
 from dllm2rec.core.progress import silence_progress
 from dllm2rec.data import Dataset
 from dllm2rec.experiments.config import CellSettings, Config
@@ -112,6 +113,7 @@ def train_cells(work: Work, jobs: int, seeds: Sequence[int]) -> list[Trained]:
 
 def _alone(threads: int) -> None:
     """Make a process one of several: its share of the processors, no bars of its own, and Ctrl-C is for the first."""
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(threads)
     silence_progress()

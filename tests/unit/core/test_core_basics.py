@@ -1,5 +1,8 @@
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -90,3 +93,40 @@ def test_a_package_is_found_and_not_imported() -> None:
     assert (found / "__init__.py").is_file()
     assert package_folder("no_such_package") is None
     assert package_folder("antigravity") is None  # a module without a folder, which opens a browser when imported
+
+
+PARENT = """
+import time
+from multiprocessing import get_context
+from dllm2rec.core.processes import end_with_parent
+
+def child():
+    end_with_parent()
+    time.sleep(60)
+
+if __name__ == "__main__":
+    process = get_context("spawn").Process(target=child)
+    process.start()
+    print(process.pid, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_what_a_killed_process_started_ends_too(tmp_path: Path) -> None:
+    (tmp_path / "parent.py").write_text(PARENT)
+    with subprocess.Popen([sys.executable, tmp_path / "parent.py"], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        parent.send_signal(signal.SIGKILL)
+    end = time.monotonic() + 30
+    while _runs(child):
+        assert time.monotonic() < end, "it goes on"
+        time.sleep(0.1)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (ProcessLookupError, FileNotFoundError):
+        return False

@@ -21,6 +21,7 @@ from fastapi import FastAPI
 from prometheus_client.multiprocess import mark_process_dead
 
 from dllm2rec.core.errors import UserError
+from dllm2rec.core.processes import end_with_parent
 from dllm2rec.serving.http.live import Live
 from dllm2rec.serving.http.metrics import DIRECTORY
 from dllm2rec.serving.http.settings import ServeSettings
@@ -92,6 +93,7 @@ def _work(settings: ServeSettings, listening: socket.socket) -> None:
 
 def _work_or_wait(settings: ServeSettings, listening: socket.socket) -> None:
     """Serve in a process that is started anew when it ends: not at once where the bundle is broken by now."""
+    end_with_parent()
     try:
         _work(settings, listening)
     except UserError as error:
