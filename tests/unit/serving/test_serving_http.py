@@ -235,6 +235,18 @@ def test_a_reload_may_take_longer_than_an_answer(bundles: list[Path], monkeypatc
     assert told == [1]
 
 
+def test_a_worker_knows_that_another_bundle_lies_there(bundles: list[Path], tmp_path: Path) -> None:
+    place = tmp_path / "current"
+    place.symlink_to(bundles[0])
+    live = Live(place, bundles[1])
+    assert not live.outdated
+    place.unlink()
+    place.symlink_to(bundles[1])
+    assert live.outdated
+    live.reload()
+    assert not live.outdated
+
+
 def test_slow_requests_that_come_again_wait_for_each_other(
     bundles: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

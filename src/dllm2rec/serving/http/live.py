@@ -4,6 +4,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+from dllm2rec.serving.bundle import version_of
 from dllm2rec.serving.recommender import Recommender
 
 
@@ -36,6 +37,12 @@ class Live:
         self._paths, self._approximate = (bundle, compare), approximate
         self._loading = threading.Lock()
         self.now = self._load()
+
+    @property
+    def outdated(self) -> bool:
+        """Whether other bundles lie there by now than those that answer."""
+        now = [one.version for one in (self.now.main, self.now.other) if one is not None]
+        return [version_of(path) for path in self._paths if path is not None] != now
 
     def reload(self) -> Served:
         """Read the directories again and swap.

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 
@@ -120,6 +120,9 @@ async def _reload_on_hangup(app: FastAPI) -> AsyncIterator[None]:
         task.add_done_callback(running.discard)
 
     loop.add_signal_handler(signal.SIGHUP, start)
+    with suppress(UserError):  # what lies there may be broken by now
+        if app.state.live.outdated:  # swapped while this worker began, and could not be told
+            start()
     yield
     loop.remove_signal_handler(signal.SIGHUP)
 
