@@ -85,7 +85,7 @@ class Recommender:
         Raises:
             UserError: it is none, or damaged; see `Bundle.load`.
         """
-        path = Path(path)
+        path = Path(path).resolve()  # a link may point elsewhere before all is read
         for _ in range(LOADS):
             loaded = cls(Bundle.load(path), threads=threads, approximate=approximate)
             if version_of(path) == loaded.version:  # or it was replaced meanwhile, and this is of both

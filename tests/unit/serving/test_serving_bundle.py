@@ -113,19 +113,32 @@ def test_a_bundle_that_is_replaced_while_it_is_read_is_read_again(
     bundle: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = export(run, out=tmp_path / "other", precision="float16", max_loss=1.0).path
-    place, read = tmp_path / "place", bundle_module.read_json
-    place.symlink_to(bundle)
+    version, read = Recommender.load(other).version, bundle_module.read_json
 
     def swaps(file: Path) -> Any:
-        if file.name == "items.json" and place.readlink() == bundle:
-            place.unlink()
-            place.symlink_to(other)
+        if file.name == "items.json" and other.exists():
+            bundle.rename(tmp_path / "old")
+            other.rename(bundle)
         return read(file)
 
     monkeypatch.setattr(bundle_module, "read_json", swaps)
-    found = Recommender.load(place)
-    assert found.version == Recommender.load(other).version
-    assert found.bundle.manifest.precision == "float16"
+    found = Recommender.load(bundle)
+    assert (found.version, found.bundle.manifest.precision) == (version, "float16")
+
+
+def test_a_link_that_points_elsewhere_while_it_is_read_changes_nothing(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, read = tmp_path / "place", bundle_module.read_json
+    place.symlink_to(bundle)
+
+    def breaks(file: Path) -> Any:
+        place.unlink(missing_ok=True)
+        place.symlink_to(tmp_path)  # no bundle
+        return read(file)
+
+    monkeypatch.setattr(bundle_module, "read_json", breaks)
+    assert Recommender.load(place).version == Recommender.load(bundle).version
 
 
 def test_a_file_that_may_not_be_read_is_named(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
