@@ -383,22 +383,3 @@ def test_knowledge_that_has_changed_is_not_taken_for_the_teacher(dataset: Path, 
     assert f"The knowledge that taught is gone from {tmp_path / 'k'}, or has changed." in table["notes"]
     (table,) = call("compare", tmp_path / "few", tmp_path / "more", "--json").json["tables"]
     assert [row["kind"] for row in table["rows"]].count("teacher") == 1
-
-
-def test_settings_lists_names_with_defaults_and_meanings() -> None:
-    told = call("settings", "train", "student.blocks")
-    assert told.code == 0
-    assert "how many attention" in told.out.lower()
-    first = call("settings", "train", "student.blocks", "--json").json[0]
-    assert first["settings"][0] == {
-        "name": "student.blocks",
-        "default": "1",
-        "allowed": "a whole number greater than 0",
-        "meaning": "How many attention blocks.",
-    }
-
-
-def test_settings_with_no_such_name() -> None:
-    told = call("settings", "train", "drpout")
-    assert told.code == 2
-    assert "no setting with 'drpout'" in told.err
