@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.data import Dataset, PaperSplit, prepare, read_log
@@ -157,6 +158,11 @@ def test_early_stopping_that_is_interrupted_is_as_patient_as_before(
                 raise KeyboardInterrupt
             epochs.append(round(state.epoch))
 
+    class Worsening(trainer._Trainer):
+        def compute_loss(self, model: Any, *arguments: Any, **more: Any) -> Any:
+            loss = super().compute_loss(model, *arguments, **more)
+            return loss if model.training else torch.tensor(self.state.epoch)
+
     def ends_once(path: Path) -> Any:
         if "end" in dying:
             dying.remove("end")
@@ -165,10 +171,11 @@ def test_early_stopping_that_is_interrupted_is_as_patient_as_before(
 
     atomic_path, dying = trainer.atomic_path, list[str]()
     monkeypatch.setattr(trainer, "_Progress", Watching)
+    monkeypatch.setattr(trainer, "_Trainer", Worsening)
     monkeypatch.setattr(trainer, "atomic_path", ends_once)
-    worse = SETTINGS.tuning.model_copy(update={"learning_rate": 10.0, "epochs": 6, "patience": 2})
+    worse = SETTINGS.tuning.model_copy(update={"epochs": 6, "patience": 2})
     whole = teach(tiny_dataset, tiny_llm, tmp_path / "whole", tuning=worse)
-    assert epochs == [0, 1, 2, 3]  # it gave up
+    assert epochs == [0, 1, 2]  # it gave up
     usual, last = list(epochs), epochs[-1]
     for interrupted[:], dying[:] in (([last], []), ([], ["end"])):
         out = tmp_path / f"cut{len(dying)}"
