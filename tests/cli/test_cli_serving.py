@@ -76,6 +76,12 @@ def test_a_title_may_hold_commas(history: str, rows: list[int], bundle: Path, tm
     assert answer.json["history"] == [ids[row] for row in rows]
 
 
+def test_an_id_goes_before_a_title(bundle: Path, tmp_path: Path) -> None:
+    second = items(bundle)[1][0]
+    changed = retitled(bundle, tmp_path / "b", second)
+    assert call("recommend", changed, "--history", second, "--json").json["history"] == [second]
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -149,7 +149,7 @@ def test_a_worse_student_is_refused_and_force_takes_it(
     import dllm2rec.experiments.updating as module
 
     real = module.summary
-    values = iter([0.5, 0.4] * 2)  # the old student first
+    values = iter([0.5, 0.4] * 3)  # the old student first
 
     def worse(*arguments: object, **options: object) -> dict[str, float]:
         return {**real(*arguments, **options), "NDCG@20": next(values)}  # type: ignore[arg-type]
@@ -160,6 +160,8 @@ def test_a_worse_student_is_refused_and_force_takes_it(
     refused(call("evaluate", tmp_path / "run-2"), "training has not ended")
     assert call(*command, "--force").code == 0
     assert call("evaluate", tmp_path / "run-2").code == 0
+    assert call(*command).code == 0  # what was taken stays taken
+    assert json.loads((tmp_path / "run-2" / "outcome.json").read_text())["forced"]
 
 
 def test_what_was_refused_gives_way_to_other_settings(

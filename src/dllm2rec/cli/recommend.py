@@ -123,11 +123,10 @@ def _typed(recommender: "Recommender", history: str) -> "list[ItemId]":
     Titles are known in other cases and with other spaces, too, where that leaves no doubt.
     """
     bundle = recommender.bundle
-    names: dict[str, ItemId] = {}
+    names = dict(zip(reversed(bundle.titles), reversed(bundle.ids), strict=True))  # of equal titles the first
+    names |= {str(item): item for item in bundle.ids}
     alike: dict[str, set[ItemId]] = {}
     for item, title in zip(bundle.ids, bundle.titles, strict=True):
-        names.setdefault(str(item), item)
-        names.setdefault(title, item)
         alike.setdefault(_folded(title), set()).add(item)
 
     def meant(text: str) -> "list[ItemId]":

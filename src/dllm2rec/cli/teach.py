@@ -166,41 +166,28 @@ def teach(
 
 
 def _chosen(teacher: str, values: dict[str, Any], settings: list[str]) -> "TeacherSettings":
+    from dllm2rec.experiments.explain import alternatives, tags
     from dllm2rec.experiments.settings import override, validate
-    from dllm2rec.experiments.teacher_settings import (
-        BigRecTeacher,
-        EncoderTeacher,
-        MergedTeacher,
-        ReferenceTeacher,
-        RetrievalTeacher,
-        TextTeacher,
-    )
+    from dllm2rec.experiments.teacher_settings import ReferenceTeacher, TeacherSettings
 
-    kinds: dict[str, type[BigRecTeacher | RetrievalTeacher | EncoderTeacher | TextTeacher | MergedTeacher]]
-    kinds = {
-        "bigrec": BigRecTeacher,
-        "retrieval": RetrievalTeacher,
-        "encoder": EncoderTeacher,
-        "texts": TextTeacher,
-        "merged": MergedTeacher,
-    }
+    kinds = {tag: one for one in alternatives(TeacherSettings) for tag in tags(one)}
     if teacher in kinds:
-        return validate(kinds[teacher], override({"kind": teacher, **values}, settings))
+        chosen: TeacherSettings = validate(kinds[teacher], override({"kind": teacher, **values}, settings))
+        return chosen
     reference = {"kind": "reference", "reference": {"kind": teacher}}
     return validate(ReferenceTeacher, override({**reference, **values}, settings))
 
 
 def _with_budget(dataset: "Dataset", teacher: "TeacherSettings", budget: str, others: list[str]) -> "TeacherSettings":
     """Set the limit that ``--budget`` says, unless ``others`` set it, too."""
-    from dllm2rec.experiments.budget import with_budget
-    from dllm2rec.experiments.teacher_settings import EncoderTeacher, MergedTeacher, TextTeacher
+    from dllm2rec.experiments.budget import Limited, with_budget
 
     twice = next((text for text in others if text.partition("=")[0].strip() in ("train", "limits.train")), None)
     if twice is not None:
         raise UserError(
             f"--budget {budget} and {twice}: both say how many training examples to label; give one of them"
         )
-    if isinstance(teacher, EncoderTeacher | TextTeacher | MergedTeacher):
+    if not isinstance(teacher, Limited):
         raise UserError(f"--budget {budget}: teacher {teacher.kind} labels no examples of its own; leave it out")
     return with_budget(dataset, teacher, budget)
 
@@ -209,10 +196,9 @@ def _limits(
     dataset: "Dataset", teacher: "TeacherSettings", splits: list[str], limits: list[str]
 ) -> dict[str, int | None]:
     """Turn ``--split`` and ``--limit`` into a limit for each split; None is all of it."""
-    from dllm2rec.experiments.budget import available
-    from dllm2rec.experiments.teacher_settings import EncoderTeacher, MergedTeacher, TextTeacher
+    from dllm2rec.experiments.budget import Limited, available
 
-    if isinstance(teacher, EncoderTeacher | TextTeacher | MergedTeacher):
+    if not isinstance(teacher, Limited):
         raise UserError(f"--split and --limit are not for teacher {teacher.kind}: {NO_LIMITS[teacher.kind]}")
     unknown = [split for split in splits if split not in SPLITS]
     if unknown:

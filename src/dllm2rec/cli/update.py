@@ -39,7 +39,8 @@ def update(
     from dllm2rec.data import Columns
     from dllm2rec.evaluation.metrics import METRIC
     from dllm2rec.experiments.runs import Run
-    from dllm2rec.experiments.updating import read_settings
+    from dllm2rec.experiments.settings import override, validate
+    from dllm2rec.experiments.updating import UpdateSettings
     from dllm2rec.experiments.updating import update as go_on
     from dllm2rec.experiments.verdict import figure, p_text
     from dllm2rec.knowledge.store import Knowledge
@@ -59,7 +60,7 @@ def update(
             out=out,
             items=items,
             knowledge=None if knowledge is None else Knowledge.load(knowledge),
-            settings=read_settings(settings or []),
+            settings=validate(UpdateSettings, override({}, settings or [])),
             force=force,
             columns=columns,
             say=lambda line: typer.echo(line, err=True),

@@ -1,8 +1,8 @@
 """The one error that is the user's to mend."""
 
 import difflib
-from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterable
+from typing import Any
 
 
 class UserError(Exception):
@@ -18,15 +18,8 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-class Invalid(Protocol):
-    """What pydantic raises, or FastAPI in its place."""
-
-    def errors(self) -> Sequence[Any]:
-        """Return what is wrong."""
-
-
-def first_problem(error: Invalid) -> str:
-    """Say where the first thing is that is wrong, and what."""
+def first_problem(error: Any) -> str:
+    """Say where the first thing is that is wrong, and what, of a `ValidationError` of pydantic, or FastAPI's own."""
     first = error.errors()[0]
     return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
 

@@ -13,9 +13,10 @@ from dllm2rec.experiments.teacher_settings import (
     ReferenceTeacher,
     RetrievalTeacher,
     TeacherSettings,
+    method_of,
     share,
 )
-from dllm2rec.teachers.bigrec import tuning_examples
+from dllm2rec.teachers.bigrec import BigRecSettings, tuning_examples
 from dllm2rec.teachers.choosing import Rule, order, within
 from dllm2rec.teachers.references import Floats
 from dllm2rec.teachers.retrieval import labelled_in_training
@@ -48,7 +49,7 @@ def selection(
     choose = partial(order, dataset=dataset, seed=_seed(settings), train_on=_train_on(settings))
     rows = {split: choose(rules[split], examples=pool, item_vectors=item_vectors) for split, pool in pools.items()}
     if isinstance(settings, BigRecTeacher):
-        tuned = tuning_examples(dataset, settings.method(), seed=settings.seed).example_id
+        tuned = tuning_examples(dataset, method_of(settings, BigRecSettings), seed=settings.seed).example_id
         known = np.isin(pools["train"].example_id[rows["train"]], tuned)
         rows["train"] = np.concatenate([rows["train"][~known], rows["train"][known]])
     return {split: pool.take(rows[split][: limits[split]]) for split, pool in pools.items()}

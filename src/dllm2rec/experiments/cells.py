@@ -45,8 +45,8 @@ def best_rows(table: Table) -> set[int]:
 def markdown(table: Table) -> str:
     """Write a table as Markdown, with its title and notes."""
     names = header(table)
-    lines = [f"**{table.title}**", "", _line(names), _line(["---", *["---:"] * (len(names) - 1)])]
-    lines += [_line(row) for row in table_rows(table)]
+    lines = [f"**{table.title}**", "", piped(names), piped(["---", *["---:"] * (len(names) - 1)])]
+    lines += [piped(row) for row in table_rows(table)]
     return "\n".join([*lines, "", " ".join(table.notes)])
 
 
@@ -54,8 +54,10 @@ def _shows_unseen(table: Table) -> bool:
     return any(row.slices.get(UNSEEN, 0.0) > 0 for row in table.rows)
 
 
-def _line(texts: Sequence[str]) -> str:
-    return f"| {' | '.join(texts)} |"
+def piped(texts: Sequence[str]) -> str:
+    """Write the row of a Markdown table."""
+    escaped = [text.replace("|", r"\|") for text in texts]
+    return f"| {' | '.join(escaped)} |"
 
 
 def _metric(row: Row, name: str) -> str:

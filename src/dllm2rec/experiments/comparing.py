@@ -153,7 +153,7 @@ def _tests(evidence: Evidence, seed: int) -> dict[str, Versus]:
         group.label: _versus(baseline.label, group.values[METRIC], baseline.values[METRIC], tested).model_copy(
             update={
                 "p_value": p_value,
-                "plain": baseline in _plain(group, evidence.groups),
+                "plain": baseline in plain_of(group, evidence.groups),
                 "several_seeds": min(len(group.runs), len(baseline.runs)) > 1,
             }
         )
@@ -197,15 +197,15 @@ def _teacher_over(evidence: Evidence, taught: Taught, seed: int) -> Versus | Non
 
 def _baseline(group: Group, groups: Sequence[Group]) -> Group | None:
     """For a taught group the plain one of the same student; where there is no taught or no plain one, the first."""
-    plain = _plain(group, groups)
+    plain = plain_of(group, groups)
     if not group.distilled and any(other.distilled for other in groups):
         return None
     baseline = plain[0] if group.distilled and plain else groups[0]
     return None if baseline is group else baseline
 
 
-def _plain(group: Group, groups: Sequence[Group]) -> list[Group]:
-    """Return those that differ from a taught group by having no teacher, whatever else was tuned for each."""
+def plain_of(group: Group, groups: Sequence[Group]) -> list[Group]:
+    """Return those that differ from a taught group by having no teacher, whatever else was tuned; the nearest first."""
     if not group.distilled:
         return []
     kind = _kind(group)
@@ -274,7 +274,7 @@ def _notes(evidence: Evidence, tests: int) -> tuple[str, ...]:
             notes.append("A student with one seed: what another seed would give is not known, and may differ as much.")
     differing: dict[str, list[str]] = {}
     for group in evidence.groups:
-        plain = next(iter(_plain(group, evidence.groups)), None)
+        plain = next(iter(plain_of(group, evidence.groups)), None)
         if plain is not None and (found := _differing(group, plain)):
             differing.setdefault(", ".join(found), []).append(f"{group.label} and {plain.label}")
     notes += [f"{'; '.join(pairs)} differ in {what}, too." for what, pairs in differing.items()]

@@ -19,7 +19,8 @@ class DatasetSettings(Settings):
         columns: names of columns that are not well known.
         duplicates: what happens to rows that repeat user, item and time of an earlier row.
         split: how the log is cut.
-        name: for tables and reports; by default the source, or the name of the folder of the interactions.
+        name: for tables and reports; by default the source, or the name of the file of interactions, or of its
+            folder where that is `interactions`.
     """
 
     source: Literal["ml-100k"] | None = None

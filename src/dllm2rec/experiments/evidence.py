@@ -23,6 +23,7 @@ from dllm2rec.experiments.references import (
     affordable_references,
     best_vectors,
     reference_ranks,
+    settled,
 )
 from dllm2rec.experiments.results import COUNTING
 from dllm2rec.experiments.running import is_source
@@ -264,12 +265,14 @@ def _references(
     found = {name: rank(settings) for name, settings in affordable_references(dataset, train_on).items()}
     read = [one.item_vectors for one in knowledge if one.item_vectors is not None]
     vectors = best_vectors(read, dataset, train_on)
-    if vectors is not None:
-        found |= {name: rank(settings, item_vectors=vectors) for name, settings in TEXT_REFERENCES.items()}
+    text = {
+        name: settled(settings, dataset, item_vectors=vectors, train_on=train_on)
+        for name, settings in (TEXT_REFERENCES.items() if vectors is not None else ())
+    }
+    found |= {name: rank(settings, item_vectors=vectors) for name, settings in text.items()}
     follows = followed(runs)
     if follows != "nothing":
-        for name in (COUNTING, *(() if vectors is None else TEXT_REFERENCES)):
-            settings = (REFERENCES | TEXT_REFERENCES)[name]
+        for name, settings in ({COUNTING: REFERENCES[COUNTING]} | text).items():
             how = {"demand": "demand", "history": "history left out", "ever": "all chosen left out"}[follows]
             found[f"{name}, {how}"] = rank(settings, item_vectors=vectors, follows=follows)
     return found

@@ -169,12 +169,9 @@ def _write_table(target: Path, student: Student, dataset: Dataset, *, precision:
     with torch.no_grad():
         weight, bias = (None if part is None else part.detach().numpy() for part in student.output_matrix())
     assert weight is not None  # noqa: S101 - only the bias may be missing
-    try:
-        tensors = pack(student.table.fold().detach().numpy(), "input", precision)
-        if not student.table.tied:
-            tensors |= pack(weight, "output", precision)
-    except ValueError as error:
-        raise UserError(f"{error}; export with --precision float32") from None
+    tensors = pack(student.table.fold().detach().numpy(), "input", precision)
+    if not student.table.tied:
+        tensors |= pack(weight, "output", precision)
     tensors["popularity"] = dataset.train_counts("before-cut").astype(np.float32)
     if bias is not None:
         tensors["bias"] = bias

@@ -62,7 +62,7 @@ def taught_by(knowledge: Knowledge) -> tuple[dict[str, Any], dict[str, JsonValue
     if not (knowledge.path / DONE).is_file():
         raise UserError(f"{knowledge.path}: does not say who taught it (no {DONE}); make it with `dllm2rec teach`")
     there = read_json(knowledge.path / DONE)
-    return there.get("settings", there["teacher"]), there["teacher"]  # older files have the settings there
+    return there["settings"], there["teacher"]
 
 
 def seconds_per_1000(knowledge: Knowledge) -> float | None:
@@ -82,7 +82,7 @@ def _by_content(teacher: Mapping[str, Any]) -> dict[str, JsonValue]:
         return {"kind": "knowledge", "hash": _content_hash(teacher["path"])}
     if teacher["kind"] == MERGED:
         return {**teacher, "sources": [_by_content(source) for source in teacher["sources"]]}
-    described = {name: value for name, value in teacher.items() if name != "shard_size"}  # labels are the same in any
+    described = {name: value for name, value in teacher.items() if name not in ("shard_size", "batch_size")}
     if teacher.get("vectors") is not None:
         described["vectors"] = {"hash": _content_hash(teacher["vectors"])}
     for model in ("llm", "model"):

@@ -151,8 +151,7 @@ def _reported(out: Path) -> str | None:
     if not (out / REPORT).is_file():
         return None
     concluded = read_json(out / CONCLUSION) if (out / CONCLUSION).is_file() else {}
-    begun = read_json(out / EXPERIMENT) if (out / EXPERIMENT).is_file() else {}
-    name: str | None = concluded.get("name") or begun.get("config", {}).get("name")  # older conclusions have no name
+    name: str | None = concluded.get("name")
     return name
 
 
@@ -209,13 +208,12 @@ def _conclude(work: Work, runs: Sequence[Run], choices: Sequence[Choice]) -> Com
         }
     )
     whole = all((out / name).is_file() for name in (CONCLUSION, COMPARISON, REPORT, SUMMARY))
-    there, name = read_json(out / CONCLUSION) if whole else {}, work.config.name
-    cached = there.get("key") == key and there.get("name", name) == name
-    if cached:
+    concluded = {"key": key, "name": work.config.name}
+    if whole and read_json(out / CONCLUSION) == concluded:
         load = partial(Comparison.model_validate, read_json(out / COMPARISON))
         return work.stages.do("compare and report", out / REPORT, load, cached=True)
     comparison = work.stages.do("compare and report", out / REPORT, partial(_write, work, runs, choices), cached=False)
-    write_json(out / CONCLUSION, {"key": key, "name": name})
+    write_json(out / CONCLUSION, concluded)
     return comparison
 
 

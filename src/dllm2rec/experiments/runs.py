@@ -20,7 +20,6 @@ from dllm2rec.experiments.config import RESOLVED, CellSettings
 from dllm2rec.experiments.rank_files import read_ranks, write_ranks
 from dllm2rec.knowledge.schema import MARKER as KNOWLEDGE
 
-FORMAT_VERSION = 1
 MARKER = "config.json"
 EXPERIMENT = "experiment.json"
 """In a directory above those of its runs."""
@@ -63,7 +62,7 @@ class RunConfig(Settings):
         software: versions.
     """
 
-    format_version: int = FORMAT_VERSION
+    format_version: Literal[1] = 1
     hash: str
     student: str
     method: str
@@ -136,8 +135,7 @@ class RunResult(Settings):
 
     def evaluated(self, split: Split, *, mask_history: bool = False) -> Evaluation | None:
         """Return how a split was answered; None where it was not yet."""
-        done = self.evaluation.get(evaluation_name(split, mask_history=mask_history))
-        return done if done is not None and done.mask_history == mask_history else None
+        return self.evaluation.get(evaluation_name(split, mask_history=mask_history))
 
 
 def evaluation_name(split: Split, *, mask_history: bool) -> str:

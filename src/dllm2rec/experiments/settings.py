@@ -86,9 +86,10 @@ def put(values: Mapping[str, Any], path: Sequence[str], value: Any) -> dict[str,
     if isinstance(inside, Mapping):
         return {**values, first: put(inside, rest, value)}
     if isinstance(inside, list) and rest[0].isdecimal() and int(rest[0]) < len(inside):
-        index = int(rest[0])
-        item = put(inside[index], rest[1:], value) if len(rest) > 1 else value
-        return {**values, first: [*inside[:index], item, *inside[index + 1 :]]}
+        index, below = int(rest[0]), inside[int(rest[0])]
+        if len(rest) == 1 or isinstance(below, Mapping):
+            item = value if len(rest) == 1 else put(below, rest[1:], value)
+            return {**values, first: [*inside[:index], item, *inside[index + 1 :]]}
     raise UserError(f"{'.'.join(path)}: there is nothing below '{first}' that could be set so")
 
 

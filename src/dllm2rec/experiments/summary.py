@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dllm2rec.core.files import atomic_path
-from dllm2rec.experiments.cells import duration, markdown
+from dllm2rec.experiments.cells import duration, markdown, piped
 from dllm2rec.experiments.diagnosis import headline
 from dllm2rec.experiments.examination import Examination
 from dllm2rec.experiments.results import Comparison
@@ -88,7 +88,7 @@ SEARCH_HEADER = ("student", "method", "trial", "validation NDCG@20", "epochs", "
 def search_markdown(choices: Sequence[Choice]) -> str:
     """Write the trials as a Markdown table."""
     lines = [SEARCH_HEADER, ["---"] * len(SEARCH_HEADER), *search_rows(choices)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join(map(piped, lines))
 
 
 def timing_lines(times: Mapping[str, float]) -> list[str]:

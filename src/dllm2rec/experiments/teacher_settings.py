@@ -2,18 +2,9 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Literal, TypeVar, get_args
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    NonNegativeInt,
-    PositiveInt,
-    SerializerFunctionWrapHandler,
-    field_validator,
-    model_serializer,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeInt, PositiveInt, field_validator
 
 from dllm2rec.core.errors import suggest
 from dllm2rec.core.settings import Settings
@@ -75,9 +66,6 @@ class LabellingTeacher(Settings):
     choose: Rule = "random"
     vectors: Path | None = None
 
-    newer: ClassVar[tuple[str, ...]] = ("choose", "vectors")
-    """Settings that knowledge on disk may be older than: it keeps its name, for their defaults are not written."""
-
     @field_validator("choose", mode="before")
     @classmethod
     def _known_rule(cls, value: object) -> object:
@@ -85,29 +73,23 @@ class LabellingTeacher(Settings):
             raise ValueError(f"unknown rule {value!r}{suggest(str(value), get_args(Rule))}")
         return value
 
-    @model_serializer(mode="wrap")
-    def _without_newer_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        fields = type(self).model_fields
-        usual = {name for name in self.newer if getattr(self, name) == fields[name].default}
-        return {name: value for name, value in handler(self).items() if name not in usual}
 
-
-class BigRecTeacher(BigRecSettings, LabellingTeacher):
-    """A language model that is tuned and writes titles; see also `LabellingTeacher`.
+class LanguageModelTeacher(Settings):
+    """What teachers that are language models have in common.
 
     Attributes:
         llm: short name of a packaged model, a directory, a GGUF file, or a name on the Hugging Face hub.
         revision: branch, tag or commit of a hub name.
-        seed: of the tuning and of which examples are labelled.
+        seed: of the tuning and of what is labelled first.
     """
 
     llm: str = DEFAULT
     revision: str | None = None
     seed: int = 0
 
-    def method(self) -> BigRecSettings:
-        """Return the settings of the method alone."""
-        return BigRecSettings.model_validate({name: getattr(self, name) for name in BigRecSettings.model_fields})
+
+class BigRecTeacher(BigRecSettings, LanguageModelTeacher, LabellingTeacher):
+    """A language model that is tuned and writes titles; see also `LanguageModelTeacher` and `LabellingTeacher`."""
 
 
 def _whole_users(value: object) -> object:
@@ -118,26 +100,16 @@ def _whole_users(value: object) -> object:
     return value
 
 
-class RetrievalTeacher(RetrievalSettings):
-    """A language model that reads histories, and labels every position of them.
+class RetrievalTeacher(RetrievalSettings, LanguageModelTeacher):
+    """A language model that reads histories, and labels every position of them; see also `LanguageModelTeacher`.
 
     Attributes:
-        llm: short name of a packaged model, a directory, a GGUF file, or a name on the Hugging Face hub.
-        revision: branch, tag or commit of a hub name.
-        seed: of the tuning, the heads, and of whose examples are labelled.
         limits: how many examples of each split are labelled; training examples user by user.
-        choose: there is no choice; it is not part of what names knowledge.
+        choose: there is no choice.
     """
 
-    llm: str = DEFAULT
-    revision: str | None = None
-    seed: int = 0
     limits: Limits = Limits()
-    choose: Annotated[Literal["random"], BeforeValidator(_whole_users)] = Field("random", exclude=True)
-
-    def method(self) -> RetrievalSettings:
-        """Return the settings of the method alone."""
-        return RetrievalSettings.model_validate({name: getattr(self, name) for name in RetrievalSettings.model_fields})
+    choose: Annotated[Literal["random"], BeforeValidator(_whole_users)] = "random"
 
 
 class EncoderTeacher(Settings):
@@ -147,33 +119,29 @@ class EncoderTeacher(Settings):
         model: short name of a packaged model, a directory, or a name on the Hugging Face hub.
         words: put the mean of a title's token states before the first layer, which knows words and no sentence, beside
             the state of the whole; what is alike in words is often what is wanted next.
-        batch_size: titles at a time.
     """
 
     kind: Literal["encoder"] = "encoder"
     model: str = "minilm"
     words: bool = True
-    batch_size: PositiveInt = 64
 
 
-class TextTeacher(TextSettings):
-    """A language model that explains items, users and examples in words; it is not tuned.
+class TextTeacher(TextSettings, LanguageModelTeacher):
+    """A language model that explains items, users and examples in words; it is not tuned; see `LanguageModelTeacher`.
 
     Attributes:
-        llm: short name of a packaged model, a directory, a GGUF file, or a name on the Hugging Face hub.
-        revision: branch, tag or commit of a hub name.
-        seed: of which users and examples come first.
         counts: how many texts of each kind.
     """
 
-    llm: str = DEFAULT
-    revision: str | None = None
-    seed: int = 0
     counts: Counts = Counts()
 
-    def method(self) -> TextSettings:
-        """Return the settings of the method alone."""
-        return TextSettings.model_validate({name: getattr(self, name) for name in TextSettings.model_fields})
+
+Method = TypeVar("Method", bound=Settings)
+
+
+def method_of(teacher: Settings, method: type[Method]) -> Method:
+    """Return what a teacher's settings say of its method alone, such as `BigRecSettings`."""
+    return method.model_validate({name: getattr(teacher, name) for name in method.model_fields})
 
 
 class ReferenceTeacher(LabellingTeacher):
@@ -199,8 +167,6 @@ class ReferenceTeacher(LabellingTeacher):
     folds: PositiveInt = 5
     depth: PositiveInt = 100
     choose: Rule = "oldest"
-
-    newer: ClassVar[tuple[str, ...]] = ("choose",)
 
 
 class KnowledgeSource(Settings):

@@ -27,16 +27,17 @@ from dllm2rec.experiments.teacher_settings import (
     TeacherChoice,
     TeacherSettings,
     TextTeacher,
+    method_of,
 )
 from dllm2rec.knowledge.align import require_same_dataset
 from dllm2rec.knowledge.store import Knowledge
-from dllm2rec.teachers.bigrec import take_over, teach_bigrec
+from dllm2rec.teachers.bigrec import BigRecSettings, take_over, teach_bigrec
 from dllm2rec.teachers.encoder import continue_vectors, encode_titles, teach_encoder
 from dllm2rec.teachers.merging import MERGED, merge
-from dllm2rec.teachers.reference_teacher import label_with_reference, text_weight_of
+from dllm2rec.teachers.reference_teacher import label_with_reference
 from dllm2rec.teachers.references import BlendSettings, needs_vectors
-from dllm2rec.teachers.retrieval import teach_retrieval
-from dllm2rec.teachers.texts import teach_texts
+from dllm2rec.teachers.retrieval import RetrievalSettings, teach_retrieval
+from dllm2rec.teachers.texts import TextSettings, teach_texts
 
 
 def teach(dataset: Dataset, settings: TeacherSettings, *, out: Path) -> Knowledge:
@@ -91,8 +92,6 @@ def teach_only_new(dataset: Dataset, known: Knowledge, *, out: Path) -> Knowledg
         )
     values, described = taught_by(known)
     settings = resolve_teacher(values)
-    if isinstance(settings, ReferenceTeacher) and "words" not in values:
-        _require_no_text(dataset, settings, known)
     asked: dict[str, JsonValue] = {"dataset": dataset.content_hash, "teacher": described}
     with exclusive(out):
         knowledge = finished(out, asked)
@@ -120,7 +119,7 @@ def _teach(dataset: Dataset, settings: TeacherSettings, out: Path) -> Knowledge:
                 llm=settings.llm,
                 out=out,
                 selection=selection(dataset, settings, item_vectors=_vectors(dataset, settings)),
-                settings=settings.method(),
+                settings=method_of(settings, BigRecSettings),
                 seed=settings.seed,
                 revision=settings.revision,
             )
@@ -130,21 +129,19 @@ def _teach(dataset: Dataset, settings: TeacherSettings, out: Path) -> Knowledge:
                 llm=settings.llm,
                 out=out,
                 limits=settings.limits.by_split(),
-                settings=settings.method(),
+                settings=method_of(settings, RetrievalSettings),
                 seed=settings.seed,
                 revision=settings.revision,
             )
         case EncoderTeacher():
-            return teach_encoder(
-                dataset, out=out, model=settings.model, words=settings.words, batch_size=settings.batch_size
-            )
+            return teach_encoder(dataset, out=out, model=settings.model, words=settings.words)
         case TextTeacher():
             return teach_texts(
                 dataset,
                 llm=settings.llm,
                 out=out,
                 counts=settings.counts,
-                settings=settings.method(),
+                settings=method_of(settings, TextSettings),
                 seed=settings.seed,
                 revision=settings.revision,
             )
@@ -181,16 +178,9 @@ def _teach_only_new(dataset: Dataset, settings: TeacherSettings, known: Knowledg
     match settings:
         case BigRecTeacher():
             take_over(known, dataset, out=out)
-            return _teach(dataset, settings.model_copy(update={"vectors": None}), out)
+            return _teach(dataset, settings.model_copy(update={"vectors": None, "depth": known.manifest.depth}), out)
         case EncoderTeacher():
-            return teach_encoder(
-                dataset,
-                out=out,
-                model=settings.model,
-                words=bool(known.manifest.settings.get("words", False)),  # as it read titles so far
-                batch_size=settings.batch_size,
-                known=known.item_vectors,
-            )
+            return teach_encoder(dataset, out=out, model=settings.model, words=settings.words, known=known.item_vectors)
         case RetrievalTeacher():
             raise UserError(
                 f"{known.path}: its heads are fitted to all that it labels; teach the extension anew, without "
@@ -222,20 +212,6 @@ def _teach_only_new(dataset: Dataset, settings: TeacherSettings, known: Knowledg
             )
         case MergedTeacher():
             raise AssertionError("teach_only_new refuses merged knowledge")
-
-
-def _require_no_text(dataset: Dataset, settings: ReferenceTeacher, known: Knowledge) -> None:
-    """Check that labels owe nothing to text, which are older than the setting `words`, and so is their scale.
-
-    Raises:
-        UserError: it had some.
-    """
-    if needs_vectors(settings.reference) and text_weight_of(known) != 0:
-        raise UserError(
-            f"{known.path}: labelled by an older version that did not standardise text vectors, so what it says of new "
-            f"examples would be on another scale; teach {dataset.path} anew, without --only-new, and with --set "
-            "words=false for a student that has learned with the old vectors"
-        )
 
 
 def _grown(dataset: Dataset, settings: ReferenceTeacher, known: NDArray[np.float32]) -> NDArray[np.float32]:

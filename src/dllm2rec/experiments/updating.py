@@ -1,7 +1,7 @@
 """Verb `update`: a trained student goes on with newer events, and stays only if it is no worse for it."""
 
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +32,6 @@ from dllm2rec.experiments.running import (
 )
 from dllm2rec.experiments.runs import MARKER as RUN
 from dllm2rec.experiments.runs import RESULT, Run, RunResult, Source, make_config
-from dllm2rec.experiments.settings import override, validate
 from dllm2rec.experiments.stages import Say
 from dllm2rec.experiments.teaching import teach_only_new
 from dllm2rec.knowledge.align import require_same_dataset
@@ -177,15 +176,6 @@ def grown(run: Run, before: Material, after: Material) -> Student:
     return student
 
 
-def read_settings(values: Iterable[str]) -> UpdateSettings:
-    """Check settings that were given as ``name=value``.
-
-    Raises:
-        UserError: a name or a value is wrong.
-    """
-    return validate(UpdateSettings, override({}, values))
-
-
 def _request(
     run: Run, interactions: Path, items: Path | None, knowledge: Knowledge | None, settings: UpdateSettings
 ) -> dict[str, Any]:
@@ -213,7 +203,7 @@ def _begun(out: Path, asked: dict[str, Any], say: Say) -> Iterator[Path]:
         UserError: another update is there, or something else.
     """
     require_fresh_directory(out, marker=MARKER)
-    begun = (out / DATASET).exists()
+    begun = (out / MARKER).exists()
     different = _differences(out, asked) if begun else []
     if different and ((out / RESULT).exists() or not (out / OUTCOME).exists()):  # it was not refused
         raise UserError(
@@ -339,8 +329,9 @@ def _judge(updated: Run, result: RunResult, after: Material, old: Student, *, fo
         generator=numpy_generator(updated.config.seed, "update"),
     )
     outcome: dict[str, Any] = {"old": was, "new": now, "p_value": p_value}
-    write_json(updated.path / OUTCOME, {**outcome, "examples": len(test), "forced": force})
-    if now[METRIC] < was[METRIC] and not force:
+    if updated.result is None:
+        write_json(updated.path / OUTCOME, {**outcome, "examples": len(test), "forced": force})
+    if updated.result is None and now[METRIC] < was[METRIC] and not force:
         raise UserError(
             f"{updated.path}: refused, for the updated student is worse on the newest {len(test):,} events: {METRIC} "
             f"{now[METRIC]:.4f}, the old one {was[METRIC]:.4f} (p = {p_value:.3f}); keep the old one, try other "

@@ -63,12 +63,6 @@ class KnowledgeManifest(Settings):
         ]
 
 
-class _OlderManifest(KnowledgeManifest):
-    """With a field that nothing reads any more, so that the content keeps its name."""
-
-    distance_scale: float | None
-
-
 @dataclass(frozen=True, kw_only=True)
 class Labels:
     """What a teacher says about N examples, aligned by row; for each, K items from the most likely on.
@@ -125,9 +119,8 @@ def read_manifest(path: Path) -> KnowledgeManifest:
     version = value.get("format_version") if isinstance(value, dict) else None
     if version != FORMAT_VERSION:
         raise UserError(f"{path}: format version {version!r}, not {FORMAT_VERSION}; remove it and teach again")
-    model = _OlderManifest if "distance_scale" in value else KnowledgeManifest
     try:
-        return model.model_validate(value)
+        return KnowledgeManifest.model_validate(value)
     except ValidationError as error:
         raise UserError(f"{file}: {first_problem(error)}; remove {path} and teach again") from None
 
@@ -190,7 +183,7 @@ def check_vectors(vectors: NDArray[np.float32], manifest: KnowledgeManifest, whe
 
 
 def _flatten(manifest: KnowledgeManifest) -> dict[str, JsonValue]:
-    fields = manifest.model_dump(mode="json", include=set(KnowledgeManifest.model_fields))
+    fields = manifest.model_dump(mode="json")
     settings = fields.pop("settings")
     return fields | {f"settings.{name}": value for name, value in settings.items()}
 

@@ -6,6 +6,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from dllm2rec.core.errors import UserError
+
 Precision = Literal["float32", "float16", "int8"]
 Tensors = dict[str, NDArray[Any]]
 SCALE = ".scale"
@@ -15,7 +17,7 @@ def pack(vectors: NDArray[np.float32], name: str, precision: Precision) -> Tenso
     """Turn vectors `[N, D]` into what is stored under ``name``; each row for itself, so that rows can be added.
 
     Raises:
-        ValueError: a value is too large for half precision.
+        UserError: a value is too large for half precision.
     """
     match precision:
         case "float32":
@@ -24,7 +26,7 @@ def pack(vectors: NDArray[np.float32], name: str, precision: Precision) -> Tenso
             with np.errstate(over="ignore"):
                 halved = vectors.astype(np.float16)
             if not np.isfinite(halved).all():
-                raise ValueError("a value is too large for half precision")
+                raise UserError("a value is too large for half precision; export with --precision float32")
             return {name: halved}
         case "int8":
             scale = (np.abs(vectors).max(axis=1) / 127).astype(np.float32)

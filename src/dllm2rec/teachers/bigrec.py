@@ -202,7 +202,7 @@ def _prompts(model: LanguageModel, dataset: Dataset, settings: BigRecSettings) -
 
 
 def _manifest(dataset: Dataset, model: LanguageModel, settings: BigRecSettings, seed: int) -> KnowledgeManifest:
-    described: dict[str, JsonValue] = settings.model_dump(mode="json", exclude={"shard_size"})
+    described: dict[str, JsonValue] = settings.model_dump(mode="json", exclude={"shard_size", "batch_size"})
     return KnowledgeManifest(
         dataset_hash=dataset.content_hash,
         num_items=dataset.num_items,

@@ -128,7 +128,6 @@ def teach_encoder(
     out: Path,
     model: str = "minilm",
     words: bool = True,
-    batch_size: int = 64,
     known: NDArray[np.float32] | None = None,
 ) -> Knowledge:
     """Write the vectors of all titles as knowledge of depth 0.
@@ -138,7 +137,6 @@ def teach_encoder(
         out: directory of the knowledge; when it is complete already, nothing is computed.
         model: a short name of `ENCODERS`, a directory, or a name on the Hugging Face hub.
         words: see `Encoder.encode`.
-        batch_size: titles at a time.
         known: `[v, D_t]`, the vectors of the first ``v`` items where they are there already.
 
     Raises:
@@ -159,7 +157,7 @@ def teach_encoder(
     writer = KnowledgeWriter(out, manifest)
     if not writer.has_item_vectors():
         known = np.empty((0, encoder.size * (1 + words)), np.float32) if known is None else known
-        writer.write_item_vectors(_continued(encoder, dataset.titles, known, model=model, batch_size=batch_size))
+        writer.write_item_vectors(_continued(encoder, dataset.titles, known, model=model))
     return Knowledge.load(out)
 
 
@@ -169,16 +167,16 @@ def continue_vectors(known: NDArray[np.float32], titles: Sequence[str], *, model
     Raises:
         UserError: the model cannot be found or loaded, or is not the one that the known vectors are from.
     """
-    return _continued(load_encoder(model), titles, known, model=model, batch_size=64)
+    return _continued(load_encoder(model), titles, known, model=model)
 
 
 def _continued(
-    encoder: Encoder, titles: Sequence[str], known: NDArray[np.float32], *, model: str, batch_size: int
+    encoder: Encoder, titles: Sequence[str], known: NDArray[np.float32], *, model: str
 ) -> NDArray[np.float32]:
     probes = min(_PROBES, len(known))
     first = len(known) - probes
     words = known.shape[1] == 2 * encoder.size
-    found = encoder.encode(titles[first:], words=words, batch_size=batch_size)
+    found = encoder.encode(titles[first:], words=words)
     if known.shape[1] != found.shape[1] or np.abs(found[:probes] - known[first:]).max(initial=0) > _SAME:
         raise UserError(
             f"{model}: reads titles otherwise than the encoder that the known vectors are from; name that one, or "

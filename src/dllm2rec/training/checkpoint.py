@@ -1,16 +1,15 @@
 """Checkpoints: weights, optimiser and counters in one safetensors file, so that none is ever of another epoch."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.tensors import load_optimizer, optimizer_tensors, read_tensors, save_tensors
-from dllm2rec.training.stopping import Stopping
+from dllm2rec.evaluation.metrics import METRIC
 
 LATEST = "checkpoint/latest.safetensors"
 BEST = "checkpoint/best.safetensors"
@@ -22,20 +21,28 @@ class Progress(BaseModel):
 
     Attributes:
         seconds: spent so far.
-        stopping: of early stopping.
         history: a line for each whole epoch behind it.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     seconds: float = 0.0
-    stopping: Stopping = Stopping()
     history: tuple[dict[str, Any], ...] = ()
 
     @property
     def epoch(self) -> int:
         """Number of the last whole epoch, from 1; 0 before the first."""
         return len(self.history)
+
+    @property
+    def best_epoch(self) -> int:
+        """Epoch of the greatest validation NDCG@20, the first of equals, from 1; 0 before the first."""
+        values = [line["validation"][METRIC] for line in self.history]
+        return 1 + values.index(max(values)) if values else 0
+
+    def over(self, *, patience: int) -> bool:
+        """Tell whether ``patience`` epochs have passed without a better value."""
+        return self.epoch - self.best_epoch >= patience
 
 
 def save_best(run: Path, student: nn.Module) -> None:
@@ -59,7 +66,7 @@ def load_checkpoint(
     """Put student, helpers and optimiser back where the run was; None where there is no checkpoint.
 
     Raises:
-        UserError: the checkpoint is damaged or of another student.
+        UserError: the checkpoint is damaged, or of another student or version.
     """
     if not (run / LATEST).exists():
         return None
@@ -68,7 +75,10 @@ def load_checkpoint(
         weights = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
         _load_weights(module, weights, run / LATEST)
     load_optimizer(optimizer, tensors)
-    return Progress.model_validate(json.loads(metadata[_STATE]))
+    try:
+        return Progress.model_validate_json(metadata[_STATE])
+    except (KeyError, ValidationError):
+        raise UserError(f"{run / LATEST}: not a checkpoint of this version; remove {run} and train again") from None
 
 
 def load_student_weights(student: nn.Module, run: Path) -> None:

@@ -32,7 +32,7 @@ from dllm2rec.training.checkpoint import (
     save_best,
     save_checkpoint,
 )
-from dllm2rec.training.runlog import append_log, write_log
+from dllm2rec.training.runlog import write_log
 
 ENOUGH_STEPS, EPOCHS = 2000, (4, 50)
 
@@ -135,7 +135,7 @@ def fit(
         epochs=epochs,
     )
     with progress_bar(f"training {run.name}", epochs, completed=progress.epoch) as advance:
-        while not (progress.epoch >= epochs or progress.stopping.over(progress.epoch, patience=settings.patience)):
+        while not (progress.epoch >= epochs or progress.over(patience=settings.patience)):
             progress = _epoch(step, train, validation, progress, run=run, seed=seed)
             _show(advance, progress.history[-1])
     load_student_weights(student, run)
@@ -218,13 +218,12 @@ def _epoch(step: _Step, train: Examples, validation: Examples, before: Progress,
         metrics = summary(rank_targets(step.student.eval(), validation).rank, ks=(20,))
     except NotFiniteError:
         raise _diverged(epoch) from None
-    stopping = before.stopping.see(metrics[METRIC], epoch)
-    if stopping.best_epoch == epoch:
-        save_best(run, step.student)
     line = {"epoch": epoch, "loss": loss, "train_seconds": round(trained, 4), "validation": metrics}
-    append_log(run, line)
     seconds = before.seconds + time.perf_counter() - start
-    progress = Progress(seconds=seconds, stopping=stopping, history=(*before.history, line))
+    progress = Progress(seconds=seconds, history=(*before.history, line))
+    if progress.best_epoch == epoch:
+        save_best(run, step.student)
+    write_log(run, list(progress.history))
     save_checkpoint(run, step.student, step.helpers, step.optimizer, progress)
     return progress
 
@@ -261,10 +260,10 @@ def _show(advance: Advance, line: dict[str, Any]) -> None:
 
 
 def _result(progress: Progress, examples: int) -> FitResult:
-    history, best = progress.history, progress.stopping.best_epoch
+    history = progress.history
     seconds = sum(line["train_seconds"] for line in history)
     return FitResult(
-        best_epoch=best,
+        best_epoch=progress.best_epoch,
         epochs_run=progress.epoch,
         seconds=progress.seconds,
         examples_per_second=examples * len(history) / max(seconds, 1e-9),

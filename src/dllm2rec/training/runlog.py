@@ -10,21 +10,9 @@ FILE = "metrics.jsonl"
 
 
 def read_log(run: Path) -> list[dict[str, Any]]:
-    """Return the lines of a run, oldest first; a line that was cut by a kill ends the log."""
+    """Return the lines of a run, oldest first."""
     file = run / FILE
-    lines: list[dict[str, Any]] = []
-    for text in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
-        try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
-            break
-    return lines
-
-
-def append_log(run: Path, line: dict[str, Any]) -> None:
-    """Add the line of an epoch."""
-    with (run / FILE).open("a", encoding="utf-8") as handle:
-        handle.write(json.dumps(line, allow_nan=False) + "\n")
+    return [json.loads(text) for text in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
 
 
 def write_log(run: Path, lines: list[dict[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""A budget becomes a limit, limits become examples, and knowledge that is older than rules keeps its name."""
+"""A budget becomes a limit, and limits become examples."""
 
 from pathlib import Path
 
@@ -15,16 +15,16 @@ from dllm2rec.experiments.teacher_settings import (
     EncoderTeacher,
     LabellingTeacher,
     Limits,
-    MergedTeacher,
     ReferenceTeacher,
     RetrievalTeacher,
+    method_of,
 )
 from dllm2rec.experiments.teaching import resolve_teacher, teach
 from dllm2rec.knowledge import KnowledgeWriter
-from dllm2rec.teachers.bigrec import tuning_examples
+from dllm2rec.teachers.bigrec import BigRecSettings, tuning_examples
 from dllm2rec.teachers.choosing import order, random
 from dllm2rec.teachers.references import BlendSettings
-from dllm2rec.teachers.retrieval import labelled_in_training
+from dllm2rec.teachers.retrieval import RetrievalSettings, labelled_in_training
 from dllm2rec.teachers.tuning import TuningSettings
 
 
@@ -49,7 +49,7 @@ def test_teachers_label_what_they_did_before_there_were_rules(small: Dataset) ->
 def test_what_it_was_tuned_on_is_labelled_last(rule: str, small: Dataset) -> None:
     train = small.examples("train")
     teacher = BigRecTeacher(seed=3, choose=rule, tuning=TuningSettings(examples=len(train) // 2))
-    tuned = set(tuning_examples(small, teacher.method(), seed=3).example_id.tolist())
+    tuned = set(tuning_examples(small, method_of(teacher, BigRecSettings), seed=3).example_id.tolist())
     assert len(tuned) == len(train) // 2
     ordered = train.example_id[order(rule, small, train, seed=3)].tolist()
     others = [one for one in ordered if one not in tuned]
@@ -135,7 +135,7 @@ def test_a_packaged_model_is_no_directory_of_its_name(
 def test_who_reads_whole_users_has_a_budget_of_the_users_that_its_tuning_leaves(small: Dataset) -> None:
     teacher = resolve_teacher({"kind": "retrieval", "tuning": {"sequences": 4}, "limits": {"test": 3}})
     assert isinstance(teacher, RetrievalTeacher)
-    train, settings = small.training_examples("before-cut"), teacher.method()
+    train, settings = small.training_examples("before-cut"), method_of(teacher, RetrievalSettings)
     every = len(labelled_in_training(small, settings, seed=teacher.seed))
     assert 0 < every < len(train)
     assert len(np.setdiff1d(train.user, labelled_in_training(small, settings, seed=teacher.seed).user)) == 4
@@ -153,7 +153,6 @@ def test_who_reads_whole_users_chooses_no_examples() -> None:
         resolve_teacher({"kind": "retrieval", "choose": "diverse"})
     teacher = resolve_teacher({"kind": "retrieval", "choose": "random"})
     assert teacher == RetrievalTeacher()
-    assert "choose" not in teacher.model_dump(mode="json")  # knowledge that is older keeps its name
 
 
 @pytest.mark.parametrize("bad", ["0", "-3", "99999", "many", "", "1.5", "0%", "-1%", "100.1%", "1e2%", "%", "9" * 5000])
@@ -178,19 +177,6 @@ def test_settings_of_a_file_choose(small: Dataset) -> None:
     teacher = resolve_teacher({"kind": "bigrec", "choose": "disagreement", "limits": {"train": 4}})
     assert isinstance(teacher, BigRecTeacher)
     assert (teacher.choose, teacher.limits.train) == ("disagreement", 4)
-
-
-def test_only_what_is_not_usual_is_part_of_what_names_knowledge() -> None:
-    newer = {"choose", "vectors"}
-    assert not BigRecTeacher().model_dump(mode="json").keys() & newer
-    assert BigRecTeacher(choose="diverse").model_dump(mode="json")["choose"] == "diverse"
-    assert BigRecTeacher(vectors=Path("x")).model_dump(mode="json")["vectors"] == "x"
-    assert ReferenceTeacher().model_dump(mode="json").keys() & newer == {"vectors"}
-    assert ReferenceTeacher(choose="random").model_dump(mode="json")["choose"] == "random"
-    for teacher in (BigRecTeacher(choose="uncertain"), ReferenceTeacher(choose="random"), ReferenceTeacher()):
-        assert resolve_teacher(teacher.model_dump(mode="json")) == teacher
-    sources = MergedTeacher(sources=(BigRecTeacher(), ReferenceTeacher())).model_dump(mode="json")["sources"]
-    assert [source.keys() & newer for source in sources] == [set(), {"vectors"}]
 
 
 def test_labels_of_another_rule_are_added_and_are_the_same(small: Dataset, tmp_path: Path) -> None:

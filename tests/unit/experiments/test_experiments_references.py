@@ -1,6 +1,5 @@
 """What stands beside the runs of a table."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from dllm2rec.experiments.references import TEXT_WEIGHTS, best_vectors, referenc
 from dllm2rec.experiments.teacher_settings import ReferenceTeacher
 from dllm2rec.experiments.teaching import teach, teach_only_new
 from dllm2rec.knowledge import Knowledge, KnowledgeWriter
-from dllm2rec.teachers.references import BlendSettings, ItemKNNSettings, ReferenceSettings, TextSettings, fit_reference
+from dllm2rec.teachers.references import BlendSettings, ItemKNNSettings, ReferenceSettings, fit_reference
 
 
 def _best_weight(dataset: Dataset, vectors: np.ndarray, *, masked: bool) -> float:
@@ -114,28 +113,6 @@ def test_labels_that_are_added_have_the_weight_of_the_others(
     after = teach_only_new(longer, before, out=tmp_path / "after")
     assert after.manifest.settings["text_weight"] == before.manifest.settings["text_weight"]
     assert set(after.labels.example_id) > set(before.labels.example_id)
-
-
-@pytest.mark.parametrize(
-    ("reference", "mixed"),
-    [(BlendSettings(text_weight=0.5), True), (TextSettings(), True), (BlendSettings(text_weight=0.0), False)],
-    ids=["blend", "text", "no text"],
-)
-def test_labels_are_not_added_to_those_of_text_on_an_older_scale(
-    reference: ReferenceSettings, mixed: bool, small: Dataset, tmp_path: Path
-) -> None:
-    before, longer = taught_and_longer(small, reference, tmp_path)
-    assert teach_only_new(longer, before, out=tmp_path / "after").manifest.dataset_hash == longer.content_hash
-    taught = json.loads((before.path / "taught.json").read_text())
-    for settings in (taught["settings"], taught["teacher"]):
-        del settings["words"]
-    (before.path / "taught.json").write_text(json.dumps(taught))
-    if mixed:
-        with pytest.raises(UserError, match=r"before: labelled by an older version.*teach .*longer anew"):
-            teach_only_new(longer, before, out=tmp_path / "mixed")
-        assert not (tmp_path / "mixed").exists()
-    else:
-        assert len(teach_only_new(longer, before, out=tmp_path / "mixed").labels) > len(before.labels)
 
 
 def test_lists_that_are_added_are_as_deep_as_the_others(small: Dataset, tmp_path: Path) -> None:

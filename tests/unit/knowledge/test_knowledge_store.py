@@ -398,20 +398,6 @@ def test_content_hash_ignores_the_cut_into_shards(
     assert Knowledge.load(tmp_path / "other").content_hash == Knowledge.load(written).content_hash
 
 
-@pytest.mark.parametrize(("scale", "name"), [(1.5, "95981cbe3bed3e66"), (None, "54741378de1dca3c")])
-def test_older_knowledge_goes_on_under_its_name(
-    written: Path, manifest: KnowledgeManifest, make_labels: MakeLabels, scale: float | None, name: str
-) -> None:
-    file = written / "manifest.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"distance_scale": scale}))
-    older = Knowledge.load(written)
-    assert older.content_hash == name  # as the version that wrote it said
-    KnowledgeWriter(written, manifest).append(make_labels([4]))
-    with pytest.raises(UserError, match=r"\(seed is 0, asked for 3\)"):
-        KnowledgeWriter(written, manifest.model_copy(update={"seed": 3}))
-    assert len(Knowledge.load(written).labels) == 7
-
-
 @pytest.mark.parametrize(
     "change",
     [

@@ -310,7 +310,7 @@ def test_zeros_and_large_values() -> None:
     vectors = np.array([[0, 0], [1e-3, -1e-3], [7e4, 1]], np.float32)
     np.testing.assert_allclose(unpack(pack(vectors, "x", "int8"), "x"), vectors, atol=7e4 / 254)
     np.testing.assert_array_equal(unpack(pack(vectors[:1], "x", "int8"), "x"), vectors[:1])
-    with pytest.raises(ValueError, match="too large"):
+    with pytest.raises(UserError, match="too large for half precision; export with --precision float32"):
         pack(vectors, "x", "float16")
 
 

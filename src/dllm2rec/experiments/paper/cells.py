@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 from dllm2rec.core.errors import UserError
-from dllm2rec.core.files import hash_json, read_json
+from dllm2rec.core.files import read_json
 from dllm2rec.data import Split
 from dllm2rec.distillation.settings import DLLM2RecSettings, decide
 from dllm2rec.evaluation.metrics import METRIC
@@ -14,7 +14,7 @@ from dllm2rec.experiments.comparing import tabulate
 from dllm2rec.experiments.evidence import Evidence, Group, gather
 from dllm2rec.experiments.paper.published import dataset_of
 from dllm2rec.experiments.results import Comparison
-from dllm2rec.experiments.runs import EXPERIMENT, MARKER, RESULT, Run, identity
+from dllm2rec.experiments.runs import EXPERIMENT, MARKER, RESULT, Run, family
 
 METHODS = {
     "none": "none",
@@ -156,11 +156,8 @@ def is_full(group: Group) -> bool:
 
 def differences(group: Group, base: Group) -> dict[str, tuple[object, object]]:
     """Name the settings of two cells with DLLM2Rec that differ, with both values."""
-    return {
-        name: (value, other)
-        for name, value in _described(group).items()
-        if (other := _described(base).get(name)) != value
-    }
+    other = _described(base)
+    return {name: (value, other.get(name)) for name, value in _described(group).items() if other.get(name) != value}
 
 
 def _described(group: Group) -> dict[str, object]:
@@ -196,8 +193,7 @@ def _chosen(path: Path) -> list[Run]:
         )
     cells: dict[tuple[str, str], dict[str, list[Run]]] = {}
     for run in runs:
-        same = hash_json(identity(run.config) | {"seed": None})
-        cells.setdefault((run.config.student, run.config.method), {}).setdefault(same, []).append(run)
+        cells.setdefault((run.config.student, run.config.method), {}).setdefault(family(run.config), []).append(run)
     return [run for settings in cells.values() for run in max(settings.values(), key=_weight)]
 
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from dllm2rec.experiments.cells import piped
+
 Format = Literal["markdown", "latex", "csv"]
 Mark = Literal["", "best", "second"]
 MISSING = "-"
@@ -57,9 +59,9 @@ class Sheet:
 
     def _markdown(self) -> str:
         marks = {"": "{}", "best": "**{}**", "second": "<u>{}</u>"}
-        lines = [f"**{self.name}. {self.title}**", "", _piped(self.header)]
-        lines.append(_piped(["---" if name in _WORDS else "---:" for name in self.header]))
-        lines += [_piped([marks[cell.mark].format(cell.text.replace("|", "\\|")) for cell in row]) for row in self.rows]
+        lines = [f"**{self.name}. {self.title}**", "", piped(self.header)]
+        lines.append(piped(["---" if name in _WORDS else "---:" for name in self.header]))
+        lines += [piped([marks[cell.mark].format(cell.text) for cell in row]) for row in self.rows]
         return "\n".join([*lines, "", " ".join(self.notes)]) + "\n"
 
     def _latex(self) -> str:
@@ -98,10 +100,6 @@ def marked(values: Sequence[float | None], texts: Sequence[str]) -> list[Cell]:
     order = sorted({value for value in written if value is not None}, reverse=True)
     marks: dict[float | None, Mark] = dict(zip(order[:2], ("best", "second"), strict=False))
     return [Cell(text=text, mark=marks.get(value, "")) for value, text in zip(written, texts, strict=True)]
-
-
-def _piped(texts: Sequence[str]) -> str:
-    return f"| {' | '.join(texts)} |"
 
 
 def _escaped(text: str) -> str:

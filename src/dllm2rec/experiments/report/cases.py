@@ -1,13 +1,13 @@
 """A few users: what they chose, what the teacher wrote, what plain and taught students say, what came next."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from html import escape
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dllm2rec.core.seeding import numpy_generator
+from dllm2rec.experiments.comparing import plain_of
 from dllm2rec.experiments.evidence import Evidence, Group, Taught
 from dllm2rec.experiments.report.markup import definitions
 
@@ -15,29 +15,12 @@ USERS = 20
 LIST = 5
 
 
-@dataclass(frozen=True, kw_only=True)
-class Pair:
-    """A taught group and the plain one of the same student."""
-
-    plain: Group
-    taught: Group
-
-
-def pair(evidence: Evidence) -> Pair | None:
-    """Return the first taught group that has a plain one."""
-    for taught in evidence.groups:
-        plain = [group for group in evidence.groups if group.student == taught.student and not group.distilled]
-        if taught.distilled and plain:
-            return Pair(plain=plain[0], taught=taught)
-    return None
-
-
 def user_cards(evidence: Evidence) -> str:
     """Show users, where a teacher labelled some only of those: some whom it helped, some whom it harmed, others."""
-    chosen = pair(evidence)
-    able = [one for one in evidence.teachers if chosen is None or chosen.taught.learned_from(one.knowledge)]
+    pairs = ([*plain_of(taught, evidence.groups)[:1], taught] for taught in evidence.groups)
+    groups = next((pair for pair in pairs if len(pair) == 2), evidence.groups[:2])
+    able = [one for one in evidence.teachers if not groups[-1].distilled or groups[-1].learned_from(one.knowledge)]
     teacher = able[0] if able else None
-    groups = [chosen.plain, chosen.taught] if chosen else list(evidence.groups[:2])
     rows = _choose(evidence, groups, teacher)
     return '<div class="users">' + "".join(_card(evidence, groups, teacher, row) for row in rows) + "</div>"
 

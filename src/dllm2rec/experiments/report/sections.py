@@ -9,6 +9,7 @@ import numpy as np
 from dllm2rec.evaluation.metrics import METRIC
 from dllm2rec.evaluation.slices import Slice, history_slices
 from dllm2rec.experiments.agreeing import agree
+from dllm2rec.experiments.comparing import plain_of
 from dllm2rec.experiments.diagnosis import headline
 from dllm2rec.experiments.doctor import confidence_weights
 from dllm2rec.experiments.evidence import Evidence, Group, Taught
@@ -108,9 +109,9 @@ def _overlap_chart(evidence: Evidence, taught: Taught, name: str) -> str:
     if not taught_groups:
         return ""
     shared = {group.label: agree(evidence, taught, group).overlap for group in evidence.groups}
-    before = {group.student: shared[group.label] for group in evidence.groups if not group.distilled}
+    plain = [next(iter(plain_of(group, evidence.groups)), None) for group in taught_groups]
     series: dict[str, list[float | None]] = {
-        "before": [before.get(group.student) for group in taught_groups],
+        "before": [None if before is None else shared[before.label] for before in plain],
         "after": [shared[group.label] for group in taught_groups],
     }
     return bar_chart(
