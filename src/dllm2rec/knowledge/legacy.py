@@ -8,7 +8,7 @@
 
 Numbers in the two texts are separated by spaces. Row n belongs to the n-th training example in time order, and items
 are numbered from 0 as in the catalogue, so the dataset must be cut and ordered as theirs. A `.pt` file is a pickle and
-is never read here: item vectors are imported from `.npy`, `.safetensors` or `.txt`.
+is never read here: item vectors are imported from `.npy`.
 """
 
 import io
@@ -19,8 +19,6 @@ import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load as load_tensors
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import atomic_path, exclusive, explain_os_error, hash_file
@@ -57,8 +55,8 @@ def import_legacy(dataset: Dataset, source: Path, *, out: Path) -> Knowledge:
 
     Args:
         dataset: whose training examples the rows of the files are, in order.
-        source: directory with `myrank_train.txt` and `confidence_train.txt`, with `all_embeddings` as `.npy`,
-            `.safetensors` or `.txt`, or with all three.
+        source: directory with `myrank_train.txt` and `confidence_train.txt`, with `all_embeddings.npy`, or
+            with all three.
         out: directory of the knowledge.
 
     Raises:
@@ -121,14 +119,12 @@ def _find(source: Path) -> _Files:
     if (ranking is None) != (confidence is None):
         raise UserError(f"{source}: {RANKING if ranking is None else CONFIDENCE} is missing; the two belong together")
     stem = source / VECTORS
-    found = [
-        file for file in (stem.with_suffix(suffix) for suffix in (".npy", ".safetensors", ".txt")) if file.is_file()
-    ]
-    if not found and stem.with_suffix(".pt").is_file():
+    vectors = _existing(stem.with_suffix(".npy"))
+    if vectors is None and stem.with_suffix(".pt").is_file():
         raise UserError(f"{stem}.pt: a pickle, which is not read; convert it with: {_CONVERT.format(stem=stem)}")
-    files = _Files(ranking=ranking, confidence=confidence, vectors=found[0] if found else None)
+    files = _Files(ranking=ranking, confidence=confidence, vectors=vectors)
     if not files.present():
-        raise UserError(f"{source}: holds neither {RANKING} nor {VECTORS}.npy; see the documentation of the formats")
+        raise UserError(f"{source}: holds neither {RANKING} with {CONFIDENCE} nor {VECTORS}.npy")
     return files
 
 
@@ -190,14 +186,8 @@ def _read_text(file: Path) -> NDArray[np.float64]:
 
 def _read_vectors(file: Path, num_items: int) -> NDArray[np.float32]:
     try:
-        match file.suffix:
-            case ".npy":
-                vectors = np.load(file, allow_pickle=False)
-            case ".safetensors":
-                vectors = _only_tensor(file)
-            case _:
-                vectors = _read_text(file)
-    except (ValueError, EOFError, SafetensorError) as error:
+        vectors = np.load(file, allow_pickle=False)
+    except (ValueError, EOFError) as error:
         raise UserError(f"{file}: not item vectors ({error})") from None
     except OSError as error:
         raise explain_os_error(error, file) from error
@@ -208,14 +198,6 @@ def _read_vectors(file: Path, num_items: int) -> NDArray[np.float32]:
         )
     _refuse(~np.isfinite(vectors), file, "holds a number that is not finite")
     return np.asarray(vectors, dtype=np.float32)
-
-
-def _only_tensor(file: Path) -> NDArray[np.float32]:
-    tensors = load_tensors(file.read_bytes())
-    if len(tensors) != 1:
-        raise UserError(f"{file}: holds {len(tensors)} tensors; it must hold the item vectors alone")
-    vectors: NDArray[np.float32] = next(iter(tensors.values()))
-    return vectors
 
 
 def _text(values: NDArray[np.int32] | NDArray[np.float32]) -> bytes:

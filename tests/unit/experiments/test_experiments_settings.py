@@ -82,6 +82,8 @@ def test_override_past_a_list_or_through_a_value_is_refused() -> None:
         override({"pets": [{}]}, ["pets.1.weight=3"])
     with pytest.raises(UserError, match="rooms"):
         override({"rooms": 3}, ["rooms.big=1"])
+    with pytest.raises(UserError, match=r"seeds\.0\.x: there is nothing below 'seeds'"):
+        override({"seeds": [1, 2]}, ["seeds.0.x=1"])
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.data import Dataset, PaperSplit, prepare, read_log
+from dllm2rec.data.extension import extend
+from dllm2rec.experiments.teacher_settings import BigRecTeacher, Limits
+from dllm2rec.experiments.teaching import teach as teach_from_settings
+from dllm2rec.experiments.teaching import teach_only_new
 from dllm2rec.knowledge.store import Knowledge
 from dllm2rec.teachers import bigrec
 from dllm2rec.teachers.bigrec import BigRecSettings, teach_bigrec
@@ -200,6 +205,22 @@ def test_other_settings_do_not_mix_with_the_labels_that_are_there(
     teach(tiny_dataset, tiny_llm, tmp_path / "out", {"train": 4})
     with pytest.raises(UserError, match=r"settings\.beams is 1, asked for 2"):
         teach(tiny_dataset, tiny_llm, tmp_path / "out", {"train": 4}, beams=2)
+    assert len(teach(tiny_dataset, tiny_llm, tmp_path / "out", {"train": 8}, batch_size=2).labels) == 8  # less memory
+
+
+def test_what_is_added_is_listed_as_deep_as_what_a_small_catalogue_had(
+    tiny_dataset: Dataset, tiny_llm: Path, tmp_path: Path
+) -> None:
+    teacher = BigRecTeacher(llm=str(tiny_llm), tuning=TuningSettings(examples=0), limits=Limits(train=4))
+    before = teach_from_settings(tiny_dataset, teacher, out=tmp_path / "before")
+    assert before.manifest.depth == tiny_dataset.num_items < teacher.depth
+    later = {"user_id": range(40), "item_id": [10**6] * 40, "timestamp": range(10**6, 10**6 + 40)}
+    pl.DataFrame(later).write_csv(tmp_path / "log.csv")
+    pl.DataFrame({"item_id": [10**6], "title": ["red doll"]}).write_csv(tmp_path / "items.csv")
+    longer = extend(tiny_dataset, tmp_path / "log.csv", tmp_path / "items.csv", out=tmp_path / "longer")
+    after = teach_only_new(longer, before, out=tmp_path / "after")
+    assert after.manifest.depth == before.manifest.depth
+    assert len(after.labels) > len(before.labels)
 
 
 def test_vectors_that_were_lost_are_made_again(tiny_dataset: Dataset, tiny_llm: Path, tmp_path: Path) -> None:
