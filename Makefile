@@ -18,7 +18,7 @@ demo: install ## the main job on real data with a real language model, about a q
 	$(RUN) dllm2rec run configs/demo.toml
 
 test: install ## everything that CI runs
-	$(RUN) pytest -n 2 --dist loadfile
+	$(RUN) pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: install ## format, lint, types, import layers
 	$(RUN) ruff format --check .
