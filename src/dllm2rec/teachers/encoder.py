@@ -29,7 +29,12 @@ _SAME = 0.02
 LONGEST = 512
 _HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
 
-Pooling = Literal["mean", "first"]
+Pooling = Literal["mean", "first", "last"]
+_POOLINGS: dict[str, Pooling] = {
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_cls_token": "first",
+    "pooling_mode_lasttoken": "last",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +44,7 @@ class Encoder:
     Attributes:
         model: transformer in evaluation mode; gives `last_hidden_state`.
         tokenizer: of the model.
-        pooling: mean over the tokens, or the first token's state.
+        pooling: mean over the tokens, or the state of the first or of the last one.
         max_length: tokens after which a text is cut.
     """
 
@@ -67,6 +72,7 @@ class Encoder:
             raise UserError(f"{directory}: not a model that can be loaded ({first_line(error)}); {_usable()}") from None
         if tokenizer.pad_token is None:
             raise UserError(f"{directory}: no sentence encoder (its tokenizer has no padding token); {_usable()}")
+        tokenizer.padding_side = "right"  # so that the last token is where a text's tokens end
         return cls(
             model=model.eval().to(device),
             tokenizer=tokenizer,
@@ -115,7 +121,13 @@ class Encoder:
         batch = self.tokenizer.pad({"input_ids": tokens}, return_tensors="pt").to(self.model.device)
         found = self.model(**batch, output_hidden_states=words)
         states, mask = found.last_hidden_state, batch["attention_mask"]
-        halves = [states[:, 0] if self.pooling == "first" else masked_mean(states, mask)]
+        match self.pooling:
+            case "mean":
+                halves = [masked_mean(states, mask)]
+            case "first":
+                halves = [states[:, 0]]
+            case "last":
+                halves = [states[torch.arange(len(states), device=states.device), mask.sum(dim=1) - 1]]
         if words:
             halves.append(masked_mean(found.hidden_states[0], mask))
         vectors: NDArray[np.float32] = torch.cat([F.normalize(half, dim=1) for half in halves], dim=1).cpu().numpy()
@@ -290,11 +302,11 @@ def _pooling(directory: Path) -> Pooling:
     if not file.is_file():
         return "mean"
     modes = {key for key, on in read_json(file).items() if key.startswith("pooling_mode_") and on}
-    if modes == {"pooling_mode_mean_tokens"}:
-        return "mean"
-    if modes == {"pooling_mode_cls_token"}:
-        return "first"
-    raise UserError(f"{file}: pooling {', '.join(sorted(modes)) or 'not stated'}; only mean and cls tokens are offered")
+    if len(modes) == 1 and modes <= _POOLINGS.keys():
+        return _POOLINGS[modes.pop()]
+    raise UserError(
+        f"{file}: pooling {', '.join(sorted(modes)) or 'not stated'}; one of {', '.join(_POOLINGS)} is offered"
+    )
 
 
 def _max_length(directory: Path, of_tokenizer: int) -> int:

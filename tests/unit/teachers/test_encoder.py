@@ -47,7 +47,7 @@ def tiny_encoder(tmp_path: Path) -> Path:
 
 
 def set_pooling(path: Path, mode: str) -> None:
-    modes = ("pooling_mode_cls_token", "pooling_mode_mean_tokens", "pooling_mode_max_tokens")
+    modes = ("pooling_mode_cls_token", "pooling_mode_mean_tokens", "pooling_mode_max_tokens", "pooling_mode_lasttoken")
     write_json(
         path / "1_Pooling" / "config.json", {"word_embedding_dimension": 8} | {name: name == mode for name in modes}
     )
@@ -77,15 +77,20 @@ def test_agrees_with_one_text_at_a_time(tiny_encoder: Path, batch_size: int) -> 
         np.testing.assert_allclose(vector, mean / np.linalg.norm(mean), atol=1e-5)
 
 
-def test_pooling_is_what_the_model_says(tiny_encoder: Path) -> None:
-    set_pooling(tiny_encoder, "pooling_mode_cls_token")
+@pytest.mark.parametrize(("mode", "place"), [("pooling_mode_cls_token", 0), ("pooling_mode_lasttoken", -1)])
+def test_a_text_is_its_first_or_its_last_token(mode: str, place: int, tiny_encoder: Path) -> None:
+    set_pooling(tiny_encoder, mode)
     encoder = Encoder.load(tiny_encoder)
-    first = states_of(encoder, TEXTS[0])[0]
-    np.testing.assert_allclose(encoder.encode(TEXTS)[0], first / np.linalg.norm(first), atol=1e-5)
+    for text, vector in zip(TEXTS, encoder.encode(TEXTS), strict=True):
+        state = states_of(encoder, text)[place]
+        np.testing.assert_allclose(vector, state / np.linalg.norm(state), atol=1e-5)
+
+
+def test_pooling_is_what_the_model_says(tiny_encoder: Path) -> None:
     set_pooling(tiny_encoder, "pooling_mode_mean_tokens")
     assert Encoder.load(tiny_encoder).pooling == "mean"
     set_pooling(tiny_encoder, "pooling_mode_max_tokens")
-    with pytest.raises(UserError, match="pooling_mode_max_tokens; only mean and cls"):
+    with pytest.raises(UserError, match="pooling pooling_mode_max_tokens; one of pooling_mode_mean_tokens, "):
         Encoder.load(tiny_encoder)
 
 
