@@ -19,7 +19,7 @@ DONE = "taught.json"
 
 
 def request(dataset: Dataset, teacher: Mapping[str, Any]) -> dict[str, JsonValue]:
-    """Describe what a teacher is asked for: its settings, with all defaults, and the dataset.
+    """Describe what a teacher is asked for: the dataset, and all its settings on which labels depend.
 
     Knowledge that it reads (`vectors`, and what is merged) is described by its content, wherever it lies, and a model
     on disk by its content, too.
@@ -62,6 +62,8 @@ def taught_by(knowledge: Knowledge) -> tuple[dict[str, Any], dict[str, JsonValue
     if not (knowledge.path / DONE).is_file():
         raise UserError(f"{knowledge.path}: does not say who taught it (no {DONE}); make it with `dllm2rec teach`")
     there = read_json(knowledge.path / DONE)
+    if "settings" not in there:
+        raise UserError(f"{knowledge.path}: labelled by another version; teach again")
     return there["settings"], there["teacher"]
 
 

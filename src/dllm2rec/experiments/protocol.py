@@ -4,7 +4,7 @@
 before anyone asks whether a teacher helps it: every position of every sequence before the cut as an example, a softmax
 over the items that there were by then, the output tied to the item table so that text reaches it, small first weights,
 a learning rate that rises and falls, and scores that follow the newest demand as far as validation says.
-`docs/research.md` has the figures behind each choice.
+`docs/research.md` and `docs/research-log.md` have the figures behind each choice.
 """
 
 from collections.abc import Mapping

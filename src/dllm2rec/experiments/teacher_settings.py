@@ -80,7 +80,7 @@ class LanguageModelTeacher(Settings):
     Attributes:
         llm: short name of a packaged model, a directory, a GGUF file, or a name on the Hugging Face hub.
         revision: branch, tag or commit of a hub name.
-        seed: of the tuning and of what is labelled first.
+        seed: of tuning and heads, where there are some, and of what is labelled or written about first.
     """
 
     llm: str = DEFAULT

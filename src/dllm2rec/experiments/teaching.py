@@ -77,8 +77,8 @@ def teach_only_new(dataset: Dataset, known: Knowledge, *, out: Path) -> Knowledg
         out: the knowledge directory of ``dataset``; interrupted, it goes on.
 
     Raises:
-        UserError: ``known`` is of no dataset that ``dataset`` extends, is merged, does not say who taught it, or was
-            labelled by text on another scale.
+        UserError: ``known`` is of no dataset that ``dataset`` extends, is merged, does not say who taught it, or its
+            teacher can't go on.
     """
     if known.manifest.teacher == MERGED:
         raise UserError(

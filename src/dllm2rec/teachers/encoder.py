@@ -304,9 +304,7 @@ def _pooling(directory: Path) -> Pooling:
     modes = {key for key, on in read_json(file).items() if key.startswith("pooling_mode_") and on}
     if len(modes) == 1 and modes <= _POOLINGS.keys():
         return _POOLINGS[modes.pop()]
-    raise UserError(
-        f"{file}: pooling {', '.join(sorted(modes)) or 'not stated'}; one of {', '.join(_POOLINGS)} is offered"
-    )
+    raise UserError(f"{file}: pooling {', '.join(sorted(modes)) or 'not stated'}; offered are {', '.join(_POOLINGS)}")
 
 
 def _max_length(directory: Path, of_tokenizer: int) -> int:

@@ -114,7 +114,7 @@ def fit(
         seed: of the order, the negatives and dropout.
 
     Raises:
-        UserError: the loss is not finite, or the checkpoint in ``run`` is damaged or of another student.
+        UserError: the loss is not finite, or the checkpoint in ``run`` is damaged, or of another student or version.
         ValueError: there is nothing to train on or to validate with.
     """
     if len(train) == 0 or len(validation) == 0:

@@ -90,7 +90,7 @@ def test_pooling_is_what_the_model_says(tiny_encoder: Path) -> None:
     set_pooling(tiny_encoder, "pooling_mode_mean_tokens")
     assert Encoder.load(tiny_encoder).pooling == "mean"
     set_pooling(tiny_encoder, "pooling_mode_max_tokens")
-    with pytest.raises(UserError, match="pooling pooling_mode_max_tokens; one of pooling_mode_mean_tokens, "):
+    with pytest.raises(UserError, match="pooling pooling_mode_max_tokens; offered are pooling_mode_mean_tokens, "):
         Encoder.load(tiny_encoder)
 
 
