@@ -14,11 +14,12 @@ from dllm2rec.distillation.methods import NoMethod
 from dllm2rec.distillation.settings import DLLM2RecSettings
 from dllm2rec.evaluation.ranks import Ranks
 from dllm2rec.evaluation.significance import paired_permutation_test
-from dllm2rec.experiments.cells import header, markdown, table_rows
-from dllm2rec.experiments.comparing import tabulate
+from dllm2rec.experiments.cells import header, markdown, piped, table_rows
+from dllm2rec.experiments.comparing import plain_of, tabulate
 from dllm2rec.experiments.config import CellSettings
 from dllm2rec.experiments.evidence import Evidence, Group, Taught, distinct
 from dllm2rec.experiments.protocol import Protocol
+from dllm2rec.experiments.report.cases import user_cards
 from dllm2rec.experiments.runs import Run, Source, make_config
 from dllm2rec.knowledge import Knowledge, KnowledgeManifest, Labels
 from dllm2rec.students.sasrec import SASRecSettings
@@ -181,6 +182,20 @@ def test_a_taught_student_is_tested_against_the_plain_one_of_its_name(small: Dat
     same = versus["other + taught"]
     assert same is not None
     assert (same.difference, same.p_value) == (0.0, 1.0)
+
+
+def test_a_report_sets_beside_a_taught_student_the_plain_one_that_differs_least(small: Dataset) -> None:
+    rank = np.full(len(small.examples("test")), 2.0)
+    far, near = (replace(group(small, "S", [rank], dim=dim), label=f"S of {dim}") for dim in (32, 64))
+    taught = group(small, "S", [rank], taught=True)
+    assert plain_of(taught, [far, near, taught]) == [near, far]
+    page = user_cards(evidence(small, far, near, taught))
+    assert "S of 64" in page
+    assert "S of 32" not in page
+
+
+def test_a_bar_in_a_name_does_not_part_a_row() -> None:
+    assert piped(["a|b", "c"]) == r"| a\|b | c |"
 
 
 def test_the_best_student_is_tested_against_the_best_reference(small: Dataset) -> None:
