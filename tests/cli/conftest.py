@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 from cli_helpers import SMALL_TEACHER, SMALL_TRAINING, call, item_titles, log_rows, write_log
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from tiny_llm import write_tiny_llm
 
 INSTRUCTIONS = "### Instruction: ### Input: ### Response: Given the titles of the items a user chose, oldest first"
 
@@ -23,38 +24,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def llm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A language model that has learned nothing, in transformers' format."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=400, special_tokens=["<end>"], initial_alphabet=alphabet, show_progress=False
-    )
-    tokenizer.train_from_iterator([*item_titles(), INSTRUCTIONS, "\n"] * 5, trainer)
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>", pad_token="<end>")
-    config = LlamaConfig(
-        vocab_size=len(fast),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        max_position_embeddings=512,
-        eos_token_id=fast.eos_token_id,
-        bos_token_id=None,
-        pad_token_id=fast.pad_token_id,
-        initializer_range=0.2,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = LlamaForCausalLM(config)
-    path = tmp_path_factory.mktemp("llm") / "tiny"
-    model.save_pretrained(path)
-    fast.save_pretrained(path)
-    return path
+    return write_tiny_llm(tmp_path_factory.mktemp("llm") / "tiny", [*item_titles(), INSTRUCTIONS])
 
 
 @pytest.fixture(scope="session")
