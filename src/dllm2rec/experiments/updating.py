@@ -329,15 +329,14 @@ def _judge(updated: Run, result: RunResult, after: Material, old: Student, *, fo
         generator=numpy_generator(updated.config.seed, "update"),
     )
     outcome: dict[str, Any] = {"old": was, "new": now, "p_value": p_value}
-    if updated.result is None:
+    if updated.result is None:  # else it was taken before, and one may be adding an evaluation to it
         write_json(updated.path / OUTCOME, {**outcome, "examples": len(test), "forced": force})
-    if updated.result is None and now[METRIC] < was[METRIC] and not force:
-        raise UserError(
-            f"{updated.path}: refused, for the updated student is worse on the newest {len(test):,} events: {METRIC} "
-            f"{now[METRIC]:.4f}, the old one {was[METRIC]:.4f} (p = {p_value:.3f}); keep the old one, try other "
-            "--set or newer events, or take it with --force"
-        )
-    if updated.result is None:  # else one may be adding an evaluation to it
+        if now[METRIC] < was[METRIC] and not force:
+            raise UserError(
+                f"{updated.path}: refused, for the updated student is worse on the newest {len(test):,} events: "
+                f"{METRIC} {now[METRIC]:.4f}, the old one {was[METRIC]:.4f} (p = {p_value:.3f}); keep the old one, try "
+                "other --set or newer events, or take it with --force"
+            )
         updated.write_result(result)
     evaluate(updated, dataset=after.dataset, knowledge=after.knowledge)
     return outcome

@@ -35,6 +35,7 @@ _POOLINGS: dict[str, Pooling] = {
     "pooling_mode_cls_token": "first",
     "pooling_mode_lasttoken": "last",
 }
+_PARTS = ("Transformer", "Pooling", "Normalize")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -298,6 +299,12 @@ def _revision(directory: Path) -> str:
 
 
 def _pooling(directory: Path) -> Pooling:
+    parts = directory / "modules.json"
+    for part in read_json(parts) if parts.is_file() else ():
+        if (kind := part["type"].rpartition(".")[2]) not in _PARTS:
+            raise UserError(
+                f"{parts}: a part of the kind {kind}, which is not read; take an encoder of {', '.join(_PARTS)}"
+            )
     file = directory / "1_Pooling" / "config.json"
     if not file.is_file():
         return "mean"

@@ -94,6 +94,15 @@ def test_pooling_is_what_the_model_says(tiny_encoder: Path) -> None:
         Encoder.load(tiny_encoder)
 
 
+def test_a_part_that_is_not_read_is_not_left_out_in_silence(tiny_encoder: Path) -> None:
+    kinds = ["Transformer", "Pooling", "Normalize"]
+    write_json(tiny_encoder / "modules.json", [{"type": f"sentence_transformers.models.{kind}"} for kind in kinds])
+    assert Encoder.load(tiny_encoder).pooling == "mean"
+    write_json(tiny_encoder / "modules.json", [{"type": "sentence_transformers.models.Dense"}])
+    with pytest.raises(UserError, match=r"modules\.json: a part of the kind Dense, which is not read"):
+        Encoder.load(tiny_encoder)
+
+
 def test_long_texts_are_cut(tiny_encoder: Path) -> None:
     write_json(tiny_encoder / "sentence_bert_config.json", {"max_seq_length": 5})
     vectors = Encoder.load(tiny_encoder).encode(
