@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,74 +17,63 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dllm2rec.core.errors import UserError, first_line, suggest
-from dllm2rec.core.files import hash_file, package_folder, read_json
+from dllm2rec.core.files import hash_file, hash_json, package_folder
 from dllm2rec.core.progress import progress_bar
 from dllm2rec.data.dataset import Dataset
 from dllm2rec.knowledge import Knowledge, KnowledgeManifest, KnowledgeWriter
 from dllm2rec.teachers.packaged import ENCODERS
 
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
 _PROBES = 4
 _SAME = 0.02
 """Largest difference in a unit vector that another processor explains."""
-LONGEST = 512
 _HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
-
-Pooling = Literal["mean", "first", "last"]
-_POOLINGS: dict[str, Pooling] = {
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_cls_token": "first",
-    "pooling_mode_lasttoken": "last",
-}
-_PARTS = ("Transformer", "Pooling", "Normalize")
+_TITLES = ("document", "passage", "corpus")
+"""Under which of these names an encoder keeps what it wants before a text that is found, as titles are."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Encoder:
-    """A sentence encoder: token states of a transformer, pooled, at unit length.
+    """A sentence encoder, at unit length.
 
     Attributes:
-        model: transformer in evaluation mode; gives `last_hidden_state`.
-        tokenizer: of the model.
-        pooling: mean over the tokens, or the state of the first or of the last one.
-        max_length: tokens after which a text is cut.
+        model: as sentence-transformers has it, in evaluation mode.
     """
 
-    model: Any
-    tokenizer: Any
-    pooling: Pooling
-    max_length: int
+    model: "SentenceTransformer"
 
     @classmethod
     def load(cls, directory: Path, *, device: str = "cpu") -> "Encoder":
-        """Load the encoder in ``directory``; pooling and length are taken from the files of sentence-transformers.
+        """Load the encoder in ``directory``; a transformer alone is read as the mean of its last states.
 
         Raises:
-            UserError: no model, no safe weights, or a pooling that we do not offer.
+            UserError: no model, no safe weights, or one that sentence-transformers does not load.
         """
-        from transformers import AutoModel, AutoTokenizer
+        from sentence_transformers import SentenceTransformer
         from transformers.utils.logging import disable_progress_bar
 
         require_model(directory)
         disable_progress_bar()  # we have a bar of our own
         try:
-            model = AutoModel.from_pretrained(directory, use_safetensors=True, dtype=torch.float32)
-            tokenizer = AutoTokenizer.from_pretrained(directory)
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+            model = SentenceTransformer(
+                str(directory),
+                device=device,
+                local_files_only=True,
+                model_kwargs={"use_safetensors": True, "dtype": torch.float32},
+                config_kwargs={"output_hidden_states": True},
+            )
+        except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
             raise UserError(f"{directory}: not a model that can be loaded ({first_line(error)}); {_usable()}") from None
-        if tokenizer.pad_token is None:
+        if getattr(model.tokenizer, "pad_token", "") is None:
             raise UserError(f"{directory}: no sentence encoder (its tokenizer has no padding token); {_usable()}")
-        tokenizer.padding_side = "right"  # so that the last token is where a text's tokens end
-        return cls(
-            model=model.eval().to(device),
-            tokenizer=tokenizer,
-            pooling=_pooling(directory),
-            max_length=_max_length(directory, tokenizer.model_max_length),
-        )
+        return cls(model.eval())
 
-    @property
-    def size(self) -> int:
-        """Length D of a state."""
-        return int(self.model.config.hidden_size)
+    def width(self, *, words: bool) -> int:
+        """Length of a vector, with or without words."""
+        parts: list[Any] = [self.model, *([self.model[0]] if words else [])]
+        return sum(part.get_embedding_dimension() for part in parts)
 
     @torch.inference_mode()
     def encode(
@@ -105,33 +94,32 @@ class Encoder:
             advance: told how many texts each batch has finished; None shows a bar.
 
         Returns:
-            `[N, D]`, every row of unit length, in the order of ``texts``; with ``words`` `[N, 2 D]`, both halves so.
+            `[N, D]`, every row of unit length, in the order of ``texts``; with ``words`` both parts are.
+
+        Raises:
+            UserError: ``words`` of an encoder that has no states of tokens.
         """
-        tokens = self.tokenizer(list(texts), truncation=True, max_length=self.max_length)["input_ids"]
-        order = np.argsort([len(ids) for ids in tokens], kind="stable")
-        vectors = np.empty((len(tokens), self.size * (1 + words)), dtype=np.float32)
-        bar = progress_bar("encoding titles", len(tokens)) if advance is None else nullcontext(advance)
+        order = np.argsort([len(text) for text in texts], kind="stable")
+        vectors = np.empty((len(texts), self.width(words=words)), dtype=np.float32)
+        bar = progress_bar("encoding titles", len(texts)) if advance is None else nullcontext(advance)
         with bar as tell:
             for start in range(0, len(order), batch_size):
                 rows = order[start : start + batch_size]
-                vectors[rows] = self._encode_tokens([tokens[row] for row in rows], words=words)
+                vectors[rows] = self._encode_batch([texts[row] for row in rows], words=words)
                 tell(len(rows))
         return vectors
 
-    def _encode_tokens(self, tokens: list[list[int]], *, words: bool) -> NDArray[np.float32]:
-        batch = self.tokenizer.pad({"input_ids": tokens}, return_tensors="pt").to(self.model.device)
-        found = self.model(**batch, output_hidden_states=words)
-        states, mask = found.last_hidden_state, batch["attention_mask"]
-        match self.pooling:
-            case "mean":
-                halves = [masked_mean(states, mask)]
-            case "first":
-                halves = [states[:, 0]]
-            case "last":
-                halves = [states[torch.arange(len(states), device=states.device), mask.sum(dim=1) - 1]]
+    def _encode_batch(self, texts: list[str], *, words: bool) -> NDArray[np.float32]:
+        prompt = next((self.model.prompts[name] for name in _TITLES if name in self.model.prompts), None)
+        from sentence_transformers.util import batch_to_device
+
+        found = self.model(batch_to_device(self.model.preprocess(texts, prompt=prompt), self.model.device))
+        parts = [found["sentence_embedding"]]
         if words:
-            halves.append(masked_mean(found.hidden_states[0], mask))
-        vectors: NDArray[np.float32] = torch.cat([F.normalize(half, dim=1) for half in halves], dim=1).cpu().numpy()
+            if "all_layer_embeddings" not in found:
+                raise UserError("this encoder has no states of tokens, so no words; set words=false")
+            parts.append(masked_mean(found["all_layer_embeddings"][0], found["attention_mask"]))
+        vectors: NDArray[np.float32] = torch.cat([F.normalize(part, dim=1) for part in parts], dim=1).cpu().numpy()
         return vectors
 
 
@@ -163,13 +151,13 @@ def teach_encoder(
         teacher="encoder",
         model=model,
         revision=_revision(directory),
-        settings={"pooling": encoder.pooling, "max_length": encoder.max_length, "normalise": True, "words": words},
+        settings={"words": words},
         depth=0,
-        vector_size=encoder.size * (1 + words),
+        vector_size=encoder.width(words=words),
     )
     writer = KnowledgeWriter(out, manifest)
     if not writer.has_item_vectors():
-        known = np.empty((0, encoder.size * (1 + words)), np.float32) if known is None else known
+        known = np.empty((0, encoder.width(words=words)), np.float32) if known is None else known
         writer.write_item_vectors(_continued(encoder, dataset.titles, known, model=model))
     return Knowledge.load(out)
 
@@ -188,8 +176,7 @@ def _continued(
 ) -> NDArray[np.float32]:
     probes = min(_PROBES, len(known))
     first = len(known) - probes
-    words = known.shape[1] == 2 * encoder.size
-    found = encoder.encode(titles[first:], words=words)
+    found = encoder.encode(titles[first:], words=known.shape[1] == encoder.width(words=True))
     if known.shape[1] != found.shape[1] or np.abs(found[:probes] - known[first:]).max(initial=0) > _SAME:
         raise UserError(
             f"{model}: reads titles otherwise than the encoder that the known vectors are from; name that one, or "
@@ -208,13 +195,13 @@ def encode_titles(dataset: Dataset, *, model: str = "minilm", words: bool = True
 
 
 def encode_as(width: int, texts: Sequence[str], *, model: str = "minilm") -> NDArray[np.float32]:
-    """Encode texts as vectors of size ``width`` were made: with words, where that is twice the size of a state.
+    """Encode texts as vectors of size ``width`` were made: with words, where that is as wide.
 
     Raises:
         UserError: the model cannot be found or loaded.
     """
     encoder = load_encoder(model)
-    return encoder.encode(texts, words=width == 2 * encoder.size)
+    return encoder.encode(texts, words=width == encoder.width(words=True))
 
 
 def load_encoder(name: str) -> Encoder:
@@ -267,8 +254,8 @@ def require_model(directory: Path) -> None:
     Raises:
         UserError: it does not.
     """
-    if not (directory / "config.json").is_file():
-        raise UserError(f"{directory}: holds no model (no config.json); {_usable()}")
+    if not any((directory / name).is_file() for name in ("modules.json", "config.json")):
+        raise UserError(f"{directory}: holds no model (no modules.json or config.json); {_usable()}")
     if not _weights(directory):
         raise UserError(f"{directory}: holds no weights as .safetensors (pickled weights are not read); {_usable()}")
 
@@ -286,35 +273,15 @@ def _packaged(name: str) -> Path:
 
 def _usable() -> str:
     names = ", ".join(sorted(ENCODERS))
-    return f"use a packaged model ({names}), a directory with config.json and .safetensors weights, or a hub name"
+    return (
+        f"use a packaged model ({names}), a directory of sentence-transformers with .safetensors weights, or a hub name"
+    )
 
 
 def _weights(directory: Path) -> list[Path]:
-    return sorted(directory.glob("*.safetensors"))
+    return sorted(directory.rglob("*.safetensors"))
 
 
 def _revision(directory: Path) -> str:
-    hashes = [hash_file(file)[:16] for file in _weights(directory)]
-    return "+".join(hashes)
-
-
-def _pooling(directory: Path) -> Pooling:
-    parts = directory / "modules.json"
-    for part in read_json(parts) if parts.is_file() else ():
-        if (kind := part["type"].rpartition(".")[2]) not in _PARTS:
-            raise UserError(
-                f"{parts}: a part of the kind {kind}, which is not read; take an encoder of {', '.join(_PARTS)}"
-            )
-    file = directory / "1_Pooling" / "config.json"
-    if not file.is_file():
-        return "mean"
-    modes = {key for key, on in read_json(file).items() if key.startswith("pooling_mode_") and on}
-    if len(modes) == 1 and modes <= _POOLINGS.keys():
-        return _POOLINGS[modes.pop()]
-    raise UserError(f"{file}: pooling {', '.join(sorted(modes)) or 'not stated'}; offered are {', '.join(_POOLINGS)}")
-
-
-def _max_length(directory: Path, of_tokenizer: int) -> int:
-    file = directory / "sentence_bert_config.json"
-    stated = read_json(file).get("max_seq_length") if file.is_file() else None
-    return int(min(stated or LONGEST, of_tokenizer))
+    read = sorted([*directory.rglob("*.json"), *_weights(directory)])
+    return hash_json({str(file.relative_to(directory)): hash_file(file) for file in read})

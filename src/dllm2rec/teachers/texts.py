@@ -154,7 +154,7 @@ def teach_texts(
     writer = KnowledgeWriter(out, _manifest(dataset, model, encoder, settings, seed))
     if not writer.has_item_vectors():
         writer.write_item_vectors(encoder.encode(dataset.titles))
-    writers = {kind: TextWriter(out, kind, encoder.size) for kind in KINDS}
+    writers = {kind: TextWriter(out, kind, encoder.width(words=False)) for kind in KINDS}
     done = sum(int(np.isin(task.key, list(writers[kind].keys)).sum()) for kind, task in wanted.items())
     with progress_bar("writing texts", sum(map(len, wanted.values())), completed=done) as advance:
         for kind, task in wanted.items():
@@ -227,5 +227,5 @@ def _manifest(
         seed=seed,
         settings=dict(described),
         depth=0,
-        vector_size=encoder.size,
+        vector_size=encoder.width(words=False),
     )

@@ -4,11 +4,13 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Module, Transformer
+from sentence_transformers.sentence_transformer.modules import Dense, Pooling, StaticEmbedding
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from dllm2rec.core.errors import UserError
-from dllm2rec.core.files import write_json
 from dllm2rec.data import Dataset, extend
 from dllm2rec.experiments.teacher_settings import EncoderTeacher
 from dllm2rec.experiments.teaching import teach, teach_only_new
@@ -20,7 +22,7 @@ TEXTS = ["red robot", "small blue train doll puzzle", "doll", "red robot robot r
 
 @pytest.fixture
 def tiny_encoder(tmp_path: Path) -> Path:
-    """A BERT of one layer with random weights, as sentence-transformers lays it out."""
+    """A BERT of one layer with random weights, and no word of how it is pooled."""
     path = tmp_path / "encoder"
     tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -42,22 +44,21 @@ def tiny_encoder(tmp_path: Path) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         BertModel(config).save_pretrained(path)
-    write_json(path / "sentence_bert_config.json", {"max_seq_length": 16, "do_lower_case": False})
     return path
 
 
-def set_pooling(path: Path, mode: str) -> None:
-    modes = ("pooling_mode_cls_token", "pooling_mode_mean_tokens", "pooling_mode_max_tokens", "pooling_mode_lasttoken")
-    write_json(
-        path / "1_Pooling" / "config.json", {"word_embedding_dimension": 8} | {name: name == mode for name in modes}
-    )
+def lay_out(path: Path, *parts: Module, prompts: dict[str, str] | None = None) -> SentenceTransformer:
+    """Save the encoder in ``path`` with further parts, as sentence-transformers does."""
+    model = SentenceTransformer(modules=[Transformer(str(path)), *parts], prompts=prompts)
+    model.save(str(path))
+    return model
 
 
 def states_of(encoder: Encoder, text: str) -> np.ndarray:
     """Token states `[T, D]` of one text alone: no batch, no padding."""
-    ids = torch.tensor([encoder.tokenizer(text)["input_ids"]])
+    ids = torch.tensor([encoder.model.tokenizer(text)["input_ids"]])
     with torch.no_grad():
-        states: np.ndarray = encoder.model(input_ids=ids).last_hidden_state[0].numpy()
+        states: np.ndarray = encoder.model[0].model(input_ids=ids).last_hidden_state[0].numpy()
     return states
 
 
@@ -77,34 +78,55 @@ def test_agrees_with_one_text_at_a_time(tiny_encoder: Path, batch_size: int) -> 
         np.testing.assert_allclose(vector, mean / np.linalg.norm(mean), atol=1e-5)
 
 
-@pytest.mark.parametrize(("mode", "place"), [("pooling_mode_cls_token", 0), ("pooling_mode_lasttoken", -1)])
+@pytest.mark.parametrize(("mode", "place"), [("cls", 0), ("lasttoken", -1)])
 def test_a_text_is_its_first_or_its_last_token(mode: str, place: int, tiny_encoder: Path) -> None:
-    set_pooling(tiny_encoder, mode)
+    lay_out(tiny_encoder, Pooling(8, mode))
     encoder = Encoder.load(tiny_encoder)
     for text, vector in zip(TEXTS, encoder.encode(TEXTS), strict=True):
         state = states_of(encoder, text)[place]
         np.testing.assert_allclose(vector, state / np.linalg.norm(state), atol=1e-5)
 
 
-def test_pooling_is_what_the_model_says(tiny_encoder: Path) -> None:
-    set_pooling(tiny_encoder, "pooling_mode_mean_tokens")
-    assert Encoder.load(tiny_encoder).pooling == "mean"
-    set_pooling(tiny_encoder, "pooling_mode_max_tokens")
-    with pytest.raises(UserError, match="pooling pooling_mode_max_tokens; offered are pooling_mode_mean_tokens, "):
-        Encoder.load(tiny_encoder)
+def test_all_parts_of_an_encoder_are_read(tiny_encoder: Path, tiny_dataset: Dataset, tmp_path: Path) -> None:
+    model = lay_out(tiny_encoder, Pooling(8, "mean"), Dense(8, 5))
+    encoder = Encoder.load(tiny_encoder)
+    expected = model.encode(TEXTS, normalize_embeddings=True)
+    assert expected.shape == (5, 5)
+    np.testing.assert_allclose(encoder.encode(TEXTS), expected, atol=1e-6)
+    found = encoder.encode(TEXTS, words=True)  # the words keep the width of the states
+    assert found.shape == (5, 5 + 8)
+    np.testing.assert_allclose(found[:, :5], expected, atol=1e-6)
+    known = teach_encoder(tiny_dataset, out=tmp_path / "k", model=str(tiny_encoder)).item_vectors
+    assert known is not None
+    for width in (13, 5):
+        np.testing.assert_allclose(
+            continue_vectors(known[:4, :width], tiny_dataset.titles, model=str(tiny_encoder)),
+            known[:, :width],
+            atol=1e-5,
+        )
 
 
-def test_a_part_that_is_not_read_is_not_left_out_in_silence(tiny_encoder: Path) -> None:
-    kinds = ["Transformer", "Pooling", "Normalize"]
-    write_json(tiny_encoder / "modules.json", [{"type": f"sentence_transformers.models.{kind}"} for kind in kinds])
-    assert Encoder.load(tiny_encoder).pooling == "mean"
-    write_json(tiny_encoder / "modules.json", [{"type": "sentence_transformers.models.Dense"}])
-    with pytest.raises(UserError, match=r"modules\.json: a part of the kind Dense, which is not read"):
-        Encoder.load(tiny_encoder)
+def test_titles_are_read_with_the_prompt_of_texts_that_are_found(tiny_encoder: Path) -> None:
+    model = lay_out(tiny_encoder, Pooling(8, "mean"), prompts={"query": "small ", "document": "large "})
+    found = Encoder.load(tiny_encoder).encode(TEXTS)
+    np.testing.assert_allclose(found, model.encode_document(TEXTS, normalize_embeddings=True), atol=1e-6)
+    assert np.abs(found - model.encode(TEXTS, normalize_embeddings=True)).max() > 0.01
+
+
+def test_an_encoder_without_states_of_tokens_has_no_words(tmp_path: Path, tiny_encoder: Path) -> None:
+    static = StaticEmbedding(Tokenizer.from_file(str(tiny_encoder / "tokenizer.json")), embedding_dim=6)
+    model = SentenceTransformer(modules=[static])
+    model.save(str(tmp_path / "static"))
+    encoder = Encoder.load(tmp_path / "static")
+    np.testing.assert_allclose(encoder.encode(TEXTS), model.encode(TEXTS, normalize_embeddings=True), atol=1e-6)
+    with pytest.raises(UserError, match=r"no states of tokens.*words=false"):
+        encoder.encode(TEXTS, words=True)
 
 
 def test_long_texts_are_cut(tiny_encoder: Path) -> None:
-    write_json(tiny_encoder / "sentence_bert_config.json", {"max_seq_length": 5})
+    model = lay_out(tiny_encoder, Pooling(8, "mean"))
+    model.max_seq_length = 5
+    model.save(str(tiny_encoder))
     vectors = Encoder.load(tiny_encoder).encode(
         ["red blue small large", "red blue small", "red blue small" + " doll" * 30]
     )
@@ -117,7 +139,7 @@ def test_words_are_the_states_that_the_first_layer_is_given(tiny_encoder: Path) 
     texts = ["red blue small", "doll"]
     found = encoder.encode(texts, words=True)
     np.testing.assert_allclose(found[:, :8], encoder.encode(texts), atol=1e-6)
-    model, tokenizer = encoder.model, encoder.tokenizer
+    model, tokenizer = encoder.model[0].model, encoder.model.tokenizer
     for text, vector in zip(texts, found[:, 8:], strict=True):
         ids = torch.tensor(tokenizer(text)["input_ids"])
         embeddings = model.embeddings
@@ -195,7 +217,7 @@ def test_a_package_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_directory_without_a_model(tmp_path: Path, tiny_encoder: Path) -> None:
-    with pytest.raises(UserError, match=r"holds no model \(no config\.json\)"):
+    with pytest.raises(UserError, match=r"holds no model \(no modules\.json or config\.json\)"):
         Encoder.load(tmp_path)
     (tiny_encoder / "model.safetensors").rename(tiny_encoder / "pytorch_model.bin")
     with pytest.raises(UserError, match="pickled weights are not read"):
