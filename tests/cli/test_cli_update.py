@@ -108,20 +108,6 @@ def test_a_plain_run_takes_no_knowledge(runs: dict[str, Path], taught: Path, mor
     assert not (tmp_path / "run-2").exists()
 
 
-def test_an_older_run_goes_on_with_what_it_was_trained_with(
-    runs: dict[str, Path], more: list[str], tmp_path: Path
-) -> None:
-    older = Path(shutil.copytree(runs["plain"], tmp_path / "run"))
-    config = json.loads((older / "config.json").read_text())
-    assert config["settings"]["training"].pop("later") > 0  # as the strong protocol says now
-    (older / "config.json").write_text(json.dumps(config))
-    outcome = call("update", older, *more, "--out", tmp_path / "run-2", "--force")
-    assert outcome.code == 0, outcome.err
-    settings = json.loads((tmp_path / "run-2" / "config.json").read_text())["settings"]
-    assert settings["training"]["later"] == 0
-    assert (settings["protocol"], settings["student"]) == ("strong", config["settings"]["student"])
-
-
 def test_the_columns_of_newer_events_are_named(runs: dict[str, Path], more: list[str], tmp_path: Path) -> None:
     log, items = tmp_path / "log.csv", tmp_path / "items.csv"
     rows = "".join(f"{user},{item},{time}000000\n" for user, item, time in later_rows())

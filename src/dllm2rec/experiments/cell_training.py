@@ -20,8 +20,7 @@ from dllm2rec.data import Dataset
 from dllm2rec.experiments.config import CellSettings, Config
 from dllm2rec.experiments.evaluating import evaluate
 from dllm2rec.experiments.running import plan, train
-from dllm2rec.experiments.runs import MARKER as RUN
-from dllm2rec.experiments.runs import RESULT, Run, RunConfig, identity
+from dllm2rec.experiments.runs import RESULT, Run
 from dllm2rec.experiments.search import Choice, search
 from dllm2rec.experiments.stages import Stage, Stages
 from dllm2rec.knowledge.store import Knowledge
@@ -187,28 +186,13 @@ def _train(work: Work, cell: _Cell, settings: CellSettings, seed: int, *, verb: 
     names = {"student": cell.student, "method": cell.method}
     knowledge = work.knowledge.get(cell.method)
     planned = plan(work.dataset, settings, seed=seed, knowledge=knowledge, **names)
-    path = _run_path(work.out / "runs", f"{_slug(cell.student)}-{_slug(cell.method)}-seed{seed}", planned)
+    path = work.out / "runs" / f"{_slug(cell.student)}-{_slug(cell.method)}-seed{seed}-{planned.hash[:8]}"
     return work.stages.do(
         f"{verb} {cell.label}, seed {seed}",
         path,
         partial(train, work.dataset, settings, out=path, seed=seed, knowledge=knowledge, **names),
         cached=(path / RESULT).is_file(),
     )
-
-
-def _run_path(runs: Path, name: str, planned: RunConfig) -> Path:
-    """Return where a run belongs, or where an older version began it: its hash lacks settings that came since."""
-    wanted, path = identity(planned), runs / f"{name}-{planned.hash[:8]}"
-    if path.exists():
-        return path
-
-    def same(other: Path) -> bool:
-        try:
-            return identity(Run.load(other).config) == wanted
-        except UserError:  # of a version too old to be read
-            return False
-
-    return next(filter(same, sorted(file.parent for file in runs.glob(f"{name}-*/{RUN}"))), path)
 
 
 def _slug(name: str) -> str:

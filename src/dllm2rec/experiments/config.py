@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, PositiveInt, ValidationInfo, model_validator
+from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
 from dllm2rec.core.errors import suggest
 from dllm2rec.core.settings import Settings
@@ -33,10 +33,6 @@ Name = Annotated[str, AfterValidator(_speakable)]
 
 FollowDemand = Literal["none", "validation"]
 
-RESOLVED = {"resolved": True}
-"""Context of validation for a cell that was resolved before: what it lacks is newer, and has the default of its class,
-which is what was done until then; the protocol says nothing more."""
-
 
 class CellSettings(Settings):
     """One training: what is trained, on what, on which loss, taught by what, and how long.
@@ -62,8 +58,8 @@ class CellSettings(Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _fill_from_protocol(cls, values: Any, info: ValidationInfo) -> Any:
-        return fill(values) if isinstance(values, Mapping) and info.context != RESOLVED else values
+    def _fill_from_protocol(cls, values: Any) -> Any:
+        return fill(values) if isinstance(values, Mapping) else values
 
 
 class StudentEntry(Settings):
@@ -172,8 +168,7 @@ class Config(Settings):
     Attributes:
         name: names the directory of the runs and the report.
         dataset: see `DatasetSettings`.
-        teacher: a table, see `TeacherSettings`; none if all methods are plain. `resolve_teacher` checks it, once: a
-            teacher that was resolved before keeps the defaults that it was taught with.
+        teacher: a table, see `TeacherSettings`, which `resolve_teacher` checks; none if all methods are plain.
         students: by the name that tables show.
         methods: by the name that tables show.
         learns_from: by the name of a method, which source of a merged teacher it learns from, 1 for the first; the

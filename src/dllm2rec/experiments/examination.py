@@ -166,15 +166,15 @@ class Examination(Settings):
     coverage: dict[Split, Coverage]
     rivals: tuple[Rival, ...]
     weights: Weights | None
-    calibration: Calibration | None = None
+    calibration: Calibration | None
     texts: Texts | None
     vectors: Vectors | None
     repeated_titles: int
     num_items: int
     seconds_per_1000: float | None
     student: str | None
-    mixture: Mixture | None = None
-    text_weight: float | None = None
+    mixture: Mixture | None
+    text_weight: float | None
     findings: tuple[Finding, ...]
 
     @property

@@ -62,8 +62,6 @@ def taught_by(knowledge: Knowledge) -> tuple[dict[str, Any], dict[str, JsonValue
     if not (knowledge.path / DONE).is_file():
         raise UserError(f"{knowledge.path}: does not say who taught it (no {DONE}); make it with `dllm2rec teach`")
     there = read_json(knowledge.path / DONE)
-    if "settings" not in there:
-        raise UserError(f"{knowledge.path}: labelled by another version; teach again")
     return there["settings"], there["teacher"]
 
 

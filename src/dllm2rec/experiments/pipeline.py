@@ -121,7 +121,7 @@ def tune(config: Config, *, out: Path, jobs: int = 1, say: Say = lambda _: None)
 def _begin(config: Config, out: Path, say: Say, *, total: int) -> Work:
     """Prepare and teach."""
     require_fresh_directory(out, marker=EXPERIMENT)
-    teacher = _resolve_teacher(config, out)
+    teacher = None if config.teacher is None else resolve_teacher(config.teacher).model_dump(mode="json")
     write_json(out / EXPERIMENT, {"config": config.model_dump(mode="json"), "teacher": teacher})
     remove_leftovers(out)
     tables = [] if teacher is None else teacher.get("sources", [])
@@ -172,17 +172,6 @@ def _prepare(config: Config, out: Path, stages: Stages) -> Dataset:
     cached = path.is_dir()
     work = partial(Dataset.load, path) if cached else partial(prepare, settings, out=path)
     return stages.do("prepare", path, work, cached=cached)
-
-
-def _resolve_teacher(config: Config, out: Path) -> dict[str, Any] | None:
-    """Return the teacher's settings with all defaults; from the last run where its table is the same."""
-    if config.teacher is None:
-        return None
-    known = read_json(out / EXPERIMENT) if (out / EXPERIMENT).is_file() else {}
-    if known.get("config", {}).get("teacher") == config.teacher:
-        settings: dict[str, Any] = known["teacher"]
-        return settings
-    return resolve_teacher(config.teacher).model_dump(mode="json")
 
 
 def _teach(settings: dict[str, Any], out: Path, stages: Stages, dataset: Dataset, *, name: str) -> Knowledge:

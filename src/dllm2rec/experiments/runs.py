@@ -16,7 +16,7 @@ from dllm2rec.data.directory import MARKER as DATASET
 from dllm2rec.distillation.methods import NoMethod
 from dllm2rec.evaluation.demand import DemandWeights
 from dllm2rec.evaluation.ranks import Ranks
-from dllm2rec.experiments.config import RESOLVED, CellSettings
+from dllm2rec.experiments.config import CellSettings
 from dllm2rec.experiments.rank_files import read_ranks, write_ranks
 from dllm2rec.knowledge.schema import MARKER as KNOWLEDGE
 
@@ -179,7 +179,7 @@ class Run:
             return cls(path, config)
         there = cls.load(path)
         different = _differences(identity(there.config), identity(config))
-        if there.config.hash != config.hash and different:  # an older run's hash lacks what has been added since
+        if different:
             raise UserError(f"{path}: holds another run ({'; '.join(different)}); choose another --out or remove it")
         return cls(path, there.config.model_copy(update={"student": config.student, "method": config.method}))
 
@@ -333,7 +333,7 @@ def _is_source(path: Path) -> bool:
 
 def _parse(model: type[Model], file: Path) -> Model:
     try:
-        return model.model_validate(read_json(file), context=RESOLVED)
+        return model.model_validate(read_json(file))
     except ValidationError as error:
         raise UserError(f"{file}: {first_problem(error)}; it is of another version or damaged, train again") from None
 

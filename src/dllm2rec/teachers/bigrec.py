@@ -25,8 +25,9 @@ from dllm2rec.teachers.cost import note
 from dllm2rec.teachers.generation import TitleTrie, Written, write
 from dllm2rec.teachers.grounding import Grounding, text_states
 from dllm2rec.teachers.llm import LanguageModel, load_llm
+from dllm2rec.teachers.lora import ADAPTER, load_adapter
 from dllm2rec.teachers.prompts import Prompts
-from dllm2rec.teachers.tuning import ADAPTER, TuningSettings, tune
+from dllm2rec.teachers.tuning import TuningSettings
 
 
 class BigRecSettings(Settings):
@@ -126,7 +127,7 @@ def take_over(known: Knowledge, dataset: Dataset, *, out: Path) -> None:
     settings = BigRecSettings.model_validate(manifest.settings)
     llm = load_llm(manifest.model, revision=manifest.revision)
     if (known.path / ADAPTER).exists():
-        llm = tune(llm, train=[], validation=[], settings=settings.tuning, work=known.path, seed=manifest.seed)
+        llm = load_adapter(llm, known.path)
     prompts = _prompts(llm, dataset, settings)
     new = text_states(llm, [prompts.grounded(title) for title in prompts.titles[len(vectors) :]])
     with atomic_path(out) as target:
@@ -227,6 +228,8 @@ def _tuned(
 ) -> LanguageModel:
     if settings.tuning.examples == 0:
         return model
+    from dllm2rec.teachers.trainer import tune
+
     train, validation = tuning_examples(dataset, settings, seed=seed), dataset.examples("validation")
     drawn = random(validation, seed=seed, purpose="tuning")
     validation = validation.take(drawn[: settings.tuning.validation_examples])

@@ -32,11 +32,11 @@ from dllm2rec.knowledge.store import Knowledge, KnowledgeWriter
 from dllm2rec.teachers.contrastive import Heads, HeadSettings, first_heads, fit_heads, hard_negatives
 from dllm2rec.teachers.cost import note, noted
 from dllm2rec.teachers.llm import LanguageModel, load_llm
+from dllm2rec.teachers.lora import ADAPTER
 from dllm2rec.teachers.reading import Floats, Lines, item_states, read_sequences
 from dllm2rec.teachers.reference_teacher import best_items
 from dllm2rec.teachers.retrieval_plan import Plan, left_to_label, make_plan, of_users, user_order
 from dllm2rec.teachers.retrieval_tuning import RetrievalTuningSettings, tune_reader
-from dllm2rec.teachers.tuning import ADAPTER
 
 NOTED = "noted"
 """In the working directory: what reading took stands beside the labels."""

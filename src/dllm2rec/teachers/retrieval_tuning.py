@@ -1,53 +1,48 @@
 """The retrieval teacher's tuning: LoRA, so that the state after a title is near the item that comes next."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from dllm2rec.core.files import atomic_path
 from dllm2rec.core.progress import progress_bar
 from dllm2rec.core.seeding import derive_seed, torch_generator
-from dllm2rec.core.settings import Settings
 from dllm2rec.core.tensors import load_optimizer, optimizer_tensors, read_tensors, save_tensors
 from dllm2rec.data.examples import Sequences
 from dllm2rec.teachers.contrastive import Heads, contrastive_loss, draw_items
 from dllm2rec.teachers.llm import LanguageModel
+from dllm2rec.teachers.lora import (
+    ADAPTER,
+    SECONDS_BETWEEN_CHECKPOINTS,
+    LoRASettings,
+    load_adapter,
+    merged,
+    quiet,
+    save_adapter,
+    with_lora,
+)
 from dllm2rec.teachers.reading import Chunk, Lines, states_of
-from dllm2rec.teachers.tuning import ADAPTER, SECONDS_BETWEEN_CHECKPOINTS, quiet, with_lora
-
-if TYPE_CHECKING:
-    from peft import PeftModel
 
 _CHECKPOINT = "tuning.safetensors"
 
 
-class RetrievalTuningSettings(Settings):
+class RetrievalTuningSettings(LoRASettings):
     """How the language model is tuned to read histories.
 
     Attributes:
         sequences: training sequences that it sees, each once; 0 leaves it as it is.
         batch_size: sequences a step.
         learning_rate: of AdamW; rises for a tenth of the steps and falls linearly to zero.
-        rank, alpha, dropout: of LoRA.
-        modules: which projections get LoRA weights.
     """
 
     sequences: NonNegativeInt = 512
     batch_size: PositiveInt = 16
     learning_rate: PositiveFloat = 5e-4
-    rank: PositiveInt = 8
-    alpha: PositiveFloat = 16.0
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    modules: tuple[str, ...] = ("q_proj", "v_proj")
 
 
 def tune_reader(
@@ -90,12 +85,10 @@ def tune_reader(
     Raises:
         UserError: the language model has no such modules.
     """
-    from peft import PeftModel
-
     with quiet(), torch.random.fork_rng():
         torch.manual_seed(derive_seed(seed, "retrieval"))
         if (work / ADAPTER).exists():
-            return _merged(llm, PeftModel.from_pretrained(llm.model, str(work / ADAPTER)))
+            return load_adapter(llm, work)
         model = with_lora(llm, settings)
         heads = heads.to(llm.device)
         inner = LanguageModel(
@@ -119,10 +112,9 @@ def tune_reader(
 
         model.train()
         _train(trained, loss, len(steps), settings, work / _CHECKPOINT)
-        with atomic_path(work / ADAPTER) as target:
-            model.save_pretrained(target, safe_serialization=True)
+        save_adapter(model, work)
         (work / _CHECKPOINT).unlink(missing_ok=True)
-        return _merged(llm, model)
+        return merged(llm, model)
 
 
 def _train(
@@ -175,12 +167,6 @@ def _histories(chunks: Sequence[Chunk], items: NDArray[np.int32], *, padding: in
 def _pace(step: int, steps: int) -> float:
     warm = max(1, steps // 10)
     return (step + 1) / warm if step < warm else (steps - step) / (steps - warm + 1)
-
-
-def _merged(llm: LanguageModel, model: PeftModel) -> LanguageModel:
-    return LanguageModel(
-        model=model.merge_and_unload().eval(), tokenizer=llm.tokenizer, name=llm.name, revision=llm.revision
-    )
 
 
 def _save(file: Path, trained: nn.ParameterList, optimizer: torch.optim.Optimizer, step: int) -> None:

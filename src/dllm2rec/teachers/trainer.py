@@ -1,4 +1,4 @@
-"""BIGRec's tuning itself. It needs the libraries of a language model, so `tuning.py` imports it where it tunes."""
+"""BIGRec's tuning: LoRA on the task of writing the next title. It needs trl, so it is imported where it is done."""
 
 from __future__ import annotations
 
@@ -7,22 +7,70 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset as TokenDataset
 from torch.nn import functional as F
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback, TrainerState
 from trl import SFTConfig, SFTTrainer
 
-from dllm2rec.core.files import atomic_path
 from dllm2rec.core.progress import Advance, progress_bar
 from dllm2rec.core.seeding import derive_seed
 from dllm2rec.teachers.llm import LanguageModel
-from dllm2rec.teachers.tuning import ADAPTER, SECONDS_BETWEEN_CHECKPOINTS, Text, TuningSettings, with_lora
+from dllm2rec.teachers.lora import (
+    ADAPTER,
+    SECONDS_BETWEEN_CHECKPOINTS,
+    load_adapter,
+    merged,
+    quiet,
+    save_adapter,
+    with_lora,
+)
+from dllm2rec.teachers.tuning import Text, TuningSettings
 
 IGNORED = -100
 _STATE = "trainer_state.json"  # what the trainer writes last into a checkpoint
 
 
-def train_adapter(
+def tune(
+    llm: LanguageModel,
+    *,
+    train: Sequence[Text],
+    validation: Sequence[Text],
+    settings: TuningSettings,
+    work: Path,
+    seed: int,
+) -> LanguageModel:
+    """Tune a language model with LoRA and merge the weights of the best epoch into it.
+
+    Interrupted, it goes on from its last checkpoint, a minute old at most (and a step), and ends with the same weights;
+    a finished adapter in ``work`` is used as it is.
+
+    Args:
+        llm: to be tuned; it is used up.
+        train: prompts and answers.
+        validation: prompts and answers that choose the epoch.
+        settings: see there.
+        work: directory for checkpoints, and for `adapter/` in the end.
+        seed: of LoRA's first weights, the order of examples and dropout.
+
+    Returns:
+        The tuned language model.
+
+    Raises:
+        UserError: the language model has no such modules.
+    """
+    with quiet():
+        if not (work / ADAPTER).exists():
+            # LoRA's first weights and dropout come from torch's global state: seeded here, and left as it was
+            with torch.random.fork_rng():
+                torch.manual_seed(derive_seed(seed, "tuning"))
+                tuned = _train_adapter(llm, train, validation, settings, work=work, seed=seed)
+            save_adapter(tuned, work)
+            return merged(llm, tuned)
+        return load_adapter(llm, work)
+
+
+def _train_adapter(
     llm: LanguageModel,
     train: Sequence[Text],
     validation: Sequence[Text],
@@ -31,7 +79,7 @@ def train_adapter(
     work: Path,
     seed: int,
 ) -> Any:
-    """Train LoRA's weights and leave them in `adapter/` of ``work``, see `tune`; returns the model with them merged."""
+    """Train LoRA's weights, see `tune`; returns the model with them."""
     checkpoints = work / "checkpoints"
     trainer = _trainer(llm, train=train, validation=validation, settings=settings, checkpoints=checkpoints, seed=seed)
     last = _last_checkpoint(checkpoints)
@@ -44,9 +92,7 @@ def train_adapter(
             trainer.add_callback(_Progress(advance))
             trainer.add_callback(_Checkpoints())
             trainer.train(resume_from_checkpoint=last)
-    with atomic_path(work / ADAPTER) as target:
-        trainer.model.save_pretrained(target, safe_serialization=True)
-    return trainer.model.merge_and_unload()
+    return trainer.model
 
 
 def worse_since_best(log: Sequence[Mapping[str, float]]) -> int:

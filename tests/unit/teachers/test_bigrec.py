@@ -168,16 +168,16 @@ def test_early_stopping_that_is_interrupted_is_as_patient_as_before(
             loss = super().compute_loss(model, *arguments, **more)
             return loss if model.training else torch.tensor(self.state.epoch)
 
-    def ends_once(path: Path) -> Any:
+    def ends_once(*arguments: Any) -> None:
         if "end" in dying:
             dying.remove("end")
             raise KeyboardInterrupt
-        return atomic_path(path)
+        save_adapter(*arguments)
 
-    atomic_path, dying = trainer.atomic_path, list[str]()
+    save_adapter, dying = trainer.save_adapter, list[str]()
     monkeypatch.setattr(trainer, "_Progress", Watching)
     monkeypatch.setattr(trainer, "_Trainer", Worsening)
-    monkeypatch.setattr(trainer, "atomic_path", ends_once)
+    monkeypatch.setattr(trainer, "save_adapter", ends_once)
     worse = SETTINGS.tuning.model_copy(update={"epochs": 6, "patience": 2})
     whole = teach(tiny_dataset, tiny_llm, tmp_path / "whole", tuning=worse)
     assert epochs == [0, 1, 2]  # it gave up
