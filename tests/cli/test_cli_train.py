@@ -56,7 +56,7 @@ def test_evaluate_on_both_splits_with_and_without_the_history(
     # one that does not know what was just chosen; the strong protocol's student does, so masking changes nothing there
     assert call("train", dataset, *SMALL_TRAINING, "--protocol", "paper", "--out", tmp_path / "paper").code == 0
     test = call("evaluate", tmp_path / "paper", "--json").json
-    masked = call("evaluate", tmp_path / "paper", "--set", "mask_history=true", "--json").json
+    masked = call("evaluate", tmp_path / "paper", "--mask-history", "--json").json
     assert masked["metrics"] != test["metrics"]
 
 
@@ -274,7 +274,7 @@ def test_damaged_runs(runs: dict[str, Path], tmp_path: Path) -> None:
     run = Path(shutil.copytree(runs["plain"], tmp_path / "run"))
     weights = run / "checkpoint" / "best.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])
-    refused(call("evaluate", run, "--set", "mask_history=true", "--split", "validation"), "best.safetensors", "damaged")
+    refused(call("evaluate", run, "--mask-history", "--split", "validation"), "best.safetensors", "damaged")
     (run / "result.json").unlink()
     refused(call("evaluate", run), "has not ended")
     (run / "config.json").write_text('{"format_version": 1}')

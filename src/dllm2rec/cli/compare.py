@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from dllm2rec.cli.options import Json, Set, show, words_to_stderr
+from dllm2rec.cli.options import Json, MaskHistory, show, words_to_stderr
 
 Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Directories made by `dllm2rec train`.")]
 
@@ -14,7 +14,7 @@ def compare(
     *,
     runs: Runs,
     split: Annotated[Literal["validation", "test"], typer.Option(help="Which examples.")] = "test",
-    settings: Set = None,
+    mask_history: MaskHistory = False,
     json: Json = False,
 ) -> None:
     """Put runs, their teacher and references without training into one table, with paired tests.
@@ -23,11 +23,8 @@ def compare(
     """
     from dllm2rec.cli.tables import comparison_text
     from dllm2rec.experiments.comparing import compare as put_together
-    from dllm2rec.experiments.config import EvaluationSettings
     from dllm2rec.experiments.runs import Run
-    from dllm2rec.experiments.settings import override, validate
 
-    chosen = validate(EvaluationSettings, override({}, settings or []))
     with words_to_stderr():
-        comparison = put_together([Run.load(path) for path in runs], split=split, **chosen.model_dump())
+        comparison = put_together([Run.load(path) for path in runs], split=split, mask_history=mask_history)
     show(comparison.model_dump(mode="json"), *comparison_text(comparison), as_json=json)

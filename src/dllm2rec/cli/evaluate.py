@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 from rich.table import Table
 
-from dllm2rec.cli.options import Json, Set, show, words_to_stderr
+from dllm2rec.cli.options import Json, MaskHistory, show, words_to_stderr
 
 
 def evaluate(
@@ -19,28 +19,24 @@ def evaluate(
     knowledge: Annotated[
         Path | None, typer.Option(metavar="KNOWLEDGE", help="Where the knowledge is now, if it was moved.")
     ] = None,
-    settings: Set = None,
+    mask_history: MaskHistory = False,
     json: Json = False,
 ) -> None:
     """Rank the next item among all items, for every example of a split.
 
-    With --set mask_history=true items of the history are left out; the paper does not.
     Example: dllm2rec evaluate work/run --split test --json
     """
     from dllm2rec.data import Dataset
-    from dllm2rec.experiments.config import EvaluationSettings
     from dllm2rec.experiments.evaluating import evaluate as rank
     from dllm2rec.experiments.runs import Run
-    from dllm2rec.experiments.settings import override, validate
     from dllm2rec.knowledge.store import Knowledge
 
-    chosen = validate(EvaluationSettings, override({}, settings or []))
     opened = Run.load(run)
     with words_to_stderr():
         done = rank(
             opened,
             split=split,
-            mask_history=chosen.mask_history,
+            mask_history=mask_history,
             dataset=None if dataset is None else Dataset.load(dataset),
             knowledge=None if knowledge is None else Knowledge.load(knowledge),
         )

@@ -18,8 +18,11 @@ Set = Annotated[
         "--set",
         metavar="NAME=VALUE",
         help="Any setting of the verb; give it as often as needed. A name that it lacks lists those that it has; "
-        "`dllm2rec settings` lists those of prepare, teach, train and run.",
+        "`dllm2rec settings` lists them.",
     ),
+]
+MaskHistory = Annotated[
+    bool, typer.Option("--mask-history", help="Leave the items of a history out of its ranking; the paper does not.")
 ]
 Jobs = Annotated[int, typer.Option(min=1, metavar="N", help="Cells that are trained at once.")]
 DatasetPath = Annotated[Path, typer.Argument(metavar="DATASET", help="Directory made by `dllm2rec prepare`.")]

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from dllm2rec.cli.compare import Runs
-from dllm2rec.cli.options import Json, Set, show, words_to_stderr
+from dllm2rec.cli.options import Json, MaskHistory, show, words_to_stderr
 
 
 def report(
@@ -15,7 +15,7 @@ def report(
     out: Annotated[Path, typer.Option(metavar="FILE", help="The HTML file.")],
     name: Annotated[str | None, typer.Option(help="Its title; by default the dataset's name.")] = None,
     split: Annotated[Literal["validation", "test"], typer.Option(help="Which examples.")] = "test",
-    settings: Set = None,
+    mask_history: MaskHistory = False,
     json: Json = False,
 ) -> None:
     """Write one HTML file that needs no network: the answer, tables, curves, slices, users, settings.
@@ -23,17 +23,14 @@ def report(
     Example: dllm2rec report work/plain work/distilled --out work/report.html
     """
     from dllm2rec.experiments.comparing import tabulate
-    from dllm2rec.experiments.config import EvaluationSettings
     from dllm2rec.experiments.evidence import gather
     from dllm2rec.experiments.report.page import write_report
     from dllm2rec.experiments.runs import Run
-    from dllm2rec.experiments.settings import override, validate
     from dllm2rec.experiments.summary import Extras
 
-    chosen = validate(EvaluationSettings, override({}, settings or []))
     with words_to_stderr():
-        evidence = gather([Run.load(path) for path in runs], split=split, mask_history=chosen.mask_history)
-        comparison = tabulate(evidence, seed=chosen.seed)
+        evidence = gather([Run.load(path) for path in runs], split=split, mask_history=mask_history)
+        comparison = tabulate(evidence)
         write_report(evidence, comparison, Extras(name=name or comparison.dataset), out)
     verdict = comparison.verdict
     show(

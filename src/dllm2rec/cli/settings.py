@@ -12,7 +12,8 @@ from dllm2rec.core.errors import UserError
 def settings(
     *,
     verb: Annotated[
-        Literal["prepare", "teach", "train", "run"], typer.Argument(help="Whose; those of run are of its file.")
+        Literal["prepare", "teach", "train", "update", "run", "serve"],
+        typer.Argument(help="Whose; those of run are of its file."),
     ],
     words: Annotated[
         str, typer.Argument(metavar="[WORDS]", help="Only names with these letters, such as student.dropout.")

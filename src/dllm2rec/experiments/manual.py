@@ -15,8 +15,10 @@ from dllm2rec.experiments.dataset_settings import DatasetSettings
 from dllm2rec.experiments.explain import allowed, alternatives, fields, tags
 from dllm2rec.experiments.protocol import Protocol
 from dllm2rec.experiments.teacher_settings import TeacherChoice
+from dllm2rec.experiments.updating import UpdateSettings
+from dllm2rec.serving.http.settings import ServeSettings
 
-Subject = Literal["prepare", "teach", "train", "run"]
+Subject = Literal["prepare", "teach", "train", "update", "run", "serve"]
 REQUIRED = "required"
 _ELSEWHERE = {
     "dataset": "A table, see `dllm2rec settings prepare`.",
@@ -77,6 +79,10 @@ def manual(subject: Subject, *, protocol: Protocol = "strong") -> list[Section]:
             found = (part for one in teachers for part in _sections(one, name=f'kind = "{tags(one)[0]}"'))
         case "train":
             found = _cell(protocol)
+        case "update":
+            found = _sections(UpdateSettings)
+        case "serve":
+            found = _sections(ServeSettings)
         case "run":
             found = _experiment()
     return [section for section in found if section.settings]
