@@ -119,6 +119,7 @@ def test_an_update_needs_merged_knowledge_of_the_longer_log(dataset: Path, merge
 
 CONFIG = """
 name = "small"
+protocol = "paper"
 [dataset]
 interactions = "log.csv"
 items = "items.csv"

@@ -16,6 +16,7 @@ from dllm2rec.core.files import exclusive
 CONFIG = """
 name = "small"
 seeds = [1, 2]
+protocol = "paper"
 [dataset]
 interactions = "log.csv"
 items = "items.csv"

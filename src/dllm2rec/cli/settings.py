@@ -7,6 +7,7 @@ import typer
 
 from dllm2rec.cli.options import Json, show
 from dllm2rec.core.errors import UserError
+from dllm2rec.experiments.protocol import DEFAULT
 
 
 def settings(
@@ -20,7 +21,7 @@ def settings(
     ] = "",
     protocol: Annotated[
         Literal["strong", "paper"], typer.Option(help="Whose defaults the settings of train have.")
-    ] = "strong",
+    ] = DEFAULT,
     json: Json = False,
 ) -> None:
     """List what --set, or a file of settings, can change: each name with its default and its meaning.

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from dllm2rec.cli.options import DatasetPath, Json, Out, Set, show, words_to_stderr
+from dllm2rec.experiments.protocol import DEFAULT
 
 if TYPE_CHECKING:
     from dllm2rec.distillation.methods import MethodSettings
@@ -19,7 +20,7 @@ def train(
     protocol: Annotated[
         Literal["strong", "paper"],
         typer.Option(help="What is left open is as a strong student wants it, or as the paper did it."),
-    ] = "strong",
+    ] = DEFAULT,
     student: Annotated[
         Literal["transformer", "sasrec", "gru4rec", "caser"] | None,
         typer.Option(help="Which student; transformer in the strong protocol, sasrec in the paper's."),

@@ -11,8 +11,9 @@ from dllm2rec.core.errors import suggest
 from dllm2rec.core.settings import Settings
 from dllm2rec.data import TrainOn
 from dllm2rec.distillation.methods import MethodSettings, NoMethod
+from dllm2rec.distillation.settings import DLLM2RecSettings
 from dllm2rec.experiments.dataset_settings import DatasetSettings
-from dllm2rec.experiments.protocol import Protocol, fill, stated
+from dllm2rec.experiments.protocol import DEFAULT, Protocol, fill, stated
 from dllm2rec.experiments.settings import override, read_toml, validate
 from dllm2rec.losses.bce import BCESettings
 from dllm2rec.losses.factory import LossSettings
@@ -48,7 +49,7 @@ class CellSettings(Settings):
             `evaluation/demand.py`.
     """
 
-    protocol: Protocol = "paper"
+    protocol: Protocol = DEFAULT
     train_on: TrainOn = "examples"
     student: StudentSettings = SASRecSettings()
     loss: LossSettings = BCESettings()
@@ -60,6 +61,17 @@ class CellSettings(Settings):
     @classmethod
     def _fill_from_protocol(cls, values: Any) -> Any:
         return fill(values) if isinstance(values, Mapping) else values
+
+    @model_validator(mode="after")
+    def _released_is_released(self) -> Self:
+        method = self.method
+        released = isinstance(method, DLLM2RecSettings) and method.variant == "released" and method.sides is None
+        if released and self.protocol == "strong" and self.student.output == "tied":
+            raise ValueError(
+                "method.variant 'released' has an output layer of its own; set student.output to 'separate', "
+                "or protocol to 'paper'"
+            )
+        return self
 
 
 class StudentEntry(Settings):
@@ -189,7 +201,7 @@ class Config(Settings):
     methods: Annotated[dict[Name, MethodSettings], Field(min_length=1)]
     learns_from: dict[Name, PositiveInt] = Field(default={})
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (1,)
-    protocol: Protocol = "paper"
+    protocol: Protocol = DEFAULT
     train_on: TrainOn | None = None
     demand: FollowDemand | None = None
     training: FitSettings = FitSettings()

@@ -13,7 +13,7 @@ from pydantic_core import PydanticUndefined
 from dllm2rec.experiments.config import CellSettings, Config, EvaluationSettings, Search
 from dllm2rec.experiments.dataset_settings import DatasetSettings
 from dllm2rec.experiments.explain import allowed, alternatives, fields, tags
-from dllm2rec.experiments.protocol import Protocol
+from dllm2rec.experiments.protocol import DEFAULT, Protocol
 from dllm2rec.experiments.teacher_settings import TeacherChoice
 from dllm2rec.experiments.updating import UpdateSettings
 from dllm2rec.serving.http.settings import ServeSettings
@@ -64,7 +64,7 @@ class Section:
     settings: tuple[Setting, ...]
 
 
-def manual(subject: Subject, *, protocol: Protocol = "strong") -> list[Section]:
+def manual(subject: Subject, *, protocol: Protocol = DEFAULT) -> list[Section]:
     """Return all settings of a verb; a table that comes in several kinds is a section for each.
 
     Args:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 Protocol = Literal["paper", "strong"]
+DEFAULT: Protocol = "strong"
 
 _STRONG_STUDENT = {
     "dim": 128,
@@ -50,7 +51,7 @@ def fill(values: Mapping[str, Any]) -> dict[str, Any]:
     A loss other than a softmax keeps its own defaults.
     """
     filled = dict(values)
-    if filled.get("protocol", "paper") != "strong":
+    if filled.get("protocol", DEFAULT) != "strong":
         return _with_kinds(filled)
     filled.setdefault("train_on", "before-cut")
     filled.setdefault("demand", "validation")

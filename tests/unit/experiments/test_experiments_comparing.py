@@ -297,7 +297,11 @@ def test_what_is_true_of_several_rows_is_said_once(small: Dataset) -> None:
 
 def test_whatever_differs_beside_the_teacher_is_told(small: Dataset) -> None:
     rank = [np.ones(len(small.examples("test")))]
-    settings = {"student": {"kind": "sasrec", "blocks": 3}, "loss": {"kind": "bce", "negatives": 5}}
+    settings = {
+        "protocol": "paper",
+        "student": {"kind": "sasrec", "blocks": 3},
+        "loss": {"kind": "bce", "negatives": 5},
+    }
     cell = CellSettings.model_validate({**settings, "method": {"kind": "vectors"}})
     plain, taught = group(small, "S", rank), group(small, "S", rank, taught=True)
     other = taught.runs[0].config.model_copy(update={"settings": cell})

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.distillation.settings import DLLM2RecSettings
@@ -19,6 +20,7 @@ from dllm2rec.training.loop import FitSettings
 
 TOML = """
 seeds = [3, 4]
+protocol = "paper"
 [dataset]
 interactions = "data/log.csv"
 items = "data/items.csv"
@@ -138,8 +140,11 @@ def test_a_taught_method_needs_a_teacher(file: Path) -> None:
 
 
 def test_stated_keeps_what_was_set_by_name_and_every_kind() -> None:
-    cell = CellSettings(student=SASRecSettings(dim=8), loss=DROSSettings(), method=DLLM2RecSettings(lambda_d=0.1))
+    cell = CellSettings(
+        protocol="paper", student=SASRecSettings(dim=8), loss=DROSSettings(), method=DLLM2RecSettings(lambda_d=0.1)
+    )
     assert stated(cell) == {
+        "protocol": "paper",
         "student": {"kind": "sasrec", "dim": 8},
         "loss": {"kind": "dros"},
         "method": {"kind": "dllm2rec", "lambda_d": 0.1},
@@ -147,23 +152,35 @@ def test_stated_keeps_what_was_set_by_name_and_every_kind() -> None:
 
 
 def test_a_method_adapts_student_and_loss_once() -> None:
-    cell = adapted(CellSettings(loss=DROSSettings(), method=DLLM2RecSettings(variant="released")))
+    cell = adapted(CellSettings(protocol="paper", loss=DROSSettings(), method=DLLM2RecSettings(variant="released")))
     assert isinstance(cell.loss, DROSSettings)
     assert (cell.student.output, cell.loss.reduction) == ("separate", "mean")
-    paper = adapted(CellSettings(method=DLLM2RecSettings(variant="paper")))
+    paper = adapted(CellSettings(protocol="paper", method=DLLM2RecSettings(variant="paper")))
     assert paper.student.output == "tied"
     again = adapted(CellSettings.model_validate(paper.model_dump(mode="json")))
     assert again == paper
 
 
+def test_the_released_variant_has_an_output_layer_of_its_own_or_is_refused() -> None:
+    released = DLLM2RecSettings(variant="released")
+    with pytest.raises(ValidationError, match=r"student\.output to 'separate', or protocol to 'paper'"):
+        CellSettings(method=released)
+    separate = CellSettings.model_validate({"student": {"output": "separate"}, "method": released})
+    assert adapted(separate).student.output == "separate"
+    assert adapted(CellSettings(method=DLLM2RecSettings(variant="released", sides="both"))).student.output == "tied"
+
+
 def test_names_say_what_is_unusual() -> None:
-    assert student_name(CellSettings()) == "sasrec"
-    assert student_name(CellSettings(loss=DROSSettings())) == "sasrec+dros"
-    assert student_name(CellSettings(protocol="strong")) == "transformer"
-    strong = CellSettings.model_validate({"protocol": "strong", "student": {"kind": "sasrec"}})
+    assert student_name(CellSettings(protocol="paper")) == "sasrec"
+    assert student_name(CellSettings(protocol="paper", loss=DROSSettings())) == "sasrec+dros"
+    assert student_name(CellSettings()) == "transformer"
+    strong = CellSettings.model_validate({"student": {"kind": "sasrec"}})
     assert student_name(strong) == "sasrec (strong)"
     assert method_name(CellSettings()) == "plain"
-    assert method_name(CellSettings(method=DLLM2RecSettings(variant="released"))) == "dllm2rec (released)"
+    assert (
+        method_name(CellSettings(protocol="paper", method=DLLM2RecSettings(variant="released")))
+        == "dllm2rec (released)"
+    )
 
 
 def test_paths_on_the_command_line_are_relative_to_where_one_stands(file: Path) -> None:
@@ -175,18 +192,17 @@ def test_paths_on_the_command_line_are_relative_to_where_one_stands(file: Path) 
 
 def test_a_protocol_fills_what_objects_leave_open_as_it_does_for_tables() -> None:
     objects = CellSettings(
-        protocol="strong",
         student=TransformerSettings(dim=64),
         loss=SoftmaxSettings(),
         training=FitSettings(epochs=4),
     )
     tables = {"student": {"kind": "transformer", "dim": 64}, "loss": {"kind": "softmax"}, "training": {"epochs": 4}}
-    assert objects == CellSettings.model_validate({"protocol": "strong", **tables})
+    assert objects == CellSettings.model_validate(tables)
     assert (objects.training.optimizer, objects.student.output, objects.student.dim) == ("adamw", "tied", 64)
-    assert CellSettings(protocol="strong", loss=DROSSettings()).loss == DROSSettings()
+    assert CellSettings(loss=DROSSettings()).loss == DROSSettings()
 
 
 def test_kars_experts_read_items_and_users_on_one_scale() -> None:
-    cell = {"protocol": "strong", "train_on": "examples", "method": {"kind": "kar"}}
+    cell = {"train_on": "examples", "method": {"kind": "kar"}}
     assert CellSettings.model_validate(cell).student.vector_scaling == "unit"
     assert adapted(CellSettings.model_validate(cell)).student.vector_scaling == "standardise"

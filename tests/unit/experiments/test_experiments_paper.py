@@ -16,7 +16,7 @@ def cell(**settings: Any) -> Group:
         student="S",
         method="DLLM2Rec",
         seed=1,
-        settings=CellSettings.model_validate({"method": {"kind": "dllm2rec"}, **settings}),
+        settings=CellSettings.model_validate({"protocol": "paper", "method": {"kind": "dllm2rec"}, **settings}),
         dataset=Source(path=Path("dataset"), hash="abc", name="toys"),
         knowledge=None,
     )

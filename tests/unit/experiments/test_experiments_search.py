@@ -37,6 +37,7 @@ def config(trials: int, ranges: dict[str, Any]) -> Config:
         Config,
         {
             "name": "x",
+            "protocol": "paper",
             "dataset": {"source": "ml-100k"},
             "students": {"S": {"student": {"kind": "sasrec"}}},
             "methods": {"plain": {"kind": "none"}},
