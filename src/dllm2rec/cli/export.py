@@ -33,7 +33,7 @@ def export(
     ] = None,
     precision: Annotated[
         Literal["float32", "float16", "int8"],
-        typer.Option(help="Of the item vectors on disk; int8 also of the encoder's matrices."),
+        typer.Option(help="Of the item vectors on disk."),
     ] = "float32",
     max_loss: Annotated[
         float, typer.Option(metavar="SHARE", help="Most NDCG@20 that a smaller precision may lose, or it is refused.")

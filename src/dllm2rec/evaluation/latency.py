@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from dllm2rec.data import Examples
-from dllm2rec.evaluation.ranks import ScoreFunction, ask
+from dllm2rec.evaluation.ranks import ScoreFunction, ask, histories_for
 
 
 @torch.inference_mode()
@@ -28,13 +28,13 @@ def seconds_per_1000(
     """
     if len(examples) == 0:
         raise ValueError("there is no history to ask with")
-    history = torch.from_numpy(np.resize(examples.history, (1000, examples.history.shape[1])).astype(np.int64))
-    user = np.resize(examples.user, 1000)
+    asked = examples.take(np.resize(np.arange(len(examples)), 1000))
+    parts = [slice(first, first + batch_size) for first in range(0, len(asked), batch_size)]
+    batches = [(histories_for(score, asked, rows), asked.user[rows]) for rows in parts]
     times = []
     for _ in range(repeats + 1):
         start = time.perf_counter()
-        for first in range(0, len(history), batch_size):
-            rows = slice(first, first + batch_size)
-            ask(score, history[rows], user[rows]).topk(min(k, examples.num_items), dim=1)
+        for history, user in batches:
+            ask(score, history, user).topk(min(k, examples.num_items), dim=1)
         times.append(time.perf_counter() - start)
     return statistics.median(times[1:])

@@ -1,8 +1,6 @@
 """What all bundles have: catalogue, card, manifest, and a comparison with what they were made from."""
 
 import json
-import logging
-import tempfile
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import nn
 
 from dllm2rec.core.errors import UserError
@@ -20,7 +17,7 @@ from dllm2rec.evaluation.agreement import overlap
 from dllm2rec.evaluation.metrics import TOP, ndcg
 from dllm2rec.evaluation.ranks import ScoreFunction, best_items, histories_for, ranks_from_lists, rows_at_once
 from dllm2rec.knowledge.store import Knowledge
-from dllm2rec.serving.bundle import CARD, ENCODER, EXAMPLES, FILES, INDEX, ITEMS, MARKER, NEIGHBOURS, TEXT
+from dllm2rec.serving.bundle import CARD, EXAMPLES, FILES, INDEX, ITEMS, MARKER, NEIGHBOURS, TEXT
 from dllm2rec.serving.manifest import OPSET, BundleManifest
 from dllm2rec.serving.packing import Precision
 from dllm2rec.serving.recommender import Recommender
@@ -84,20 +81,8 @@ def write_manifest(bundle: Path, manifest: BundleManifest) -> None:
     (bundle / MARKER).write_text(manifest.to_json(), encoding="utf-8")
 
 
-def write_encoder(
-    encoder: nn.Module, file: Path, *, history: int, width: int, precision: Precision = "float32"
-) -> None:
+def write_encoder(encoder: nn.Module, file: Path, *, history: int, width: int) -> None:
     """Write an encoder as ONNX: rows `[B, history, width]` of the item table and their mask in, `[B, width]` out."""
-    if precision == "int8":
-        with tempfile.TemporaryDirectory() as folder:
-            whole = Path(folder) / ENCODER
-            write_encoder(encoder, whole, history=history, width=width)
-            logging.disable(logging.WARNING)  # it recommends a pass that changes nothing here
-            try:
-                quantize_dynamic(whole, file, weight_type=QuantType.QInt8)
-            finally:
-                logging.disable(logging.NOTSET)
-        return
     given = torch.zeros(2, history, width), torch.ones(2, history, dtype=torch.bool)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns of sizes that are constants, and of its own age

@@ -73,8 +73,7 @@ def export(
         out: the bundle directory; must not exist.
         dataset: that the run was trained on; by default it is looked for where it lay then.
         knowledge: that taught the run, if any; the same.
-        precision: of the item vectors on disk; `int8` also makes the encoder's matrices smaller. In memory they are
-            float32 all the same.
+        precision: of the item vectors on disk. In memory they are float32 all the same.
         index: also write an approximate index, for catalogues of millions.
         max_loss: most NDCG@20, as a share of PyTorch's, that a smaller precision may lose on the checked histories.
 
@@ -122,7 +121,7 @@ def _write(
 ) -> None:
     write_catalogue(target, dataset, knowledge)
     _write_table(target, student, dataset, precision=precision, index=index)
-    write_student(student, target / ENCODER, precision=precision)
+    write_student(student, target / ENCODER)
     seen = torch.from_numpy(dataset.train_counts(counted(run.config.settings)) > 0)
     text = _write_text(target / TEXT, run, student, knowledge, seen=seen)
     manifest = replace(_manifest(run, dataset, student), text=text, precision=precision)
@@ -180,10 +179,10 @@ def _write_table(target: Path, student: Student, dataset: Dataset, *, precision:
         write_index(target / INDEX, weight, bias)
 
 
-def write_student(student: Student, file: Path, *, precision: Precision = "float32") -> None:
+def write_student(student: Student, file: Path) -> None:
     """Write all of a student but its item table as ONNX, see `write_encoder`."""
     encoder = _Encoder(student).eval()
-    write_encoder(encoder, file, history=student.history, width=student.width, precision=precision)
+    write_encoder(encoder, file, history=student.history, width=student.width)
 
 
 def _manifest(run: Run, dataset: Dataset, student: Student) -> BundleManifest:

@@ -45,7 +45,7 @@ class BundleManifest:
         settings: of the run.
         software: versions that the run was made with.
         opset: of the ONNX file.
-        precision: of the item vectors on disk; `int8` also of the encoder's matrices.
+        precision: of the item vectors on disk.
         again: what the items of a history get on top of their scores.
         ever: whether all of them do, and not only the newest `history`.
         neighbours_decay: of a history item's weight, a step of age, where neighbours are counted; None where none are.

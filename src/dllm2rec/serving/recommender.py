@@ -327,6 +327,6 @@ def _among(rows: NDArray[np.int64], lists: list[NDArray[np.int64]] | None) -> li
 def _most_popular(
     popularity: Floats, rows: NDArray[np.int64] | None, k: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    rows = np.arange(len(popularity)) if rows is None else rows
-    order = np.argsort(-popularity[rows], kind="stable")[:k]
-    return rows[order], popularity[rows][order]
+    among = popularity if rows is None else popularity[rows]
+    best = best_items(among, min(k, len(among)))
+    return best if rows is None else rows[best], among[best]

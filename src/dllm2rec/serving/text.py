@@ -11,6 +11,7 @@ from safetensors.numpy import load_file
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.serving.bundle import TEXT, Bundle, Floats
+from dllm2rec.serving.top import SCORES_AT_ONCE
 
 NEIGHBOURS, WARMTH = 10, 0.1  # as training borrows, see `students.item_table.borrowed`
 NEAR = 1e-2  # of the largest value of the probes; another precision of one encoder stays well below
@@ -100,13 +101,14 @@ def _borrowed(new: Floats, *, known: Floats, offsets: Floats) -> Floats:
     unit = _unit(known - mean)
     count = min(NEIGHBOURS, len(known))
     result = np.empty_like(new)
-    for start in range(0, len(new), 1024):
-        cosine = _unit(new[start : start + 1024] - mean) @ unit.T
-        items = np.argpartition(-cosine, count - 1, axis=1)[:, :count]
+    size = max(1, SCORES_AT_ONCE // len(known))
+    for start in range(0, len(new), size):
+        cosine = _unit(new[start : start + size] - mean) @ unit.T
+        items = np.argpartition(cosine, len(known) - count, axis=1)[:, len(known) - count :]
         warmth = np.take_along_axis(cosine, items, axis=1) / WARMTH
         share = np.exp(warmth - warmth.max(axis=1, keepdims=True))
         share /= share.sum(axis=1, keepdims=True)
-        result[start : start + 1024] = (share[:, :, None] * offsets[items]).sum(axis=1)
+        result[start : start + size] = (share[:, :, None] * offsets[items]).sum(axis=1)
     return result
 
 

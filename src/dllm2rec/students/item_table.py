@@ -13,6 +13,7 @@ from dllm2rec.students.text_neighbours import Directions, basis_of, directions
 Output = Literal["separate", "tied"]
 VectorScaling = Literal["standardise", "unit", "none"]
 NEIGHBOURS, WARMTH = 10, 0.1
+COSINES_AT_ONCE = 4_000_000
 
 
 class ItemTable(nn.Module):
@@ -218,8 +219,10 @@ class ItemTable(nn.Module):
         projected: Tensor = self.projector(self.item_vectors, rows) * self.text_weight
         if self.offset is None:
             return projected
-        offset = self.offset if self._kept is None else self.offset * self._kept
-        return projected + (offset if rows is None else F.embedding(rows, offset))
+        offset: Tensor = self.offset if rows is None else F.embedding(rows, self.offset)
+        if self._kept is None:
+            return projected + offset
+        return projected + offset * (self._kept if rows is None else F.embedding(rows, self._kept))
 
 
 @torch.no_grad()
@@ -240,7 +243,7 @@ def borrowed(new: Tensor, *, known: Tensor, offsets: Tensor) -> Tensor:
     mean = known.mean(dim=0)
     unit = F.normalize(known - mean, dim=1)
     result = torch.empty_like(new)
-    for rows in torch.split(torch.arange(len(new)), 1024):
+    for rows in torch.split(torch.arange(len(new)), max(1, COSINES_AT_ONCE // len(known))):
         near, items = (F.normalize(new[rows] - mean, dim=1) @ unit.T).topk(min(NEIGHBOURS, len(known)), dim=1)
         result[rows] = (torch.softmax(near / WARMTH, dim=1).unsqueeze(2) * offsets[items]).sum(dim=1)
     return result

@@ -13,7 +13,7 @@ from dllm2rec.knowledge import Knowledge
 
 ITEMS = 30  # of the small dataset
 RANDOM_ITEMS = 60
-SMALL = {"training": {"epochs": 1, "batch_size": 32}}
+SMALL = {"protocol": "paper", "training": {"epochs": 1, "batch_size": 32}}
 
 
 def write_random_bundles(folder: Path) -> list[Path]:

@@ -292,6 +292,10 @@ def test_smaller_precisions(
         assert second.dtype == np.float32
         assert np.all(np.abs(first - second) <= 1.01 * step * np.abs(first).max(axis=1, keepdims=True) + 1e-7)
     assert done.check.overlap > 0.7
+    together, histories = Recommender.load(done.path), [list(range(at, at + 3)) for at in range(1, 10)]
+    for history, found in zip(histories, together.recommend(histories), strict=True):  # whoever else asks
+        (alone,) = together.recommend([history])
+        np.testing.assert_allclose(alone.scores, found.scores, rtol=1e-4, atol=1e-5)
     tables = [load_file(one.path / "table.safetensors") for one in bundles]
     sizes = [sum(part.nbytes for name, part in table.items() if name.startswith("input")) for table in tables]
     assert sizes[0] > (shrinks - 1) * sizes[1]

@@ -1,5 +1,6 @@
 """The HTTP application: answers, refusals, what it never does."""
 
+import asyncio
 import json
 import shutil
 import threading
@@ -19,6 +20,7 @@ from serving_helpers import RANDOM_ITEMS as ITEMS
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.serving.http import app as application
+from dllm2rec.serving.http import gate
 from dllm2rec.serving.http.app import create_app
 from dllm2rec.serving.http.live import Live
 from dllm2rec.serving.http.settings import ServeSettings
@@ -187,10 +189,19 @@ def test_what_openapi_says_is_what_happens(client: TestClient) -> None:
 def test_with_a_key_nothing_but_the_page_and_the_probes_is_open(bundles: list[Path], tmp_path: Path) -> None:
     bundle = shutil.copytree(bundles[0], tmp_path / "bundle")
     client = TestClient(create_app(ServeSettings(bundle=bundle, api_key=SecretStr(KEY))))
-    for headers in ({}, {"authorization": "Bearer no"}, {"authorization": "Bearer ä".encode()}):
+    refused = client.post("/v1/recommend", json={"histories": [[1]]})
+    assert (refused.headers["www-authenticate"], "retry-after" in refused.headers) == ("Bearer", False)
+    for headers in (
+        {},
+        {"authorization": "Bearer no"},
+        {"authorization": f"Basic {KEY}"},
+        {"authorization": "Bearer ä".encode()},
+    ):
         assert client.post("/v1/recommend", json={"histories": [[1]]}, headers=headers).status_code == 401  # type: ignore[arg-type]
         assert client.post("/admin/reload", headers=headers).status_code == 401  # type: ignore[arg-type]
-    assert client.post("/v1/recommend", json={"histories": [[1]]}, headers=WITH_KEY).status_code == 200
+    for scheme in ("Bearer", "bearer"):
+        headers = {"authorization": f"{scheme} {KEY}"}
+        assert client.post("/v1/recommend", json={"histories": [[1]]}, headers=headers).status_code == 200
     for path in ("/", "/health", "/ready", "/metrics", "/static/page.js"):
         assert client.get(path).status_code == 200
 
@@ -273,6 +284,57 @@ def test_slow_requests_that_come_again_wait_for_each_other(
         finally:
             ended.set()
     assert most == 2
+
+
+def test_who_does_not_read_an_answer_keeps_no_place(bundles: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "PATIENCE", 0.05)
+    app = create_app(ServeSettings(bundle=bundles[0], max_waiting=1, timeout=0.2))
+    asked = {"type": "http.request", "body": b'{"histories": [[1]]}', "more_body": False}
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/recommend",
+        "query_string": b"",
+        "headers": [(b"content-type", b"application/json")],
+    }
+
+    async def receive() -> Any:
+        return asked
+
+    async def never(_message: Any) -> None:
+        await asyncio.Event().wait()
+
+    async def ask_twice() -> list[int]:
+        statuses: list[int] = []
+
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                statuses.append(message["status"])
+
+        unread = asyncio.create_task(app(dict(scope), receive, never))
+        await asyncio.sleep(0.05)
+        await app(dict(scope), receive, send)  # while the first still has its time
+        await asyncio.wait_for(unread, 5)
+        await app(dict(scope), receive, send)
+        return statuses
+
+    assert asyncio.run(ask_twice()) == [503, 200]
+
+
+def test_an_answer_that_takes_long_to_write_is_written_aside(bundles: list[Path]) -> None:
+    threads: list[str] = []
+    write = application._ascii
+
+    def watched(content: object) -> bytes:
+        threads.append(threading.current_thread().name)
+        return write(content)
+
+    client = TestClient(create_app(ServeSettings(bundle=bundles[0])))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(application, "_ascii", watched)
+        for histories, k in (([[1]], 5), ([[1]] * 100, 1000)):
+            assert client.post("/v1/recommend", json={"histories": histories, "k": k}).status_code == 200
+    assert ["ThreadPoolExecutor" in name for name in threads] == [False, True]
 
 
 def test_without_a_key_nobody_administers(client: TestClient) -> None:

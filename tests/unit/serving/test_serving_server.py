@@ -84,6 +84,7 @@ def test_a_swap_loses_no_request(workers: int, bundles: list[Path], tmp_path: Pa
 
     point(bundles[0])
     with server(place, "--workers", str(workers), key=KEY) as (port, process):
+        process.send_signal(signal.SIGHUP)  # before anyone could obey it
         before = version(port)
         statuses: list[int] = []
         done = threading.Event()

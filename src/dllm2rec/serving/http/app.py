@@ -12,7 +12,7 @@ from typing import Annotated, Literal, TypeVar
 
 from anyio import to_thread
 from fastapi import FastAPI, Query
-from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.responses import FileResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
@@ -42,14 +42,7 @@ Result = TypeVar("Result")
 
 PAGE = Path(__file__).parent / "page"
 SCORES_INLINE = 1_000_000  # below, a switch to a thread costs more than it frees
-
-
-class AsciiResponse(JSONResponse):
-    """JSON in which unknown ids go back as they came, also those that no UTF-8 can hold."""
-
-    def render(self, content: object) -> bytes:
-        """Write JSON."""
-        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
+SCORES_AN_ITEM = 100  # to find and write an item of an answer takes as long as so many scores
 
 
 def create_app(settings: ServeSettings, *, reloaded: Callable[[], object] = int) -> FastAPI:
@@ -108,38 +101,43 @@ def _add_answers(app: FastAPI, live: Live, metrics: Metrics, aside: _Aside) -> N
         "/v1/recommend",
         summary="What comes next after a history",
         response_model=RecommendResponse,
-        responses=described(401, 404, 413, 422, 503),
+        responses=described(400, 401, 404, 413, 422, 503),
     )
     async def recommend(
         asked: RecommendRequest,
         model: Annotated[
             Literal["compare"] | None, Query(description="Ask the bundle shown beside the main one.")
         ] = None,
-    ) -> JSONResponse:
+    ) -> Response:
         recommender, histories = _chosen(live, model), asked.histories
         candidates = asked.candidates
         unknown = [] if candidates is None else [one for one in candidates if not recommender.knows(one)]
         if unknown and candidates is not None:
             candidates = [one for one in candidates if recommender.knows(one)]
 
-        def answer() -> list[Recommendation]:
-            return recommender.recommend(histories, k=asked.k, exclude_seen=asked.exclude_seen, candidates=candidates)
+        def answer() -> tuple[list[Recommendation], bytes]:
+            found = recommender.recommend(histories, k=asked.k, exclude_seen=asked.exclude_seen, candidates=candidates)
+            told = {
+                "version": recommender.version,
+                "results": [vars(one) for one in found],
+                "unknown_candidates": unknown,
+            }
+            return found, _ascii(told)
 
-        if len(histories) * len(recommender.bundle.ids) <= SCORES_INLINE:
-            results = answer()
+        if len(histories) * (len(recommender.bundle.ids) + SCORES_AN_ITEM * asked.k) <= SCORES_INLINE:
+            results, written = answer()
         else:
-            results = await aside.run(answer)
+            results, written = await aside.run(answer)
         strange = sum(len(one.unknown) for one in results)
         metrics.items.labels("no").inc(strange)
         metrics.items.labels("yes").inc(sum(map(len, histories)) - strange)
         metrics.fallbacks.inc(sum(one.fallback for one in results))
-        return AsciiResponse(
-            {
-                "version": recommender.version,
-                "results": [vars(one) for one in results],
-                "unknown_candidates": unknown,
-            }
-        )
+        return Response(written, media_type="application/json")
+
+
+def _ascii(content: object) -> bytes:
+    """Write JSON in which unknown ids go back as they came, also those that no UTF-8 can hold."""
+    return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
 
 
 def _chosen(live: Live, model: str | None) -> Recommender:

@@ -3,6 +3,7 @@
 import asyncio
 import hmac
 import time
+from contextlib import suppress
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -17,7 +18,8 @@ HEADERS = [
     (b"content-security-policy", b"default-src 'self'; frame-ancestors 'none'; base-uri 'none'"),
     (b"referrer-policy", b"no-referrer"),
 ]
-SOON = {"retry-after": "1"}
+REFUSED = {401: {"www-authenticate": "Bearer"}, 503: {"retry-after": "1"}}
+PATIENCE = 1.0  # seconds for a refusal to leave: one who reads nothing waits for nothing either
 ADMIN = "/admin/"
 KEYED = ("/v1/", ADMIN)
 _TOO_LARGE = "the body is larger than {} bytes; ask for fewer histories at a time"
@@ -45,7 +47,7 @@ class Gate:
             await self._app(scope, receive, send)
             return
         start = time.perf_counter()
-        status, admitted = 500, False
+        status = None
 
         async def answer(message: Message) -> None:
             nonlocal status
@@ -56,6 +58,21 @@ class Gate:
             await send(message)
 
         try:
+            refused = await self._let_in(scope, receive, answer)
+            if refused is not None and status is None:
+                refusal = problem(refused.status_code, refused.detail, REFUSED.get(refused.status_code))
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(PATIENCE):
+                        await refusal(scope, receive, answer)
+        finally:
+            route = getattr(scope.get("route"), "path", "other")
+            self._metrics.requests.labels(route, status or 500).inc()
+            self._metrics.latency.labels(route).observe(time.perf_counter() - start)
+
+    async def _let_in(self, scope: Scope, receive: Receive, answer: Send) -> HTTPException | None:
+        """Let what is behind answer; returns why it did not. A place is held until then, and not while that is told."""
+        admitted = False
+        try:
             if scope["path"].startswith(KEYED):  # a busy worker is still alive, and can still be asked how busy
                 self._admit(scope)
                 self._admitted += 1
@@ -64,15 +81,13 @@ class Gate:
             async with asyncio.timeout(self._settings.timeout if hurries else None):
                 await self._app(scope, self._limited(receive), answer)
         except HTTPException as refused:
-            await problem(refused.status_code, refused.detail, SOON)(scope, receive, answer)
+            return refused
         except TimeoutError:
-            await problem(503, f"not answered within {self._settings.timeout:g} s", SOON)(scope, receive, answer)
+            return HTTPException(503, f"not answered within {self._settings.timeout:g} s")
         finally:
             if admitted:
                 asyncio.get_running_loop().call_soon(self._leave)
-            route = getattr(scope.get("route"), "path", "other")
-            self._metrics.requests.labels(route, status).inc()
-            self._metrics.latency.labels(route).observe(time.perf_counter() - start)
+        return None
 
     def _admit(self, scope: Scope) -> None:
         """Refuse what can be refused by its first lines.
@@ -84,8 +99,8 @@ class Gate:
             raise HTTPException(503, "too many requests are waiting; come again in a second")
         headers: dict[bytes, bytes] = dict(scope["headers"])
         if self._key is not None:
-            given = headers.get(b"authorization", b"").removeprefix(b"Bearer ")
-            if not hmac.compare_digest(given, self._key):
+            scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
+            if scheme.lower() != b"bearer" or not hmac.compare_digest(given, self._key):
                 raise HTTPException(401, "give the key of this server as `Authorization: Bearer KEY`")
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or int(length) > self._settings.max_body:

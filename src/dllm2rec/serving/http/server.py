@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 
@@ -46,6 +46,7 @@ def serve(settings: ServeSettings, *, started: Callable[[str], None]) -> None:
     )  # a broken bundle is the user's to mend, before anything listens
     with _listen(settings) as listening:
         host, port = listening.getsockname()[:2]
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it can be obeyed; what is swapped by then is seen then
         started(f"http://{f'[{host}]' if ':' in host else host}:{port}")
         if settings.workers == 1:
             _work(settings, listening)
@@ -107,6 +108,8 @@ async def _reload_on_hangup(app: FastAPI) -> AsyncIterator[None]:
 
     async def reload() -> None:
         try:
+            if not app.state.live.outdated:
+                return
             now = await asyncio.to_thread(app.state.live.reload)
         except UserError as error:
             print(f"not swapped: {error}", file=sys.stderr, flush=True)  # noqa: T201 - the log of a server
@@ -120,11 +123,10 @@ async def _reload_on_hangup(app: FastAPI) -> AsyncIterator[None]:
         task.add_done_callback(running.discard)
 
     loop.add_signal_handler(signal.SIGHUP, start)
-    with suppress(UserError):  # what lies there may be broken by now
-        if app.state.live.outdated:  # swapped while this worker began, and could not be told
-            start()
+    start()  # swapped while this worker began, and could not be told
     yield
     loop.remove_signal_handler(signal.SIGHUP)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 class _Manager:
