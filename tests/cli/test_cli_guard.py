@@ -45,6 +45,7 @@ def test_a_defect_is_one_line_and_1_and_its_traceback_comes_on_request(capsys: p
         ("transformers", "teach"),
         ("trl", "teach"),
         ("huggingface_hub", "teach"),
+        ("sentence_transformers", "teach"),
     ],
 )
 def test_a_missing_extra_is_named(module: str, extra: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_helpers import SMALL_TEACHER, call, log_rows, refused, write_log
+from cli_helpers import SMALL_PAPER, SMALL_TEACHER, call, log_rows, refused, write_log
 from safetensors.numpy import load_file, save_file
 
 
@@ -98,6 +98,12 @@ def test_knowledge_of_another_dataset(taught: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+def test_a_plain_run_has_no_use_for_knowledge(runs: dict[str, Path], taught: Path, tmp_path: Path) -> None:
+    for asked in (("evaluate", runs["plain"]), ("export", runs["plain"], "--out", tmp_path / "bundle")):
+        refused(call(*asked, "--knowledge", taught), str(runs["plain"]), "leave --knowledge out")
+    assert not (tmp_path / "bundle").exists()
+
+
 def test_the_original_codes_files_come_in(dataset: Path, tmp_path: Path) -> None:
     count = json.loads((dataset / "dataset.json").read_text())["counts"]["train"]
     source = tmp_path / "files"
@@ -106,4 +112,8 @@ def test_the_original_codes_files_come_in(dataset: Path, tmp_path: Path) -> None
     np.savetxt(source / "confidence_train.txt", np.tile(np.arange(10.0), (count, 1)))
     outcome = call("teach", dataset, "--import", source, "--out", tmp_path / "k", "--json")
     assert outcome.json["labels"] == {"train": count, "validation": 0, "test": 0}
+    student = ["train", dataset, *SMALL_PAPER, "--knowledge", tmp_path / "k", "--method", "dllm2rec"]
+    assert call(*student, "--set", "method.embedding=false", "--out", tmp_path / "run").code == 0
+    later = write_log(tmp_path / "later", [(f"u{n}", n % 20, 10**7 + n) for n in range(40)])[:2]
+    refused(call("update", tmp_path / "run", *later, "--out", tmp_path / "run-2"), "was imported", "--knowledge")
     refused(call("teach", dataset, "--import", tmp_path / "no", "--out", tmp_path / "k2"), "no such directory")

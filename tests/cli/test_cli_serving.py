@@ -196,6 +196,35 @@ def test_brackets_are_no_markup_and_no_pattern(bundle: Path, log: Path, tmp_path
     assert out.is_file()
 
 
+def renamed(bundle: Path, out: Path, *ids: object) -> Path:
+    """Copy a bundle and give its first items other ids."""
+    retitled(bundle, out)
+    changed = [(item, title) for item, (_, title) in zip(ids, items(out), strict=False)] + items(out)[len(ids) :]
+    (out / "items.json").write_text(json.dumps(changed))
+    manifest = json.loads((out / "bundle.json").read_text())
+    manifest["files"]["items.json"] = hash_file(out / "items.json")
+    (out / "bundle.json").write_text(json.dumps(manifest))
+    return out
+
+
+def test_an_id_is_shown_whole_and_as_it_is(bundle: Path, tmp_path: Path) -> None:
+    long = [f"afbd67f9-6196-99cf-e198-{n:04}-of-a-shop-with-very-long-names:book:" for n in range(len(items(bundle)))]
+    shown = call("recommend", renamed(bundle, tmp_path / "b", *long), "--history", long[0], "--k", 1)
+    assert shown.code == 0, shown.err
+    assert "".join(line.split("│")[2].strip() for line in shown.out.splitlines() if "│" in line) in long
+
+
+def test_ids_that_are_hashes_of_64_bits(bundle: Path, tmp_path: Path) -> None:
+    ids = [2**63 + n for n in range(len(items(bundle)))]
+    other = renamed(bundle, tmp_path / "b", *ids)
+    pl.DataFrame({"user": ["a"] * 3, "item": ids[:3], "time": [1, 2, 3]}).write_parquet(tmp_path / "log.parquet")
+    asked = ["recommend", other, "--interactions", tmp_path / "log.parquet"]
+    one = call(*asked, "--user", "a", "--k", 3, "--json").json
+    assert (one["history"], one["fallback"]) == (ids[:3], False)
+    assert call(*asked, "--out", tmp_path / "all.parquet", "--k", 3).code == 0
+    assert pl.read_parquet(tmp_path / "all.parquet")["items"].to_list() == [one["items"]]
+
+
 def test_two_do_not_write_one_batch(bundle: Path, log: Path, tmp_path: Path) -> None:
     out = tmp_path / "recs.parquet"
     with exclusive(out):
@@ -225,8 +254,8 @@ def test_only_some_items(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "some.txt").write_text("3\n7\n\n", encoding="utf-8-sig")  # as some editors save it
     found = call("recommend", bundle, "--history", "1", "--filter", tmp_path / "some.txt", "--json").json
     assert sorted(found["items"]) == ["3", "7"]
-    (tmp_path / "wrong.txt").write_text("3\nno such\n")
-    refused(call("recommend", bundle, "--history", "1", "--filter", tmp_path / "wrong.txt"), "line 2", "no such")
+    (tmp_path / "wrong.txt").write_text("3\n\nno such\n")
+    refused(call("recommend", bundle, "--history", "1", "--filter", tmp_path / "wrong.txt"), "line 3", "no such")
     refused(call("recommend", bundle, "--history", "1", "--filter", tmp_path / "none.txt"), "none.txt")
 
 
@@ -258,6 +287,7 @@ def test_the_columns_of_new_items_are_named(bundle: Path, tmp_path: Path) -> Non
     command = ["add-items", bundle, "--items", tmp_path / "new.csv", "--vectors", tmp_path / "new.npy"]
     command += ["--out", tmp_path / "b", "--json"]
     refused(call(*command), "name it with --item-id-column")
+    refused(call(*command, "--model", "minilm"), "--model minilm and --vectors", "give one of them")
     refused(call(*command, "--item-id-column", "code"), "name it with --title-column")
     outcome = call(*command, "--item-id-column", "code", "--title-column", "label")
     assert outcome.code == 0, outcome.err

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_helpers import EVENTS, ITEMS, SMALL_TRAINING, USERS, call, item_titles, refused, write_log
+from cli_helpers import EVENTS, ITEMS, SMALL_TRAINING, USERS, call, item_titles, log_rows, refused, write_log
 
 from dllm2rec.core.files import exclusive
 from dllm2rec.data import Dataset, extend
@@ -87,6 +87,18 @@ def test_a_plain_run_needs_no_teacher(runs: dict[str, Path], more: list[str], tm
     outcome = call("update", runs["plain"], *more, "--out", tmp_path / "run-2", "--force")
     assert outcome.code == 0, outcome.err
     assert not (tmp_path / "run-2" / "knowledge").exists()
+
+
+def test_all_since_the_cut_is_learned_also_where_validation_was_sampled(more: list[str], tmp_path: Path) -> None:
+    files, learned = write_log(tmp_path, log_rows()), []
+    for count in (None, 1):
+        folder = tmp_path / str(count)
+        sampled = ["--set", f"split.sample_validation={count}"]
+        assert call("prepare", *files, *sampled, "--out", folder / "dataset").code == 0
+        assert call("train", folder / "dataset", *SMALL_TRAINING, "--out", folder / "run").code == 0
+        outcome = call("update", folder / "run", *more, "--out", folder / "run-2", "--force", "--json")
+        learned.append(outcome.json["learned"])
+    assert learned[0] == learned[1]
 
 
 def test_what_the_old_split_left_out_is_not_new(dataset: Path, more: list[str], tmp_path: Path) -> None:

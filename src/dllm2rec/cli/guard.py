@@ -20,7 +20,17 @@ _EXTRAS = {
     "ann": ("usearch",),
     "http": ("fastapi", "httptools", "prometheus_client", "uvicorn"),
     "export": ("onnx",),
-    "teach": ("accelerate", "datasets", "gguf", "huggingface_hub", "peft", "sentencepiece", "transformers", "trl"),
+    "teach": (
+        "accelerate",
+        "datasets",
+        "gguf",
+        "huggingface_hub",
+        "peft",
+        "sentence_transformers",
+        "sentencepiece",
+        "transformers",
+        "trl",
+    ),
 }
 _USERS_OS_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG}
 

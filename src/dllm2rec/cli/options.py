@@ -45,6 +45,6 @@ def show(value: Any, *renderables: RenderableType, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(value, ensure_ascii=False, allow_nan=False))
         return
-    console = Console(markup=False)  # a title may hold brackets
-    for renderable in renderables:
-        console.print(renderable, highlight=False)
+    console = Console(markup=False, emoji=False)  # a title may hold brackets and colons
+    for renderable in renderables:  # a line stays one, so that a command in it can be pasted
+        console.print(renderable, highlight=False, soft_wrap=isinstance(renderable, str))

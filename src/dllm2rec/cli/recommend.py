@@ -62,7 +62,7 @@ def recommend(
     found = recommender.recommend([items], **options)[0]
     table = Table(title="the most popular items: nothing of this history is known" if found.fallback else None)
     for name in ("", "id", "title", "score"):
-        table.add_column(name)
+        table.add_column(name, overflow="fold")  # an id that is cut is lost
     for place, (item, title, score) in enumerate(zip(found.items, found.titles, found.scores, strict=True), start=1):
         table.add_row(str(place), str(item), title, f"{score:.3f}")
     show({"history": items, **vars(found)}, table, as_json=json)
@@ -103,13 +103,15 @@ def _of_user(
 
 def _ids(file: Path, recommender: "Recommender") -> "list[ItemId]":
     try:
-        lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{file}: can't be read as text ({error})") from None
-    if not lines:
+    if not any(lines):
         raise UserError(f"{file}: names no item")
     found = []
     for number, line in enumerate(lines, start=1):
+        if not line:
+            continue
         item = recommender.identify(line)
         if item is None:
             raise UserError(f"{file}: line {number}: {line!r} is not in the catalogue")

@@ -40,7 +40,7 @@ def progress_bar(description: str, total: int, *, completed: int = 0) -> Iterato
     if _silent:
         yield _say_nothing
         return
-    console = Console(stderr=True, markup=False)
+    console = Console(stderr=True, markup=False, emoji=False)
     if not console.is_terminal:
         yield _line_reporter(console, description, total, completed)
         return

@@ -172,6 +172,13 @@ class Dataset:
         return np.maximum(length, self._before_cut) if train_on == "before-cut" else length
 
     @cached_property
+    def cut(self) -> float:
+        """When the first validation target was chosen, before sampling, seconds."""
+        events = read_table_file(self.path, "interactions")
+        first: float = events["time"].to_numpy()[target_positions(events, self.manifest.split)["validation"]].min()
+        return first
+
+    @cached_property
     def _before_cut(self) -> NDArray[np.int32]:
         """Count the events of each user that lie before the first validation target and before his own held-out ones.
 
@@ -181,7 +188,7 @@ class Dataset:
         events = read_table_file(self.path, "interactions")
         user, time, ordinal = (events[name].to_numpy() for name in ("user", "time", "ordinal"))
         targets = target_positions(events, self.manifest.split)
-        early = np.bincount(user[time < time[targets["validation"]].min()], minlength=self.manifest.num_users)
+        early = np.bincount(user[time < self.cut], minlength=self.manifest.num_users)
         held_out = np.concatenate([targets["validation"], targets["test"]])
         np.minimum.at(early, user[held_out], ordinal[held_out])
         return early.astype(np.int32)
@@ -248,7 +255,7 @@ def prepare(log: Log, split: SplitSettings, out: Path, *, name: str, extends: tu
     """
     require_fresh_directory(out, marker=MARKER)
     tables = build_tables(log, split)
-    manifest = _manifest(tables, split, name, extends)
+    manifest = _manifest(tables, split, name, extends).model_copy(update={"duplicates": log.duplicates})
     if (out / MARKER).exists():
         return _same_or_refuse(out, manifest)
     with atomic_path(out) as target:

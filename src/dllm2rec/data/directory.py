@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from typing import Literal
 
 import polars as pl
 from polars.exceptions import PanicException, PolarsError
@@ -14,6 +15,7 @@ from dllm2rec.data.splits import Split, SplitSettings
 
 FORMAT_VERSION = 1
 MARKER = "dataset.json"
+Duplicates = Literal["keep", "drop"]
 
 
 class DatasetManifest(Settings):
@@ -29,6 +31,7 @@ class DatasetManifest(Settings):
         num_items: V.
         num_interactions: events of the log.
         counts: examples of each split.
+        duplicates: what happened to rows of the log that repeat user, item and time of another one.
         extends: content hashes of the datasets that this one goes on from, the oldest first: their items and events
             are the first of this one's, with the same indices and example ids.
     """
@@ -42,6 +45,7 @@ class DatasetManifest(Settings):
     num_items: int
     num_interactions: int
     counts: dict[Split, int]
+    duplicates: Duplicates = "keep"
     extends: tuple[str, ...] = ()
 
     def rows(self) -> dict[str, int]:

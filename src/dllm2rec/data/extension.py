@@ -47,6 +47,7 @@ def extend(
     users = read_table_file(dataset.path, "users")["user_id"]
     remedy = "give new items and their titles with --items" if items is None else "add them there, or remove these rows"
     old = pl.DataFrame({"user": users.gather(known["user"]), "item": known["item"], "time": known["time"]})
+    item = like(catalogue["item_id"], item, interactions)
     new = pl.DataFrame(
         {
             "user": like(users, user, interactions),
@@ -55,9 +56,15 @@ def extend(
         }
     )
     new = _unknown(new, old, interactions)
+    if dataset.manifest.duplicates == "drop":
+        new = new.unique(maintain_order=True, keep="first")
     held_out = float(HELD_OUT * new.height / (old.height + new.height))
     split = GlobalTimeSplit(history=dataset.manifest.history, ratios=(1 - 2 * held_out, held_out, held_out))
-    log = Log(interactions=pl.concat([old, new], how="vertical_relaxed"), items=catalogue)
+    log = Log(
+        interactions=pl.concat([old, new], how="vertical_relaxed"),
+        items=catalogue,
+        duplicates=dataset.manifest.duplicates,
+    )
     extends = (*dataset.manifest.extends, dataset.content_hash)
     try:
         return prepare(log, split, out, name=dataset.manifest.name, extends=extends)

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import polars as pl
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.data.catalogue import read_catalogue
 from dllm2rec.data.columns import WELL_KNOWN, Columns, find_column
+from dllm2rec.data.directory import Duplicates
 from dllm2rec.data.sources import read_table
 from dllm2rec.data.values import ids, seconds
 
@@ -23,15 +23,15 @@ class Log:
         interactions: `user` (external id), `item` (Int32 index), `time` (seconds, Int64 or Float64). Users in the order
             of their first row in the file; a user's rows in time order, equal times in the order of the file.
         items: `index` (Int32), `item_id` (external id), `title`, other text columns; row i is item i.
+        duplicates: what happened to rows that repeat another one.
     """
 
     interactions: pl.DataFrame
     items: pl.DataFrame
+    duplicates: Duplicates = "keep"
 
 
-def read_log(
-    interactions: Path, items: Path, *, columns: Columns = WELL_KNOWN, duplicates: Literal["keep", "drop"] = "keep"
-) -> Log:
+def read_log(interactions: Path, items: Path, *, columns: Columns = WELL_KNOWN, duplicates: Duplicates = "keep") -> Log:
     """Read and check interactions and items; see `sources` for the formats.
 
     Ids of the two files are compared as text, so that 12 in one is "12" in the other.
@@ -53,7 +53,7 @@ def read_log(
     if duplicates == "drop":
         events = events.unique(maintain_order=True, keep="first")
     _require_a_crowd(events, interactions)
-    return Log(interactions=order_events(events).drop("user_index"), items=catalogue)
+    return Log(interactions=order_events(events).drop("user_index"), items=catalogue, duplicates=duplicates)
 
 
 def read_events(interactions: Path, columns: Columns) -> tuple[pl.Series, pl.Series, pl.Series]:

@@ -47,6 +47,8 @@ def ids(values: pl.Series, path: Path) -> pl.Series:
             require(values.is_finite() & (values == values.round()), values, path, "is not an id")
             require(values.abs() < EXACT, values, path, "is too large to be exact; write ids as text or whole numbers")
             values = values.cast(pl.Int64)
+        case dtype if dtype.is_integer() and dtype != pl.UInt64:
+            values = values.cast(pl.Int64)  # a later log may have larger ones
         case dtype if not (dtype.is_integer() or dtype == pl.String):
             raise wrong_type(values, path, "is not an id; ids are text or whole numbers")
     present = values.str.strip_chars() != "" if values.dtype == pl.String else values.is_not_null()

@@ -69,6 +69,8 @@ def add_items(
     """
     if out.exists():
         raise UserError(f"{out}: exists already; choose another --out or remove it")
+    if model is not None and vectors is not None:
+        raise UserError(f"--model {model} and --vectors {vectors}: both say how titles read; give one of them")
     projection = TextProjection.load(bundle)
     known = pl.Series(bundle.ids)
     given = read_catalogue(items, columns or Columns(), known=known)

@@ -141,11 +141,11 @@ def _begin(parts: Path, request: dict[str, object]) -> None:
 
 
 def _table(users: pl.Series, found: Sequence[Recommendation], recommender: Recommender) -> pl.DataFrame:
-    kind = pl.Int64 if all(isinstance(item, int) for item in recommender.bundle.ids) else pl.String
+    ids = pl.Series(recommender.bundle.ids, strict=False)  # of a type that holds them all, numbers or text
     return pl.DataFrame(
         [
             users.alias("user"),
-            pl.Series("items", [one.items for one in found], dtype=pl.List(kind)),
+            pl.Series("items", [one.items for one in found], dtype=pl.List(ids.dtype)),
             pl.Series("scores", [one.scores for one in found], dtype=pl.List(pl.Float32)),
             pl.Series("fallback", [one.fallback for one in found], dtype=pl.Boolean),
             pl.Series("unknown", [len(one.unknown) for one in found], dtype=pl.UInt32),

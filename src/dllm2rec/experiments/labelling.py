@@ -59,6 +59,11 @@ def taught_by(knowledge: Knowledge) -> tuple[dict[str, Any], dict[str, JsonValue
     Raises:
         UserError: nothing there says who taught.
     """
+    if knowledge.manifest.teacher == "imported":
+        raise UserError(
+            f"{knowledge.path}: was imported, so there is no teacher here that could go on; import labels of the "
+            "extended dataset, and name them with --knowledge"
+        )
     if not (knowledge.path / DONE).is_file():
         raise UserError(f"{knowledge.path}: does not say who taught it (no {DONE}); make it with `dllm2rec teach`")
     there = read_json(knowledge.path / DONE)

@@ -181,6 +181,8 @@ def knowledge_of(run: Run, knowledge: Knowledge | None = None, *, option: str = 
     """
     source = run.config.knowledge
     if source is None:
+        if knowledge is not None:
+            raise UserError(f"{knowledge.path}: {run.path} is a plain run, which nothing taught; leave --knowledge out")
         return None
     knowledge = knowledge or Knowledge.load(run.locate("knowledge", source, option=option))
     if not is_source(knowledge, source):

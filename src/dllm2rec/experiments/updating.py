@@ -309,7 +309,7 @@ def _training(run: Run, before: Dataset, dataset: Dataset, settings: UpdateSetti
     train_on = run.config.settings.train_on
     available = dataset.training_examples(train_on)
     known = np.isin(available.example_id, before.training_examples(train_on).example_id)
-    held_out = available.time >= before.examples("validation").time.min()  # not what the old split left out
+    held_out = available.time >= before.cut  # not what the old split left out
     new, old = np.flatnonzero(~known & held_out), np.flatnonzero(known)
     count = min(len(old), round(settings.replay * len(new)))
     replayed = numpy_generator(run.config.seed, "replay").choice(old, size=count, replace=False)

@@ -145,8 +145,8 @@ def _read_labels(ranking: Path, confidence: Path, train: Examples) -> Labels:
     _require_items(ranked, ranking, train.num_items)
     ordered = np.sort(ranked, axis=1)
     _refuse(ordered[:, 1:] == ordered[:, :-1], ranking, "lists an item twice")
-    _refuse(~np.isfinite(distances), confidence, "holds a distance that is not finite")
-    if (np.diff(distances, axis=1) < 0).mean() > 0.5:
+    _refuse(~(np.abs(distances) <= np.finfo(np.float32).max), confidence, "holds a distance that is not finite")
+    if ranked.shape[1] > 1 and (np.diff(distances, axis=1) < 0).mean() > 0.5:
         raise UserError(f"{confidence}: falls along the rows; it must hold distances (small is near), not similarities")
     hit = ranked == train.target[:, None]
     target_distance = np.where(hit.any(axis=1), distances[np.arange(len(hit)), hit.argmax(axis=1)], distances[:, -1])
@@ -191,13 +191,17 @@ def _read_vectors(file: Path, num_items: int) -> NDArray[np.float32]:
         raise UserError(f"{file}: not item vectors ({error})") from None
     except OSError as error:
         raise explain_os_error(error, file) from error
-    if vectors.ndim != 2 or len(vectors) != num_items or not np.issubdtype(vectors.dtype, np.floating):
+    if not isinstance(vectors, np.ndarray):
+        raise UserError(f"{file}: an archive of arrays, not item vectors; save the one array that holds them")
+    if vectors.ndim != 2 or vectors.shape != (num_items, max(1, vectors.shape[1])) or vectors.dtype.kind != "f":
         raise UserError(
             f"{file}: shape {list(vectors.shape)} of {vectors.dtype}; it must be one vector of floats for each of the "
             f"{num_items} items"
         )
-    _refuse(~np.isfinite(vectors), file, "holds a number that is not finite")
-    return np.asarray(vectors, dtype=np.float32)
+    with np.errstate(over="ignore"):
+        single = vectors.astype(np.float32)
+    _refuse(~np.isfinite(single), file, "holds a number that is not finite in single precision")
+    return single
 
 
 def _text(values: NDArray[np.int32] | NDArray[np.float32]) -> bytes:

@@ -309,7 +309,7 @@ def _other_type(item: ItemId) -> ItemId | None:
     if not isinstance(item, str):
         return str(item) if isinstance(item, Integral) else None
     digits = item.removeprefix("-")
-    number = digits.isdecimal() and digits.isascii() and len(digits) < 20
+    number = digits.isdecimal() and digits.isascii() and len(digits) <= 20
     return int(item) if number else None
 
 

@@ -125,8 +125,11 @@ def take_over(known: Knowledge, dataset: Dataset, *, out: Path) -> None:
     vectors = known.item_vectors
     assert vectors is not None  # noqa: S101 - BIGRec always gives them
     settings = BigRecSettings.model_validate(manifest.settings)
+    tuned = settings.tuning.examples > 0
+    if tuned and not (known.path / ADAPTER).exists():
+        raise UserError(f"{known.path}: lacks {ADAPTER}/, what its language model was tuned to; copy it there as well")
     llm = load_llm(manifest.model, revision=manifest.revision)
-    if (known.path / ADAPTER).exists():
+    if tuned:
         llm = load_adapter(llm, known.path)
     prompts = _prompts(llm, dataset, settings)
     new = text_states(llm, [prompts.grounded(title) for title in prompts.titles[len(vectors) :]])
@@ -135,7 +138,7 @@ def take_over(known: Knowledge, dataset: Dataset, *, out: Path) -> None:
         writer = KnowledgeWriter(target, manifest)
         writer.write_item_vectors(np.concatenate([vectors, new.reshape(-1, vectors.shape[1])]))
         writer.append(known.labels)
-        if (known.path / ADAPTER).exists():
+        if tuned:
             shutil.copytree(known.path / ADAPTER, target / ADAPTER)
 
 

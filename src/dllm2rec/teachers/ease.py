@@ -103,6 +103,8 @@ def item_weights(chosen: sparse.csr_array, *, regularisation: float) -> Floats:
     Raises:
         UserError: in single precision no inverse can be had, for the regularisation is too small.
     """
+    if not chosen.shape[1]:  # nobody chose anything
+        return np.zeros((0, 0), np.float32)
     matrix = (chosen.T @ chosen).toarray(order="F")
     np.fill_diagonal(matrix, matrix.diagonal() + regularisation)
     factor, failed = spotrf(matrix, lower=True, clean=False, overwrite_a=True)

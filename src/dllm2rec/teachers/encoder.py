@@ -75,6 +75,17 @@ class Encoder:
         parts: list[Any] = [self.model, *([self.model[0]] if words else [])]
         return sum(part.get_embedding_dimension() for part in parts)
 
+    def require_words(self) -> None:
+        """Check that the encoder has states of tokens.
+
+        Raises:
+            UserError: it has none.
+        """
+        from sentence_transformers.base.modules import Transformer
+
+        if not isinstance(self.model[0], Transformer):
+            raise UserError("this encoder has no states of tokens, so no words; leave them out with --set words=false")
+
     @torch.inference_mode()
     def encode(
         self,
@@ -99,6 +110,8 @@ class Encoder:
         Raises:
             UserError: ``words`` of an encoder that has no states of tokens.
         """
+        if words:
+            self.require_words()
         order = np.argsort([len(text) for text in texts], kind="stable")
         vectors = np.empty((len(texts), self.width(words=words)), dtype=np.float32)
         bar = progress_bar("encoding titles", len(texts)) if advance is None else nullcontext(advance)
@@ -116,8 +129,6 @@ class Encoder:
         found = self.model(batch_to_device(self.model.preprocess(texts, prompt=prompt), self.model.device))
         parts = [found["sentence_embedding"]]
         if words:
-            if "all_layer_embeddings" not in found:
-                raise UserError("this encoder has no states of tokens, so no words; set words=false")
             parts.append(masked_mean(found["all_layer_embeddings"][0], found["attention_mask"]))
         vectors: NDArray[np.float32] = torch.cat([F.normalize(part, dim=1) for part in parts], dim=1).cpu().numpy()
         return vectors
@@ -145,6 +156,8 @@ def teach_encoder(
     """
     directory = find_model(model)
     encoder = _load(directory)
+    if words:
+        encoder.require_words()
     manifest = KnowledgeManifest(
         dataset_hash=dataset.content_hash,
         num_items=dataset.num_items,

@@ -206,7 +206,7 @@ def fit_popularity(settings: PopularitySettings, sequences: Sequences, *, num_it
     if settings.recent is not None:
         items = sequences.in_time()[-max(1, round(settings.recent * len(items))) :]
     counts = np.bincount(items, minlength=num_items)
-    return Popularity(share=(counts / counts.sum()).astype(np.float32))
+    return Popularity(share=(counts / max(1, counts.sum())).astype(np.float32))
 
 
 def fit_item_knn(settings: ItemKNNSettings, sequences: Sequences, *, num_items: int) -> ItemKNN:

@@ -10,6 +10,7 @@ from dllm2rec.core.errors import UserError
 from dllm2rec.core.seeding import numpy_generator
 from dllm2rec.data import Columns, Dataset, LeaveOneOutSplit, PaperSplit, extend, prepare, read_log
 from dllm2rec.data.columns import TimeUnit
+from dllm2rec.data.directory import Duplicates
 
 USERS, ITEMS = 30, 12
 
@@ -148,6 +149,33 @@ def test_wrong_new_items(line: str, words: str, old: Dataset, tmp_path: Path) ->
         extend(old, tmp_path / "new.csv", tmp_path / "more.csv", out=tmp_path / "extended")
 
 
+@pytest.mark.parametrize("duplicates", ["keep", "drop"])
+def test_rows_that_repeat_are_treated_as_before(duplicates: Duplicates, tmp_path: Path) -> None:
+    log, new = rows(1000, 8, ITEMS), rows(5000, 5, ITEMS)
+    for frame, name in ((pl.concat([log, log]), "log.csv"), (pl.concat([new, new]), "new.csv")):
+        frame.write_csv(tmp_path / name)
+    catalogue(ITEMS).write_csv(tmp_path / "items.csv")
+    read = read_log(tmp_path / "log.csv", tmp_path / "items.csv", duplicates=duplicates)
+    old = prepare(read, PaperSplit(history=4), tmp_path / "old", name="twice")
+    longer = extend(old, tmp_path / "new.csv", out=tmp_path / "longer")
+    added = longer.manifest.num_interactions - old.manifest.num_interactions
+    assert added == new.height * (2 if duplicates == "keep" else 1)
+    assert longer.manifest.duplicates == duplicates
+
+
+def test_ids_may_grow_beyond_the_type_of_the_first_file(tmp_path: Path) -> None:
+    narrow = {"user_id": pl.UInt8, "item_id": pl.UInt8}
+    numbers(rows(1000, 8, ITEMS)).cast(narrow).write_parquet(tmp_path / "log.parquet")  # type: ignore[arg-type]
+    numbers(catalogue(ITEMS)).cast({"item_id": pl.UInt8}).write_parquet(tmp_path / "items.parquet")
+    log = read_log(tmp_path / "log.parquet", tmp_path / "items.parquet")
+    old = prepare(log, PaperSplit(history=4), tmp_path / "old", name="narrow")
+    numbers(rows(5000, 5, ITEMS, range(290, 320))).write_csv(tmp_path / "new.csv")
+    (tmp_path / "more.csv").write_text("item_id,title\n300,a\n")
+    longer = extend(old, tmp_path / "new.csv", tmp_path / "more.csv", out=tmp_path / "longer")
+    assert longer.items["item_id"][-1] == 300
+    assert set(range(290, 320)) <= set(longer.user_ids)
+
+
 def numbers(table: pl.DataFrame) -> pl.DataFrame:
     return table.with_columns(pl.col("item_id").str.slice(1).cast(pl.Int64))
 
@@ -171,7 +199,8 @@ def test_an_id_of_another_type_than_those_known_is_refused(numbered: Dataset, tm
 def test_a_number_is_the_same_item_however_it_is_written_and_a_known_one_needs_no_title(
     numbered: Dataset, tmp_path: Path
 ) -> None:
-    numbers(rows(5000, 5, ITEMS)).write_csv(tmp_path / "new.csv")
+    written = numbers(rows(5000, 5, ITEMS)).with_columns(pl.format("0{}", "item_id").alias("item_id"))
+    written.write_csv(tmp_path / "new.csv")
     (tmp_path / "more.csv").write_text("item_id,title\n005,\n12,a\n013,b\n")
     new = extend(numbered, tmp_path / "new.csv", tmp_path / "more.csv", out=tmp_path / "extended")
     assert new.items["item_id"].to_list() == [*range(ITEMS), 12, 13]

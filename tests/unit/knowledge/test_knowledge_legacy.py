@@ -135,6 +135,37 @@ def test_a_pickle_inside_npy_is_not_read(tmp_path: Path, dataset: Dataset, sourc
     assert not (tmp_path / "k").exists()
 
 
+@pytest.mark.parametrize(
+    ("vectors", "message"),
+    [
+        (np.zeros((12, 0)), "one vector of floats for each"),
+        (np.full((12, 2), 1e39), "row 1 holds a number that is not"),
+    ],
+)
+def test_vectors_that_are_none(
+    tmp_path: Path, dataset: Dataset, source: Path, vectors: np.ndarray, message: str
+) -> None:
+    np.save(source / "all_embeddings.npy", vectors[: dataset.num_items])
+    with pytest.raises(UserError, match=message):
+        import_legacy(dataset, source, out=tmp_path / "k")
+    assert not (tmp_path / "k").exists()
+
+
+def test_an_archive_is_no_table_of_vectors(tmp_path: Path, dataset: Dataset, source: Path) -> None:
+    with (source / "all_embeddings.npy").open("wb") as file:
+        np.savez(file, vectors=np.ones((dataset.num_items, 2)))
+    with pytest.raises(UserError, match="an archive of arrays"):
+        import_legacy(dataset, source, out=tmp_path / "k")
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_lists_of_one_item(tmp_path: Path, dataset: Dataset) -> None:
+    count = dataset.manifest.counts["train"]
+    np.savetxt(tmp_path / "myrank_train.txt", np.zeros((count, 1)), fmt="%d")
+    np.savetxt(tmp_path / "confidence_train.txt", np.ones((count, 1)))
+    assert import_legacy(dataset, tmp_path, out=tmp_path / "k").manifest.depth == 1
+
+
 def _change(file: Path, row: int, text: str) -> None:
     lines = file.read_text().splitlines()
     lines[row] = text

@@ -1,3 +1,4 @@
+import shutil
 import signal
 import subprocess
 import sys
@@ -221,6 +222,16 @@ def test_what_is_added_is_listed_as_deep_as_what_a_small_catalogue_had(
     after = teach_only_new(longer, before, out=tmp_path / "after")
     assert after.manifest.depth == before.manifest.depth
     assert len(after.labels) > len(before.labels)
+
+
+def test_a_tuned_model_does_not_go_on_without_what_it_was_tuned_to(
+    tiny_dataset: Dataset, tiny_llm: Path, tmp_path: Path
+) -> None:
+    known = teach(tiny_dataset, tiny_llm, tmp_path / "known", {"train": 4})
+    shutil.rmtree(known.path / "adapter")
+    with pytest.raises(UserError, match="lacks adapter/"):
+        bigrec.take_over(known, tiny_dataset, out=tmp_path / "after")
+    assert not (tmp_path / "after").exists()
 
 
 def test_vectors_that_were_lost_are_made_again(tiny_dataset: Dataset, tiny_llm: Path, tmp_path: Path) -> None:

@@ -71,6 +71,7 @@ def test_items_that_training_has_not_seen_score_zero_and_say_nothing() -> None:
 
 def test_nothing_was_seen() -> None:
     fitted = fit_ease(EASESettings(), sequences([], []), num_items=3)
+    assert fitted.weights.shape == (0, 0)
     np.testing.assert_array_equal(fitted.scores(np.array([[3, 0]])), np.zeros((1, 3)))
 
 

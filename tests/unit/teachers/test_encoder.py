@@ -113,7 +113,9 @@ def test_titles_are_read_with_the_prompt_of_texts_that_are_found(tiny_encoder: P
     assert np.abs(found - model.encode(TEXTS, normalize_embeddings=True)).max() > 0.01
 
 
-def test_an_encoder_without_states_of_tokens_has_no_words(tmp_path: Path, tiny_encoder: Path) -> None:
+def test_an_encoder_without_states_of_tokens_has_no_words(
+    tmp_path: Path, tiny_encoder: Path, tiny_dataset: Dataset
+) -> None:
     static = StaticEmbedding(Tokenizer.from_file(str(tiny_encoder / "tokenizer.json")), embedding_dim=6)
     model = SentenceTransformer(modules=[static])
     model.save(str(tmp_path / "static"))
@@ -121,6 +123,9 @@ def test_an_encoder_without_states_of_tokens_has_no_words(tmp_path: Path, tiny_e
     np.testing.assert_allclose(encoder.encode(TEXTS), model.encode(TEXTS, normalize_embeddings=True), atol=1e-6)
     with pytest.raises(UserError, match=r"no states of tokens.*words=false"):
         encoder.encode(TEXTS, words=True)
+    with pytest.raises(UserError, match=r"no states of tokens.*words=false"):
+        teach_encoder(tiny_dataset, out=tmp_path / "k", model=str(tmp_path / "static"))
+    assert teach_encoder(tiny_dataset, out=tmp_path / "k", model=str(tmp_path / "static"), words=False)
 
 
 def test_long_texts_are_cut(tiny_encoder: Path) -> None:

@@ -86,6 +86,12 @@ def test_popularity_is_the_share_of_training(tiny_dataset: Dataset) -> None:
     np.testing.assert_allclose(scores, np.tile(counts / counts.sum(), (3, 1)), rtol=1e-6)
 
 
+def test_where_nothing_was_chosen_nothing_is_popular(tiny_dataset: Dataset) -> None:
+    nothing = tiny_dataset.training_sequences().of(np.zeros(tiny_dataset.manifest.num_users, bool))
+    for settings in (PopularitySettings(), PopularitySettings(recent=0.1)):
+        assert not fit_reference(settings, tiny_dataset, sequences=nothing).share.any()
+
+
 @pytest.mark.parametrize("train_on", ["positions", "before-cut"])
 @pytest.mark.parametrize("odd", [False, True])
 def test_recent_popularity_counts_the_newest_of_what_it_is_given(
