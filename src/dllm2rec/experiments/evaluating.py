@@ -30,13 +30,15 @@ def evaluate(
     Raises:
         UserError: training has not ended, or the dataset is gone or another.
     """
-    if dataset is not None:
-        dataset_of(run, dataset)  # before what is cached: it would be of another
+    if dataset is not None:  # before what is cached: it would be of another
+        dataset_of(run, dataset)
+    if knowledge is not None:
+        knowledge_of(run, knowledge)
     done = run.finished().evaluated(split, mask_history=mask_history)
     if done is not None and run.has_ranks(split, mask_history=mask_history):
         return done
     again = f"dllm2rec evaluate {run.path}{'' if split == 'test' else f' --split {split}'}"
-    again += " --set mask_history=true" if mask_history else ""
+    again += " --mask-history" if mask_history else ""
     dataset = dataset_of(run, dataset, option=f"{again} --dataset")
     student = rebuild(run, dataset, knowledge_of(run, knowledge, option=f"{again} --knowledge"))
     examples = dataset.examples(split)

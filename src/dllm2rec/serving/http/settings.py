@@ -20,8 +20,8 @@ class ServeSettings(Settings):
         api_key: asked of every request under `/v1` and `/admin`; None asks nobody, and then there is no `/admin`.
         max_body: bytes of a request.
         max_waiting: requests that wait for a worker; to the others it answers 503 at once.
-        timeout: seconds from the last line of a request's headers in which its body must have arrived and been answered, a
-            reload aside. Who never ends the headers, or reads no answer, is left to a proxy in front.
+        timeout: seconds from the last line of a request's headers in which its body must have arrived and been
+            answered, a reload aside. Who never ends the headers, or reads no answer, is left to a proxy in front.
     """
 
     bundle: Path
