@@ -100,7 +100,7 @@ class Dataset:
         )
 
     def later(self, examples: Examples, train_on: TrainOn = "positions", *, count: int = LATER) -> Examples:
-        """Add to training examples what each user chose after the target, up to the end of his training sequence.
+        """Add to training examples what each user chose after the target, up to the end of their training sequence.
 
         Args:
             examples: from `training_examples`.
@@ -116,7 +116,7 @@ class Dataset:
         return replace(examples, later=later.astype(np.int32))
 
     def training_sequences(self, train_on: TrainOn = "positions") -> Sequences:
-        """Return what may be learned without examples: each user's items up to and with his last training target.
+        """Return what may be learned without examples: each user's items up to and with their last training target.
 
         The training targets are those before sampling; a user without one has an empty sequence. Nothing at or after a
         user's first validation or test target is in it.
@@ -180,7 +180,7 @@ class Dataset:
 
     @cached_property
     def _before_cut(self) -> NDArray[np.int32]:
-        """Count the events of each user that lie before the first validation target and before his own held-out ones.
+        """Count the events of each user that lie before the first validation target and before their own held-out ones.
 
         The second matters where users are not cut at one time: with leave-one-out a user of two events has a test
         target that may be older than any validation target.

@@ -44,7 +44,7 @@ class ChainReader(Reader):
     Deviations: the original has chains written with the answer at hand, about positive and negative examples of a click
     model; here from the history alone. Its decoder learns with a loss of its own beside the task; here with the task.
     A history whose own chain is stored does not read that one, which it could not when it is new: chains as near as
-    cosine 1 are left out. In training all chains about the user are left out, for the history of a later one of his
+    cosine 1 are left out. In training all chains about the user are left out, for the history of a later one of their
     examples holds the target; validation and test targets are later than all that chains are about. Where fewer than
     `neighbours` chains are left, the decoder reads those.
 

@@ -1,6 +1,6 @@
 """EASE: Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW 2019.
 
-Which weights between items `B`, none from an item to itself, tell best what a user chose from what else he chose?
+Which weights between items `B`, none from an item to itself, tell best what a user chose from what else they chose?
 Those that minimise `||X - X B||^2 + lambda ||B||^2` with a zero diagonal, where X has a row a user and a column an
 item, 1 where the user chose it. They have a closed form (eqs. 7, 8):
 
@@ -28,7 +28,7 @@ Floats = NDArray[np.float32]
 
 
 class EASESettings(Settings):
-    """Score items by weights between items that tell each user's items from his others.
+    """Score items by weights between items that tell each user's items from their others.
 
     Attributes:
         regularisation: lambda, what a squared weight costs.
