@@ -30,7 +30,7 @@ from rectools.models import SASRecModel
 
 from dllm2rec.data import Dataset, PaperSplit, prepare, read_log
 from dllm2rec.experiments.config import CellSettings
-from dllm2rec.experiments.running import rebuild, train
+from dllm2rec.experiments.training import rebuild, train
 from random_bundle import write_bundle
 
 HISTORY, SIZE, K = 10, 64, 20

@@ -36,10 +36,10 @@ from dllm2rec.evaluation.ranks import ScoreFunction, rank_targets
 from dllm2rec.evaluation.significance import paired_permutation_test
 from dllm2rec.experiments.config import CellSettings
 from dllm2rec.experiments.references import follow_demand, score_with_reference, settled
-from dllm2rec.experiments.running import train
 from dllm2rec.experiments.runs import Run
 from dllm2rec.experiments.teacher_settings import ReferenceTeacher
 from dllm2rec.experiments.teaching import teach
+from dllm2rec.experiments.training import train
 from dllm2rec.experiments.updating import grown, update
 from dllm2rec.knowledge.store import Knowledge
 from dllm2rec.students.base import Student

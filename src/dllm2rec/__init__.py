@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from dllm2rec.experiments.exporting import export
     from dllm2rec.experiments.pipeline import run, tune
     from dllm2rec.experiments.preparing import prepare
-    from dllm2rec.experiments.running import train
     from dllm2rec.experiments.runs import Run
     from dllm2rec.experiments.teacher_settings import (
         BigRecTeacher,
@@ -48,6 +47,7 @@ if TYPE_CHECKING:
         TextTeacher,
     )
     from dllm2rec.experiments.teaching import teach, teach_only_new
+    from dllm2rec.experiments.training import train
     from dllm2rec.experiments.updating import UpdateSettings, update
     from dllm2rec.knowledge.store import Knowledge
     from dllm2rec.losses.bce import BCESettings
@@ -166,7 +166,7 @@ _HOMES = {
     "experiments.exporting": ("export",),
     "experiments.pipeline": ("run", "tune"),
     "experiments.preparing": ("prepare",),
-    "experiments.running": ("train",),
+    "experiments.training": ("train",),
     "experiments.runs": ("Run",),
     "experiments.teacher_settings": (
         "BigRecTeacher",

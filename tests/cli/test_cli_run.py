@@ -181,12 +181,12 @@ def test_two_jobs_find_what_one_finds(config: Path, tmp_path: Path) -> None:
 
 
 def test_a_defect_in_a_cell_is_ours(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dllm2rec.experiments import running
+    from dllm2rec.experiments import training
 
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("no")
 
-    monkeypatch.setattr(running, "build_method", broken)
+    monkeypatch.setattr(training, "build_method", broken)
     outcome = call("run", config, "--out", tmp_path / "out")
     assert outcome.code == 1
     assert "ZeroDivisionError: no" in outcome.err

@@ -50,8 +50,8 @@ def train(
     from dllm2rec.core.memory import peak_memory
     from dllm2rec.data import Dataset
     from dllm2rec.experiments.config import CellSettings
-    from dllm2rec.experiments.running import train as run
     from dllm2rec.experiments.settings import override, validate
+    from dllm2rec.experiments.training import train as run
     from dllm2rec.experiments.verdict import figure
     from dllm2rec.knowledge.store import Knowledge
 

@@ -19,10 +19,10 @@ from dllm2rec.core.progress import silence_progress
 from dllm2rec.data import Dataset
 from dllm2rec.experiments.config import CellSettings, Config
 from dllm2rec.experiments.evaluating import evaluate
-from dllm2rec.experiments.running import plan, train
 from dllm2rec.experiments.runs import RESULT, Run
 from dllm2rec.experiments.search import Choice, search
 from dllm2rec.experiments.stages import Stage, Stages
+from dllm2rec.experiments.training import plan, train
 from dllm2rec.knowledge.store import Knowledge
 
 

@@ -13,8 +13,8 @@ from dllm2rec.evaluation.slices import UNSEEN, Slice
 from dllm2rec.experiments.evidence import Evidence, Group, Taught, followed, gather, metric_values, reference_data
 from dllm2rec.experiments.references import EASE_ITEMS
 from dllm2rec.experiments.results import Comparison, Row, Table, Versus
-from dllm2rec.experiments.running import adapted, method_name
 from dllm2rec.experiments.runs import Run
+from dllm2rec.experiments.training import adapted, method_name
 from dllm2rec.experiments.verdict import judge
 
 Mask = NDArray[np.bool_]

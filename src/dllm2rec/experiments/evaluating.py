@@ -5,8 +5,8 @@ from dllm2rec.data import Dataset, Split
 from dllm2rec.evaluation.latency import seconds_per_1000
 from dllm2rec.evaluation.metrics import TOP, coverage, summary
 from dllm2rec.evaluation.ranks import Ranks, rank_targets
-from dllm2rec.experiments.running import knowledge_of, rebuild
 from dllm2rec.experiments.runs import Evaluation, Run
+from dllm2rec.experiments.training import knowledge_of, rebuild
 from dllm2rec.knowledge.store import Knowledge
 
 

@@ -26,8 +26,8 @@ from dllm2rec.experiments.references import (
     settled,
 )
 from dllm2rec.experiments.results import COUNTING
-from dllm2rec.experiments.running import is_source
 from dllm2rec.experiments.runs import Run, family, identity
+from dllm2rec.experiments.training import is_source
 from dllm2rec.knowledge.align import align
 from dllm2rec.knowledge.schema import MARKER as MANIFEST
 from dllm2rec.knowledge.store import Knowledge

@@ -26,8 +26,8 @@ from dllm2rec.experiments.bundles import (
     write_manifest,
 )
 from dllm2rec.experiments.evaluating import dataset_of
-from dllm2rec.experiments.running import counted, knowledge_of, rebuild, require_free_of_texts, text_directions
 from dllm2rec.experiments.runs import Run
+from dllm2rec.experiments.training import counted, knowledge_of, rebuild, require_free_of_texts, text_directions
 from dllm2rec.knowledge.store import Knowledge
 from dllm2rec.serving.approximate import write_index
 from dllm2rec.serving.bundle import ENCODER, INDEX, TABLE, TEXT

@@ -17,7 +17,7 @@ from dllm2rec.evaluation.latency import seconds_per_1000
 from dllm2rec.evaluation.metrics import TOP, ndcg
 from dllm2rec.evaluation.ranks import Ranks, ScoreFunction, rank_targets
 from dllm2rec.experiments.results import COUNTING, COUNTING_WITH_TEXT
-from dllm2rec.experiments.running import LEFT_OUT
+from dllm2rec.experiments.training import LEFT_OUT
 from dllm2rec.teachers.ease import EASESettings
 from dllm2rec.teachers.references import (
     Blend,

@@ -15,7 +15,7 @@ from dllm2rec.teachers.merging import MergedVectors
 from dllm2rec.teachers.packaged import DEFAULT
 from dllm2rec.teachers.references import ItemKNNSettings, ReferenceSettings
 from dllm2rec.teachers.retrieval import RetrievalSettings
-from dllm2rec.teachers.texts import Counts, TextSettings
+from dllm2rec.teachers.texts import Counts, WritingSettings
 
 
 def share(text: str) -> float | None:
@@ -126,7 +126,7 @@ class EncoderTeacher(Settings):
     words: bool = True
 
 
-class TextTeacher(TextSettings, LanguageModelTeacher):
+class TextTeacher(WritingSettings, LanguageModelTeacher):
     """A language model that explains items, users and examples in words; it is not tuned; see `LanguageModelTeacher`.
 
     Attributes:

@@ -37,7 +37,7 @@ from dllm2rec.teachers.merging import MERGED, merge
 from dllm2rec.teachers.reference_teacher import label_with_reference
 from dllm2rec.teachers.references import BlendSettings, needs_vectors
 from dllm2rec.teachers.retrieval import RetrievalSettings, teach_retrieval
-from dllm2rec.teachers.texts import TextSettings, teach_texts
+from dllm2rec.teachers.texts import WritingSettings, teach_texts
 
 
 def teach(dataset: Dataset, settings: TeacherSettings, *, out: Path) -> Knowledge:
@@ -141,7 +141,7 @@ def _teach(dataset: Dataset, settings: TeacherSettings, out: Path) -> Knowledge:
                 llm=settings.llm,
                 out=out,
                 counts=settings.counts,
-                settings=method_of(settings, TextSettings),
+                settings=method_of(settings, WritingSettings),
                 seed=settings.seed,
                 revision=settings.revision,
             )

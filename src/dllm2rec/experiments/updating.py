@@ -20,7 +20,11 @@ from dllm2rec.evaluation.ranks import rank_targets
 from dllm2rec.evaluation.significance import paired_permutation_test
 from dllm2rec.experiments.config import CellSettings
 from dllm2rec.experiments.evaluating import dataset_of, evaluate
-from dllm2rec.experiments.running import (
+from dllm2rec.experiments.runs import MARKER as RUN
+from dllm2rec.experiments.runs import RESULT, Run, RunResult, Source, make_config
+from dllm2rec.experiments.stages import Say
+from dllm2rec.experiments.teaching import teach_only_new
+from dllm2rec.experiments.training import (
     build,
     finish,
     fit_student,
@@ -30,10 +34,6 @@ from dllm2rec.experiments.running import (
     rebuild,
     require_free_of_texts,
 )
-from dllm2rec.experiments.runs import MARKER as RUN
-from dllm2rec.experiments.runs import RESULT, Run, RunResult, Source, make_config
-from dllm2rec.experiments.stages import Say
-from dllm2rec.experiments.teaching import teach_only_new
 from dllm2rec.knowledge.align import require_same_dataset
 from dllm2rec.knowledge.store import Knowledge
 from dllm2rec.students.base import Student

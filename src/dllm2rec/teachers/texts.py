@@ -46,7 +46,7 @@ INSTRUCTIONS: dict[TextKind, str] = {
 }
 
 
-class TextSettings(Settings):
+class WritingSettings(Settings):
     """How texts are written and turned into vectors.
 
     Attributes:
@@ -129,7 +129,7 @@ def teach_texts(
     llm: str,
     out: Path,
     counts: Counts,
-    settings: TextSettings,
+    settings: WritingSettings,
     seed: int,
     revision: str | None = None,
 ) -> Knowledge:
@@ -169,7 +169,7 @@ def teach_texts(
 
 class _Author:
     def __init__(
-        self, llm: LanguageModel, encoder: Encoder, dataset: Dataset, kind: TextKind, settings: TextSettings
+        self, llm: LanguageModel, encoder: Encoder, dataset: Dataset, kind: TextKind, settings: WritingSettings
     ) -> None:
         self._llm, self._encoder, self._settings = llm, encoder, settings
         self._prompts = Prompts(
@@ -215,7 +215,7 @@ def _limit(count: int | None, available: int, name: str) -> int:
 
 
 def _manifest(
-    dataset: Dataset, model: LanguageModel, encoder: Encoder, settings: TextSettings, seed: int
+    dataset: Dataset, model: LanguageModel, encoder: Encoder, settings: WritingSettings, seed: int
 ) -> KnowledgeManifest:
     described: Mapping[str, JsonValue] = settings.model_dump(mode="json", exclude={"shard_size", "batch_size"})
     return KnowledgeManifest(

@@ -9,8 +9,8 @@ from pydantic import ValidationError
 from dllm2rec.core.errors import UserError
 from dllm2rec.distillation.settings import DLLM2RecSettings
 from dllm2rec.experiments.config import CellSettings, Config, load_config, stated
-from dllm2rec.experiments.running import adapted, method_name, student_name
 from dllm2rec.experiments.settings import validate
+from dllm2rec.experiments.training import adapted, method_name, student_name
 from dllm2rec.losses.dros import DROSSettings
 from dllm2rec.losses.softmax import SoftmaxSettings
 from dllm2rec.students.gru4rec import GRU4RecSettings

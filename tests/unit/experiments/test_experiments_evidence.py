@@ -7,7 +7,7 @@ import numpy as np
 from dllm2rec.data import Dataset, Split
 from dllm2rec.experiments.config import CellSettings
 from dllm2rec.experiments.evidence import gather
-from dllm2rec.experiments.running import train
+from dllm2rec.experiments.training import train
 from dllm2rec.knowledge import Knowledge, KnowledgeManifest, KnowledgeWriter, Labels
 
 DEPTH, SIZE = 10, 6

@@ -16,8 +16,8 @@ from dllm2rec.evaluation.ranks import ScoreFunction, rank_targets
 from dllm2rec.experiments import references
 from dllm2rec.experiments.config import CellSettings
 from dllm2rec.experiments.references import reference_ranks
-from dllm2rec.experiments.running import knowledge_of, rebuild, train
 from dllm2rec.experiments.runs import Run
+from dllm2rec.experiments.training import knowledge_of, rebuild, train
 from dllm2rec.experiments.updating import Material, grown
 from dllm2rec.knowledge import Knowledge, KnowledgeManifest, KnowledgeWriter
 from dllm2rec.teachers.references import BlendSettings

@@ -7,8 +7,8 @@ from pathlib import Path
 from dllm2rec.data import Dataset
 from dllm2rec.distillation.methods import VectorsMethod
 from dllm2rec.experiments.config import CellSettings
-from dllm2rec.experiments.running import train
 from dllm2rec.experiments.runs import Run
+from dllm2rec.experiments.training import train
 from dllm2rec.knowledge import Knowledge
 
 ITEMS = 30  # of the small dataset

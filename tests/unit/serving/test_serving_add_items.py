@@ -16,7 +16,7 @@ from dllm2rec.data.demand import measure_demand
 from dllm2rec.evaluation.demand import DemandWeights
 from dllm2rec.experiments.adding import add_items
 from dllm2rec.experiments.exporting import export
-from dllm2rec.experiments.running import rebuild
+from dllm2rec.experiments.training import rebuild
 from dllm2rec.knowledge import Knowledge, KnowledgeWriter
 from dllm2rec.serving.bundle import TABLE, Bundle
 from dllm2rec.serving.packing import Precision

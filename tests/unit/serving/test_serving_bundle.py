@@ -20,8 +20,8 @@ from dllm2rec.core.files import hash_file
 from dllm2rec.data import Dataset
 from dllm2rec.experiments import bundles, exporting
 from dllm2rec.experiments.exporting import export
-from dllm2rec.experiments.running import rebuild
 from dllm2rec.experiments.runs import Run
+from dllm2rec.experiments.training import rebuild
 from dllm2rec.knowledge import Knowledge
 from dllm2rec.serving import bundle as bundle_module
 from dllm2rec.serving import recommender as serving

@@ -11,9 +11,9 @@ from dllm2rec.knowledge.schema import DamagedError
 from dllm2rec.knowledge.store import Knowledge
 from dllm2rec.knowledge.texts import KINDS
 from dllm2rec.teachers import texts
-from dllm2rec.teachers.texts import Counts, TextSettings, tasks, teach_texts
+from dllm2rec.teachers.texts import Counts, WritingSettings, tasks, teach_texts
 
-SETTINGS = TextSettings(tokens=6, batch_size=4, shard_size=4)
+SETTINGS = WritingSettings(tokens=6, batch_size=4, shard_size=4)
 
 
 def teach(dataset: Dataset, llm: Path, out: Path, counts: Counts | None = None) -> Knowledge:
