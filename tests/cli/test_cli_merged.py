@@ -171,6 +171,21 @@ def test_an_experiment_teaches_its_sources_first_and_once(tmp_path: Path) -> Non
     refused(same, "the same knowledge as")
 
 
+def test_an_experiment_learns_from_knowledge_that_is_there(tmp_path: Path) -> None:
+    files = write_log(tmp_path / "in", list(log_rows()))
+    assert call("prepare", *files, "--set", "split.history=5", "--out", tmp_path / "in" / "dataset").code == 0
+    taught = ["--teacher", "knn", "--set", "depth=20", "--out", tmp_path / "in" / "known"]
+    assert call("teach", tmp_path / "in" / "dataset", *taught).code == 0
+    file, out = tmp_path / "in" / "small.toml", tmp_path / "out"
+    before, after = CONFIG.index("[teacher]"), CONFIG.index("[students")
+    file.write_text(f'{CONFIG[:before]}[teacher]\nkind = "knowledge"\npath = "known"\n{CONFIG[after:]}')
+    done = call("run", file, "--out", out, "--json")
+    assert done.code == 0, done.err
+    assert [stage["cached"] for stage in done.json["stages"]] == [False, True, False, False, False]
+    assert not list(out.glob("knowledge-*"))
+    refused(call("run", file, "--out", tmp_path / "o", "--set", "dataset.split.history=4"), "known", "another dataset")
+
+
 def test_a_method_may_learn_from_one_source_alone(tmp_path: Path) -> None:
     from dllm2rec.experiments.evidence import gather
     from dllm2rec.experiments.runs import Run

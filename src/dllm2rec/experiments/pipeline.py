@@ -30,7 +30,9 @@ from dllm2rec.experiments.runs import EXPERIMENT, Run, software
 from dllm2rec.experiments.search import Choice
 from dllm2rec.experiments.stages import Say, Stage, Stages
 from dllm2rec.experiments.summary import Extras, write_summary
+from dllm2rec.experiments.teacher_settings import KnowledgeSource
 from dllm2rec.experiments.teaching import resolve_teacher, teach
+from dllm2rec.knowledge.align import require_same_dataset
 from dllm2rec.knowledge.store import Knowledge
 
 SEARCH = "search.json"
@@ -175,12 +177,17 @@ def _prepare(config: Config, out: Path, stages: Stages) -> Dataset:
 
 
 def _teach(settings: dict[str, Any], out: Path, stages: Stages, dataset: Dataset, *, name: str) -> Knowledge:
+    teacher = resolve_teacher(settings)
+    if isinstance(teacher, KnowledgeSource):
+        there = Knowledge.load(teacher.path)
+        require_same_dataset(there, dataset)
+        return stages.do(name, teacher.path, lambda: there, cached=True)
     asked = request(dataset, settings)
     path = out / directory_name(asked)
     knowledge = finished(path, asked)
     if knowledge is not None:
         return stages.do(name, path, lambda: knowledge, cached=True)
-    return stages.do(name, path, partial(teach, dataset, resolve_teacher(settings), out=path), cached=False)
+    return stages.do(name, path, partial(teach, dataset, teacher, out=path), cached=False)
 
 
 def _conclude(work: Work, runs: Sequence[Run], choices: Sequence[Choice]) -> Comparison:

@@ -170,7 +170,7 @@ class ReferenceTeacher(LabellingTeacher):
 
 
 class KnowledgeSource(Settings):
-    """What a teacher left on disk, to be merged.
+    """What a teacher left on disk, to be learned from or merged.
 
     Attributes:
         path: knowledge directory; in a file of settings relative to that file.
@@ -215,6 +215,6 @@ TeacherSettings = Annotated[
 
 
 class TeacherChoice(Settings):
-    """The `[teacher]` table of an experiment."""
+    """The `[teacher]` table of an experiment: a teacher, or what one left on disk."""
 
-    teacher: TeacherSettings
+    teacher: Annotated[TeacherSettings | KnowledgeSource, Field(discriminator="kind")]

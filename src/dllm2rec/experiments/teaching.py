@@ -92,6 +92,7 @@ def teach_only_new(dataset: Dataset, known: Knowledge, *, out: Path) -> Knowledg
         )
     values, described = taught_by(known)
     settings = resolve_teacher(values)
+    assert not isinstance(settings, KnowledgeSource)  # noqa: S101 - it says who taught it
     asked: dict[str, JsonValue] = {"dataset": dataset.content_hash, "teacher": described}
     with exclusive(out):
         knowledge = finished(out, asked)
@@ -101,7 +102,7 @@ def teach_only_new(dataset: Dataset, known: Knowledge, *, out: Path) -> Knowledg
     return knowledge
 
 
-def resolve_teacher(table: Mapping[str, Any]) -> TeacherSettings:
+def resolve_teacher(table: Mapping[str, Any]) -> TeacherSettings | KnowledgeSource:
     """Check the `[teacher]` table of an experiment.
 
     Raises:
