@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from dllm2rec.core.errors import UserError, suggest
+from dllm2rec.core.settings import Settings
 
 TimeUnit = Literal["s", "ms", "us", "ns"]
 Field = Literal["user", "item", "time", "item_id", "title"]
@@ -43,8 +43,7 @@ _KNOWN_NAMES: dict[Field, tuple[str, ...]] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Columns:
+class Columns(Settings):
     """Names of columns; None is found by well-known names such as user_id, movieId, parent_asin, timestamp, title.
 
     Attributes:

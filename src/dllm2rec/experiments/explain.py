@@ -1,10 +1,9 @@
 """An error of pydantic becomes one line: the field as the user writes it, and what is allowed there."""
 
-import dataclasses
 import types
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import annotated_types
 from pydantic import BaseModel
@@ -27,7 +26,7 @@ def explain(model: type[BaseModel], error: ErrorDetails) -> str:
     path, field, names = _locate(model, error["loc"])
     where = ".".join(path) or "settings"
     match error["type"]:
-        case "extra_forbidden" | "unexpected_keyword_argument":
+        case "extra_forbidden":
             return f"unknown setting '{where}'{suggest(path[-1], names)}"
         case "missing":
             return f"{where} is missing"
@@ -35,7 +34,7 @@ def explain(model: type[BaseModel], error: ErrorDetails) -> str:
             return _explain_kind(where, field, error)
         case "value_error":
             return f"{where}: {error['ctx']['error']}"
-        case "model_type" | "model_attributes_type" | "dataclass_type" | "dict_type":
+        case "model_type" | "model_attributes_type" | "dict_type":
             return f"{where}: {error['input']!r} is not allowed; it must be a table of settings"
         case _:
             return f"{where}: {error['input']!r} is not allowed; it must be {allowed(field) or _lower(error['msg'])}"
@@ -103,12 +102,8 @@ def _is_model(annotation: Any) -> bool:
 
 
 def fields(annotation: Any) -> dict[str, Any]:
-    """Return the fields of a model or a dataclass; none of anything else."""
-    if _is_model(annotation):
-        return dict(annotation.model_fields)
-    if dataclasses.is_dataclass(annotation) and isinstance(annotation, type):
-        return dict(get_type_hints(annotation))
-    return {}
+    """Return the fields of a model; none of anything else."""
+    return dict(annotation.model_fields) if _is_model(annotation) else {}
 
 
 def _arguments(annotation: Any) -> list[Any]:

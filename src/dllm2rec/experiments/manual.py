@@ -156,9 +156,7 @@ def _tables(annotation: Any) -> list[Any]:
 
 
 def _default(model: Any, name: str) -> Any:
-    if issubclass(model, BaseModel):
-        return model.model_fields[name].get_default(call_default_factory=True)
-    return getattr(model, name, PydanticUndefined)
+    return model.model_fields[name].get_default(call_default_factory=True)
 
 
 def _written(value: Any) -> str:

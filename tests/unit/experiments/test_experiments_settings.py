@@ -1,6 +1,5 @@
 """Settings: overrides, and errors in one line that names the field and what it allows."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -26,8 +25,7 @@ class Dog(Strict):
     weight: Annotated[float, Field(gt=0, lt=90)] = 10.0
 
 
-@dataclass(frozen=True)
-class Street:
+class Street(Strict):
     name: str | None = None
 
 
