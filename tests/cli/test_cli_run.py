@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -297,6 +298,13 @@ def test_experiments_that_are_no_toml_or_not_there(tmp_path: Path) -> None:
         '[dataset]\nsource = "ml-100k"\n[students.a.student]\nkind = "caser"\n[methods.b]\nkind = "dllm2rec"\n'
     )
     refused(call("run", tmp_path / "taught.toml"), "needs a teacher")
+    (tmp_path / "released.toml").write_text(
+        '[dataset]\nsource = "ml-100k"\n[teacher]\nkind = "reference"\n[students.a.student]\nkind = "sasrec"\n'
+        '[methods.b]\nkind = "dllm2rec"\nvariant = "released"\n'
+    )
+    out = tmp_path / "out"
+    refused(call("run", tmp_path / "released.toml", "--out", out), "student 'a', method 'b'", "protocol to 'paper'")
+    assert not out.exists()
 
 
 def test_an_output_directory_that_holds_something_else(config: Path, tmp_path: Path) -> None:
@@ -345,3 +353,8 @@ def test_the_experiments_that_come_along_are_sound() -> None:
         kind = resolve_teacher(config.teacher).model_dump(mode="json")["kind"]
         assert kind in {"bigrec", "retrieval", "reference", "texts", "merged"}
         assert json.dumps(config.model_dump(mode="json"))
+        named = tomllib.loads(file.read_text())["protocol"]  # by itself: the default may be another one day
+        cells = [config.cell(student, method) for student in config.students for method in config.methods]
+        protocols = {cell.protocol for cell in cells}
+        assert protocols == ({"paper", "strong"} if file.stem == "demo" else {named})
+        assert named == ("strong" if file.stem == "best" else "paper")

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console, RenderableType
+from rich.text import Text
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for machines.")]
 Set = Annotated[
@@ -47,4 +48,4 @@ def show(value: Any, *renderables: RenderableType, as_json: bool) -> None:
         return
     console = Console(markup=False, emoji=False)  # a title may hold brackets and colons
     for renderable in renderables:  # a line stays one, so that a command in it can be pasted
-        console.print(renderable, highlight=False, soft_wrap=isinstance(renderable, str))
+        console.print(renderable, highlight=False, soft_wrap=isinstance(renderable, str | Text))

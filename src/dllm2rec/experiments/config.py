@@ -11,7 +11,7 @@ from dllm2rec.core.errors import suggest
 from dllm2rec.core.settings import Settings
 from dllm2rec.data import TrainOn
 from dllm2rec.distillation.methods import MethodSettings, NoMethod
-from dllm2rec.distillation.settings import DLLM2RecSettings
+from dllm2rec.distillation.settings import DLLM2RecSettings, reads_vectors
 from dllm2rec.experiments.dataset_settings import DatasetSettings
 from dllm2rec.experiments.protocol import DEFAULT, Protocol, fill, stated
 from dllm2rec.experiments.settings import override, read_toml, validate
@@ -64,9 +64,12 @@ class CellSettings(Settings):
 
     @model_validator(mode="after")
     def _released_is_released(self) -> Self:
-        method = self.method
-        released = isinstance(method, DLLM2RecSettings) and method.variant == "released" and method.sides is None
-        if released and self.protocol == "strong" and self.student.output == "tied":
+        match self.method:
+            case DLLM2RecSettings(variant="released", sides=None) as method if reads_vectors(method):
+                separate = True
+            case _:
+                separate = False
+        if separate and self.protocol == "strong" and self.student.output == "tied":
             raise ValueError(
                 "method.variant 'released' has an output layer of its own; set student.output to 'separate', "
                 "or protocol to 'paper'"
@@ -180,7 +183,7 @@ class Config(Settings):
     Attributes:
         name: names the directory of the runs and the report.
         dataset: see `DatasetSettings`.
-        teacher: a table, see `TeacherSettings`, which `resolve_teacher` checks; none if all methods are plain.
+        teacher: a table, see `TeacherChoice`, which `resolve_teacher` checks; none if all methods are plain.
         students: by the name that tables show.
         methods: by the name that tables show.
         learns_from: by the name of a method, which source of a merged teacher it learns from, 1 for the first; the
@@ -242,7 +245,7 @@ class Config(Settings):
             values["train_on"] = self.train_on
         if self.demand is not None:
             values["demand"] = self.demand
-        cell = CellSettings.model_validate(values)
+        cell = validate(CellSettings, values, source=f"student '{student}', method '{method}'")
         if not change:
             return cell
         where = f"search: student '{student}', method '{method}'"
@@ -278,6 +281,7 @@ def load_config(path: Path, settings: Iterable[str] = ()) -> Config:
     config = validate(Config, values, source=str(path))
     for student in config.students:
         for method in config.methods:
+            config.cell(student, method)
             _try_ranges(config, student, method)
     return config
 

@@ -62,7 +62,7 @@ def taught_by(knowledge: Knowledge) -> tuple[dict[str, Any], dict[str, JsonValue
     if knowledge.manifest.teacher == "imported":
         raise UserError(
             f"{knowledge.path}: was imported, so there is no teacher here that could go on; import labels of the "
-            "extended dataset, and name them with --knowledge"
+            "extended dataset with `teach --import`; `update` takes them by --knowledge"
         )
     if not (knowledge.path / DONE).is_file():
         raise UserError(f"{knowledge.path}: does not say who taught it (no {DONE}); make it with `dllm2rec teach`")

@@ -31,7 +31,7 @@ _SAME = 0.02
 """Largest difference in a unit vector that another processor explains."""
 _HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
 _TITLES = ("document", "passage", "corpus")
-"""Under which of these names an encoder keeps what it wants before a text that is found, as titles are."""
+"""The names under which encoders keep what they want before a text that is found, as titles are."""
 
 
 @dataclass(frozen=True)
@@ -123,11 +123,12 @@ class Encoder:
         return vectors
 
     def _encode_batch(self, texts: list[str], *, words: bool) -> NDArray[np.float32]:
-        prompt = next((self.model.prompts[name] for name in _TITLES if name in self.model.prompts), None)
-        from sentence_transformers.util import batch_to_device
+        prompt = next((found for name in _TITLES if (found := self.model.prompts.get(name))), None)
+        from sentence_transformers.util import batch_to_device, truncate_embeddings
 
-        found = self.model(batch_to_device(self.model.preprocess(texts, prompt=prompt), self.model.device))
-        parts = [found["sentence_embedding"]]
+        given = self.model.preprocess(texts, prompt=prompt, task="document")
+        found = self.model(batch_to_device(given, self.model.device), task="document")
+        parts = [truncate_embeddings(found["sentence_embedding"], self.model.truncate_dim)]
         if words:
             parts.append(masked_mean(found["all_layer_embeddings"][0], found["attention_mask"]))
         vectors: NDArray[np.float32] = torch.cat([F.normalize(part, dim=1) for part in parts], dim=1).cpu().numpy()
@@ -269,7 +270,8 @@ def require_model(directory: Path) -> None:
     """
     if not any((directory / name).is_file() for name in ("modules.json", "config.json")):
         raise UserError(f"{directory}: holds no model (no modules.json or config.json); {_usable()}")
-    if not _weights(directory):
+    pickled = [file for file in directory.rglob("pytorch_model.bin") if not _weights(file.parent)]
+    if pickled or not _weights(directory):
         raise UserError(f"{directory}: holds no weights as .safetensors (pickled weights are not read); {_usable()}")
 
 

@@ -70,7 +70,8 @@ def load_adapter(llm: LanguageModel, work: Path) -> LanguageModel:
     """Merge the weights that `save_adapter` left into a language model, which is used up."""
     from peft import PeftModel
 
-    return merged(llm, PeftModel.from_pretrained(llm.model, str(work / ADAPTER)))
+    with quiet():
+        return merged(llm, PeftModel.from_pretrained(llm.model, str(work / ADAPTER)))
 
 
 def merged(llm: LanguageModel, tuned: Any) -> LanguageModel:

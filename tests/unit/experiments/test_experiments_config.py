@@ -165,6 +165,7 @@ def test_the_released_variant_has_an_output_layer_of_its_own_or_is_refused() -> 
     released = DLLM2RecSettings(variant="released")
     with pytest.raises(ValidationError, match=r"student\.output to 'separate', or protocol to 'paper'"):
         CellSettings(method=released)
+    CellSettings(method=DLLM2RecSettings(variant="released", embedding=False))
     separate = CellSettings.model_validate({"student": {"output": "separate"}, "method": released})
     assert adapted(separate).student.output == "separate"
     assert adapted(CellSettings(method=DLLM2RecSettings(variant="released", sides="both"))).student.output == "tied"

@@ -286,8 +286,7 @@ def test_slow_requests_that_come_again_wait_for_each_other(
     assert most == 2
 
 
-def test_who_does_not_read_an_answer_keeps_no_place(bundles: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gate, "PATIENCE", 0.05)
+def test_who_does_not_read_an_answer_keeps_no_place(bundles: list[Path]) -> None:
     app = create_app(ServeSettings(bundle=bundles[0], max_waiting=1, timeout=0.2))
     asked = {"type": "http.request", "body": b'{"histories": [[1]]}', "more_body": False}
     scope = {
@@ -319,6 +318,17 @@ def test_who_does_not_read_an_answer_keeps_no_place(bundles: list[Path], monkeyp
         return statuses
 
     assert asyncio.run(ask_twice()) == [503, 200]
+
+
+def test_who_does_not_read_a_refusal_is_left(bundles: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "PATIENCE", 0.05)
+    app = create_app(ServeSettings(bundle=bundles[0], api_key=SecretStr(KEY)))
+    scope = {"type": "http", "method": "POST", "path": "/v1/recommend", "query_string": b"", "headers": []}
+
+    async def never(*_: Any) -> Any:
+        await asyncio.Event().wait()
+
+    asyncio.run(asyncio.wait_for(app(scope, never, never), 5))
 
 
 def test_an_answer_that_takes_long_to_write_is_written_aside(bundles: list[Path]) -> None:

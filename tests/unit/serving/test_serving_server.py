@@ -66,6 +66,11 @@ def metrics(port: int) -> list[str]:
     return text.splitlines()
 
 
+def workers_of(process: "subprocess.Popen[str]") -> list[int]:
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
 def until(port: int, wanted: set[object]) -> None:
     """Wait until forty answers in a row come from the wanted versions."""
     end = time.monotonic() + 60
@@ -118,6 +123,18 @@ def test_a_swap_loses_no_request(workers: int, bundles: list[Path], tmp_path: Pa
         assert process.wait(timeout=60) in {0, -signal.SIGTERM}
 
 
+def test_a_worker_that_still_starts_is_not_ended_by_a_swap(bundles: list[Path]) -> None:
+    with server(bundles[0], "--workers", "2") as (port, process):
+        seen: set[int] = set()
+        while len(seen) < 2:
+            seen.update(workers_of(process))
+        for _ in range(10):
+            process.send_signal(signal.SIGHUP)
+            time.sleep(0.2)
+        version(port)
+        assert set(workers_of(process)) == seen
+
+
 def test_metrics_of_all_workers_are_added(bundles: list[Path]) -> None:
     with server(bundles[0], "--workers", "2") as (port, _):
         for _ in range(30):
@@ -131,8 +148,7 @@ def test_a_worker_that_dies_is_replaced_and_its_bundle_answers_no_more(bundles: 
     place = shutil.copytree(bundles[0], tmp_path / "place")
     with server(place, "--workers", "2") as (port, process):
         before = version(port)
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        workers = [int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        workers = workers_of(process)
         until(port, {before})
         shutil.rmtree(place)
         shutil.copytree(bundles[1], place)

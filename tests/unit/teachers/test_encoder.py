@@ -4,9 +4,10 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Module, Transformer
-from sentence_transformers.sentence_transformer.modules import Dense, Pooling, StaticEmbedding
+from sentence_transformers.sentence_transformer.modules import Dense, Pooling, Router, StaticEmbedding
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
@@ -106,11 +107,43 @@ def test_all_parts_of_an_encoder_are_read(tiny_encoder: Path, tiny_dataset: Data
         )
 
 
-def test_titles_are_read_with_the_prompt_of_texts_that_are_found(tiny_encoder: Path) -> None:
-    model = lay_out(tiny_encoder, Pooling(8, "mean"), prompts={"query": "small ", "document": "large "})
+@pytest.mark.parametrize("name", ["document", "passage"])
+def test_titles_are_read_with_the_prompt_of_texts_that_are_found(name: str, tiny_encoder: Path) -> None:
+    model = lay_out(tiny_encoder, Pooling(8, "mean"), prompts={"query": "small ", name: "large "})
     found = Encoder.load(tiny_encoder).encode(TEXTS)
-    np.testing.assert_allclose(found, model.encode_document(TEXTS, normalize_embeddings=True), atol=1e-6)
+    np.testing.assert_allclose(found, model.encode(TEXTS, prompt="large ", normalize_embeddings=True), atol=1e-6)
     assert np.abs(found - model.encode(TEXTS, normalize_embeddings=True)).max() > 0.01
+
+
+def test_an_encoder_of_two_ways_reads_titles_by_that_of_documents(tiny_encoder: Path, tmp_path: Path) -> None:
+    def way() -> list[Module]:
+        return [Transformer(str(tiny_encoder)), Pooling(8, "mean"), Dense(8, 8)]
+
+    model = SentenceTransformer(modules=[Router.for_query_document(way(), way(), default_route="query")])
+    model.save(str(tmp_path / "router"))
+    found = Encoder.load(tmp_path / "router").encode(TEXTS)
+    np.testing.assert_allclose(found, model.encode_document(TEXTS, normalize_embeddings=True), atol=1e-6)
+    assert np.abs(found - model.encode_query(TEXTS, normalize_embeddings=True)).max() > 0.01
+
+
+def test_vectors_are_cut_where_the_encoder_says_so(tiny_encoder: Path) -> None:
+    model = lay_out(tiny_encoder, Pooling(8, "mean"))
+    model.truncate_dim = 4
+    model.save(str(tiny_encoder))
+    encoder = Encoder.load(tiny_encoder)
+    assert encoder.model.truncate_dim == 4
+    expected = model.encode(TEXTS, normalize_embeddings=True)
+    np.testing.assert_allclose(encoder.encode(TEXTS, words=True)[:, :4], expected, atol=1e-6)
+
+
+def test_a_part_that_is_pickled_is_not_read(tiny_encoder: Path) -> None:
+    lay_out(tiny_encoder, Pooling(8, "mean"), Dense(8, 5))
+    folder = tiny_encoder / "2_Dense"
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    assert Encoder.load(tiny_encoder).width(words=False) == 5
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(UserError, match="pickled weights are not read"):
+        Encoder.load(tiny_encoder)
 
 
 def test_an_encoder_without_states_of_tokens_has_no_words(

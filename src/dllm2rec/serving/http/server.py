@@ -123,6 +123,7 @@ async def _reload_on_hangup(app: FastAPI) -> AsyncIterator[None]:
         task.add_done_callback(running.discard)
 
     loop.add_signal_handler(signal.SIGHUP, start)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
     start()  # swapped while this worker began, and could not be told
     yield
     loop.remove_signal_handler(signal.SIGHUP)
@@ -155,7 +156,9 @@ class _Manager:
 
     def _start(self) -> BaseProcess:
         worker = self._context.Process(target=_work_or_wait, args=(self._settings, self._listening), daemon=True)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # it inherits that, and obeys when it can
         worker.start()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
         return worker
 
     def _stop(self, _number: int, _frame: object) -> None:
