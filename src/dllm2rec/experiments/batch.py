@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
@@ -87,7 +87,7 @@ def recommend_all(
                 "bundle": recommender.version,
                 "approximate": recommender.approximate,
                 "interactions": hash_file(interactions),
-                "columns": asdict(columns),
+                "columns": columns.model_dump(),
                 "k": k,
                 "exclude_seen": exclude_seen,
                 "candidates": None if candidates is None else list(candidates),
