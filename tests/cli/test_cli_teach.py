@@ -299,7 +299,7 @@ def test_models_that_are_not_there(dataset: Path, tmp_path: Path) -> None:
 def test_only_a_language_model_needs_its_libraries(
     dataset: Path, llm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for library in ("transformers", "peft", "trl", "datasets", "huggingface_hub"):
+    for library in ("transformers", "sentence_transformers", "peft", "trl", "datasets", "huggingface_hub"):
         monkeypatch.setitem(sys.modules, library, None)
     counted = call("teach", dataset, "--teacher", "knn", "--limit", 5, "--out", tmp_path / "knn")
     assert counted.code == 0, counted.err
