@@ -11,10 +11,18 @@ from numpy.typing import NDArray
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import atomic_path, require_fresh_directory
 from dllm2rec.core.ids import padding_index
-from dllm2rec.data.directory import FORMAT_VERSION, MARKER, DatasetManifest, read_manifest, read_table_file, write_files
+from dllm2rec.data.directory import (
+    FORMAT_VERSION,
+    MARKER,
+    DatasetManifest,
+    Duplicates,
+    read_manifest,
+    read_table_file,
+    write_files,
+)
 from dllm2rec.data.examples import Examples, Past, Sequences, pad_histories
 from dllm2rec.data.log import Log
-from dllm2rec.data.splits import SPLITS, Split, SplitSettings, TrainOn, sample_positions
+from dllm2rec.data.splits import SPLITS, Positions, Split, SplitSettings, TrainOn, sample_positions
 from dllm2rec.data.tables import Tables, build_examples, build_tables, content_hash, describe, target_positions
 
 LATER = 4
@@ -175,8 +183,13 @@ class Dataset:
     def cut(self) -> float:
         """When the first validation target was chosen, before sampling, seconds."""
         events = read_table_file(self.path, "interactions")
-        first: float = events["time"].to_numpy()[target_positions(events, self.manifest.split)["validation"]].min()
+        first: float = events["time"].to_numpy()[self._targets["validation"]].min()
         return first
+
+    @cached_property
+    def _targets(self) -> Positions:
+        """Where the targets of each part stand among the interactions, before sampling."""
+        return target_positions(read_table_file(self.path, "interactions"), self.manifest.split)
 
     @cached_property
     def _before_cut(self) -> NDArray[np.int32]:
@@ -187,9 +200,8 @@ class Dataset:
         """
         events = read_table_file(self.path, "interactions")
         user, time, ordinal = (events[name].to_numpy() for name in ("user", "time", "ordinal"))
-        targets = target_positions(events, self.manifest.split)
         early = np.bincount(user[time < self.cut], minlength=self.manifest.num_users)
-        held_out = np.concatenate([targets["validation"], targets["test"]])
+        held_out = np.concatenate([self._targets["validation"], self._targets["test"]])
         np.minimum.at(early, user[held_out], ordinal[held_out])
         return early.astype(np.int32)
 
@@ -255,7 +267,7 @@ def prepare(log: Log, split: SplitSettings, out: Path, *, name: str, extends: tu
     """
     require_fresh_directory(out, marker=MARKER)
     tables = build_tables(log, split)
-    manifest = _manifest(tables, split, name, extends).model_copy(update={"duplicates": log.duplicates})
+    manifest = _manifest(tables, split, name, extends, log.duplicates)
     if (out / MARKER).exists():
         return _same_or_refuse(out, manifest)
     with atomic_path(out) as target:
@@ -263,7 +275,9 @@ def prepare(log: Log, split: SplitSettings, out: Path, *, name: str, extends: tu
     return Dataset.load(out)
 
 
-def _manifest(tables: Tables, split: SplitSettings, name: str, extends: tuple[str, ...]) -> DatasetManifest:
+def _manifest(
+    tables: Tables, split: SplitSettings, name: str, extends: tuple[str, ...], duplicates: Duplicates
+) -> DatasetManifest:
     digest = content_hash(items=tables.items, users=tables.users, interactions=tables.interactions, split=split)
     return DatasetManifest(
         format_version=FORMAT_VERSION,
@@ -275,6 +289,7 @@ def _manifest(tables: Tables, split: SplitSettings, name: str, extends: tuple[st
         num_items=tables.items.height,
         num_interactions=tables.interactions.height,
         counts={part: int((tables.examples["split"] == part).sum()) for part in SPLITS},
+        duplicates=duplicates,
         extends=extends,
     )
 

@@ -64,12 +64,10 @@ class CellSettings(Settings):
 
     @model_validator(mode="after")
     def _released_is_released(self) -> Self:
-        match self.method:
-            case DLLM2RecSettings(variant="released", sides=None) as method if reads_vectors(method):
-                separate = True
-            case _:
-                separate = False
-        if separate and self.protocol == "strong" and self.student.output == "tied":
+        method = self.method
+        if not isinstance(method, DLLM2RecSettings) or method.variant != "released" or not reads_vectors(method):
+            return self
+        if method.sides is None and self.protocol == "strong" and self.student.output == "tied":
             raise ValueError(
                 "method.variant 'released' has an output layer of its own; set student.output to 'separate', "
                 "or protocol to 'paper'"

@@ -7,6 +7,7 @@ from pydantic import model_validator
 
 from dllm2rec.core.settings import Settings
 from dllm2rec.data import Columns, PaperSplit, SplitSettings
+from dllm2rec.data.directory import Duplicates
 
 
 class DatasetSettings(Settings):
@@ -27,7 +28,7 @@ class DatasetSettings(Settings):
     interactions: Path | None = None
     items: Path | None = None
     columns: Columns = Columns()
-    duplicates: Literal["keep", "drop"] = "keep"
+    duplicates: Duplicates = "keep"
     split: SplitSettings = PaperSplit()
     name: str | None = None
 

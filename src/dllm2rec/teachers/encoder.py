@@ -72,8 +72,8 @@ class Encoder:
 
     def width(self, *, words: bool) -> int:
         """Length of a vector, with or without words."""
-        parts: list[Any] = [self.model, *([self.model[0]] if words else [])]
-        return sum(part.get_embedding_dimension() for part in parts)
+        parts: list[Any] = [self.model, self.model[0]]
+        return sum(part.get_embedding_dimension() for part in parts[: 1 + words])
 
     def require_words(self) -> None:
         """Check that the encoder has states of tokens.
@@ -123,9 +123,9 @@ class Encoder:
         return vectors
 
     def _encode_batch(self, texts: list[str], *, words: bool) -> NDArray[np.float32]:
-        prompt = next((found for name in _TITLES if (found := self.model.prompts.get(name))), None)
         from sentence_transformers.util import batch_to_device, truncate_embeddings
 
+        prompt = next((found for name in _TITLES if (found := self.model.prompts.get(name))), None)
         given = self.model.preprocess(texts, prompt=prompt, task="document")
         found = self.model(batch_to_device(given, self.model.device), task="document")
         parts = [truncate_embeddings(found["sentence_embedding"], self.model.truncate_dim)]

@@ -60,31 +60,25 @@ def tune(
         UserError: the language model has no such modules.
     """
     with quiet():
-        if not (work / ADAPTER).exists():
-            # LoRA's first weights and dropout come from torch's global state: seeded here, and left as it was
-            with torch.random.fork_rng():
-                torch.manual_seed(derive_seed(seed, "tuning"))
-                tuned = _train_adapter(llm, train, validation, settings, work=work, seed=seed)
-            save_adapter(tuned, work)
-            return merged(llm, tuned)
-        return load_adapter(llm, work)
+        if (work / ADAPTER).exists():
+            return load_adapter(llm, work)
+        # LoRA's first weights and dropout come from torch's global state: seeded here, and left as it was
+        with torch.random.fork_rng():
+            torch.manual_seed(derive_seed(seed, "tuning"))
+            checkpoints = work / "checkpoints"
+            trainer = _trainer(
+                llm, train=train, validation=validation, settings=settings, checkpoints=checkpoints, seed=seed
+            )
+            _train(trainer, checkpoints, patience=settings.patience)
+        save_adapter(trainer.model, work)
+        return merged(llm, trainer.model)
 
 
-def _train_adapter(
-    llm: LanguageModel,
-    train: Sequence[Text],
-    validation: Sequence[Text],
-    settings: TuningSettings,
-    *,
-    work: Path,
-    seed: int,
-) -> Any:
-    """Train LoRA's weights, see `tune`; returns the model with them."""
-    checkpoints = work / "checkpoints"
-    trainer = _trainer(llm, train=train, validation=validation, settings=settings, checkpoints=checkpoints, seed=seed)
+def _train(trainer: SFTTrainer, checkpoints: Path, *, patience: int) -> None:
+    """Train LoRA's weights from the last checkpoint on, if there is one; the best ones are in the model then."""
     last = _last_checkpoint(checkpoints)
     begun = None if last is None else TrainerState.load_from_json(str(Path(last) / _STATE))
-    if begun is not None and worse_since_best(begun.log_history) >= settings.patience:  # it was over, and died then
+    if begun is not None and worse_since_best(begun.log_history) >= patience:  # it was over, and died then
         trainer.state = begun
         trainer._load_best_model()
     else:
@@ -92,7 +86,6 @@ def _train_adapter(
             trainer.add_callback(_Progress(advance))
             trainer.add_callback(_Checkpoints())
             trainer.train(resume_from_checkpoint=last)
-    return trainer.model
 
 
 def worse_since_best(log: Sequence[Mapping[str, float]]) -> int:
