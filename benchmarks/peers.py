@@ -29,8 +29,8 @@ from rectools.dataset import Dataset as TheirDataset
 from rectools.models import SASRecModel
 
 from dllm2rec.data import Dataset, PaperSplit, prepare, read_log
-from dllm2rec.experiments.config import CellSettings
-from dllm2rec.experiments.training import rebuild, train
+from dllm2rec.settings.config import CellSettings
+from dllm2rec.workflow.training import rebuild, train
 from random_bundle import write_bundle
 
 HISTORY, SIZE, K = 10, 64, 20

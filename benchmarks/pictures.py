@@ -17,10 +17,10 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 from dllm2rec import Dataset, Knowledge, Run, evaluate
+from dllm2rec.comparison.doctor import examine
 from dllm2rec.core.files import atomic_path
+from dllm2rec.evaluation.references import reference_ranks
 from dllm2rec.evaluation.slices import popularity_slices
-from dllm2rec.experiments.doctor import examine
-from dllm2rec.experiments.references import reference_ranks
 from dllm2rec.teachers.references import BlendSettings
 
 BLUE, GRAY = "#3b82f6", "#8a94a6"

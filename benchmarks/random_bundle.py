@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
+from dllm2rec.bundling.exporting import write_student
 from dllm2rec.core.files import hash_file
 from dllm2rec.core.seeding import torch_generator
-from dllm2rec.experiments.exporting import write_student
 from dllm2rec.serving.bundle import CARD, ENCODER, EXAMPLES, FILES, ITEMS, MARKER, TABLE
 from dllm2rec.serving.manifest import BundleManifest
 from dllm2rec.serving.recommender import Recommender

@@ -33,17 +33,17 @@ from dllm2rec.data import Dataset, Examples, GlobalTimeSplit, prepare, read_log
 from dllm2rec.evaluation.demand import adjusted
 from dllm2rec.evaluation.metrics import hit_rate, ndcg
 from dllm2rec.evaluation.ranks import ScoreFunction, rank_targets
+from dllm2rec.evaluation.references import follow_demand, score_with_reference, settled
 from dllm2rec.evaluation.significance import paired_permutation_test
-from dllm2rec.experiments.config import CellSettings
-from dllm2rec.experiments.references import follow_demand, score_with_reference, settled
-from dllm2rec.experiments.runs import Run
-from dllm2rec.experiments.teacher_settings import ReferenceTeacher
-from dllm2rec.experiments.teaching import teach
-from dllm2rec.experiments.training import train
-from dllm2rec.experiments.updating import grown, update
 from dllm2rec.knowledge.store import Knowledge
+from dllm2rec.settings.config import CellSettings
+from dllm2rec.settings.teacher import ReferenceTeacher
 from dllm2rec.students.base import Student
 from dllm2rec.teachers.references import Blend, BlendSettings, fit_reference
+from dllm2rec.workflow.runs import Run
+from dllm2rec.workflow.teaching import teach
+from dllm2rec.workflow.training import train
+from dllm2rec.workflow.updating import grown, update
 
 FIRST, SLICES = 0.8, 4
 ARMS = ("nothing", "add-items", "update", "retrain", "counting")

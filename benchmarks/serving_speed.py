@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dllm2rec.experiments.bundles import write_manifest
+from dllm2rec.bundling.bundles import write_manifest
 from dllm2rec.serving.approximate import write_index
 from dllm2rec.serving.bundle import INDEX
 from dllm2rec.serving.recommender import Recommender

@@ -10,6 +10,12 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # or onnxruntime reports what it runs, and where, to its makers
 
 if TYPE_CHECKING:
+    from dllm2rec.bundling.adding import add_items
+    from dllm2rec.bundling.batch import recommend_all
+    from dllm2rec.bundling.counting import export_counting
+    from dllm2rec.bundling.exporting import export
+    from dllm2rec.comparison.comparing import compare
+    from dllm2rec.comparison.doctor import examine
     from dllm2rec.core.errors import UserError
     from dllm2rec.data import Columns, Dataset, GlobalTimeSplit, LeaveOneOutSplit, PaperSplit
     from dllm2rec.distillation.cd import CDSettings
@@ -24,19 +30,18 @@ if TYPE_CHECKING:
     from dllm2rec.distillation.settings import DLLM2RecSettings
     from dllm2rec.distillation.soft_labels import SoftLabelSettings
     from dllm2rec.distillation.unkd import UnKDSettings
-    from dllm2rec.experiments.adding import add_items
-    from dllm2rec.experiments.batch import recommend_all
-    from dllm2rec.experiments.comparing import compare
-    from dllm2rec.experiments.config import CellSettings, load_config
-    from dllm2rec.experiments.counting import export_counting
-    from dllm2rec.experiments.dataset_settings import DatasetSettings
-    from dllm2rec.experiments.doctor import examine
-    from dllm2rec.experiments.evaluating import evaluate
-    from dllm2rec.experiments.exporting import export
     from dllm2rec.experiments.pipeline import run, tune
-    from dllm2rec.experiments.preparing import prepare
-    from dllm2rec.experiments.runs import Run
-    from dllm2rec.experiments.teacher_settings import (
+    from dllm2rec.knowledge.store import Knowledge
+    from dllm2rec.losses.bce import BCESettings
+    from dllm2rec.losses.dros import DROSSettings
+    from dllm2rec.losses.gbce import GBCESettings
+    from dllm2rec.losses.sampled_softmax import SampledSoftmaxSettings
+    from dllm2rec.losses.softmax import SoftmaxSettings
+    from dllm2rec.serving.bundle import Bundle
+    from dllm2rec.serving.recommender import Recommender
+    from dllm2rec.settings.config import CellSettings, load_config
+    from dllm2rec.settings.dataset import DatasetSettings
+    from dllm2rec.settings.teacher import (
         BigRecTeacher,
         EncoderTeacher,
         KnowledgeSource,
@@ -46,17 +51,7 @@ if TYPE_CHECKING:
         RetrievalTeacher,
         TextTeacher,
     )
-    from dllm2rec.experiments.teaching import teach, teach_only_new
-    from dllm2rec.experiments.training import train
-    from dllm2rec.experiments.updating import UpdateSettings, update
-    from dllm2rec.knowledge.store import Knowledge
-    from dllm2rec.losses.bce import BCESettings
-    from dllm2rec.losses.dros import DROSSettings
-    from dllm2rec.losses.gbce import GBCESettings
-    from dllm2rec.losses.sampled_softmax import SampledSoftmaxSettings
-    from dllm2rec.losses.softmax import SoftmaxSettings
-    from dllm2rec.serving.bundle import Bundle
-    from dllm2rec.serving.recommender import Recommender
+    from dllm2rec.settings.update import UpdateSettings
     from dllm2rec.students.caser import CaserSettings
     from dllm2rec.students.gru4rec import GRU4RecSettings
     from dllm2rec.students.sasrec import SASRecSettings
@@ -68,6 +63,12 @@ if TYPE_CHECKING:
     from dllm2rec.teachers.texts import Counts
     from dllm2rec.teachers.tuning import TuningSettings
     from dllm2rec.training import FitSettings
+    from dllm2rec.workflow.evaluating import evaluate
+    from dllm2rec.workflow.preparing import prepare
+    from dllm2rec.workflow.runs import Run
+    from dllm2rec.workflow.teaching import teach, teach_only_new
+    from dllm2rec.workflow.training import train
+    from dllm2rec.workflow.updating import update
 
 __all__ = [
     "BCESettings",
@@ -141,6 +142,12 @@ __all__ = [
 ]
 
 _HOMES = {
+    "bundling.adding": ("add_items",),
+    "bundling.batch": ("recommend_all",),
+    "bundling.counting": ("export_counting",),
+    "bundling.exporting": ("export",),
+    "comparison.comparing": ("compare",),
+    "comparison.doctor": ("examine",),
     "core.errors": ("UserError",),
     "data": ("Columns", "Dataset", "GlobalTimeSplit", "LeaveOneOutSplit", "PaperSplit"),
     "distillation.cd": ("CDSettings",),
@@ -155,20 +162,18 @@ _HOMES = {
     "distillation.settings": ("DLLM2RecSettings",),
     "distillation.soft_labels": ("SoftLabelSettings",),
     "distillation.unkd": ("UnKDSettings",),
-    "experiments.adding": ("add_items",),
-    "experiments.batch": ("recommend_all",),
-    "experiments.comparing": ("compare",),
-    "experiments.config": ("CellSettings", "load_config"),
-    "experiments.counting": ("export_counting",),
-    "experiments.dataset_settings": ("DatasetSettings",),
-    "experiments.doctor": ("examine",),
-    "experiments.evaluating": ("evaluate",),
-    "experiments.exporting": ("export",),
     "experiments.pipeline": ("run", "tune"),
-    "experiments.preparing": ("prepare",),
-    "experiments.training": ("train",),
-    "experiments.runs": ("Run",),
-    "experiments.teacher_settings": (
+    "knowledge.store": ("Knowledge",),
+    "losses.bce": ("BCESettings",),
+    "losses.dros": ("DROSSettings",),
+    "losses.gbce": ("GBCESettings",),
+    "losses.sampled_softmax": ("SampledSoftmaxSettings",),
+    "losses.softmax": ("SoftmaxSettings",),
+    "serving.bundle": ("Bundle",),
+    "serving.recommender": ("Recommender",),
+    "settings.config": ("CellSettings", "load_config"),
+    "settings.dataset": ("DatasetSettings",),
+    "settings.teacher": (
         "BigRecTeacher",
         "EncoderTeacher",
         "KnowledgeSource",
@@ -178,16 +183,7 @@ _HOMES = {
         "RetrievalTeacher",
         "TextTeacher",
     ),
-    "experiments.teaching": ("teach", "teach_only_new"),
-    "experiments.updating": ("UpdateSettings", "update"),
-    "knowledge.store": ("Knowledge",),
-    "losses.bce": ("BCESettings",),
-    "losses.dros": ("DROSSettings",),
-    "losses.gbce": ("GBCESettings",),
-    "losses.sampled_softmax": ("SampledSoftmaxSettings",),
-    "losses.softmax": ("SoftmaxSettings",),
-    "serving.bundle": ("Bundle",),
-    "serving.recommender": ("Recommender",),
+    "settings.update": ("UpdateSettings",),
     "students.caser": ("CaserSettings",),
     "students.gru4rec": ("GRU4RecSettings",),
     "students.sasrec": ("SASRecSettings",),
@@ -199,6 +195,12 @@ _HOMES = {
     "teachers.texts": ("Counts",),
     "teachers.tuning": ("TuningSettings",),
     "training": ("FitSettings",),
+    "workflow.evaluating": ("evaluate",),
+    "workflow.preparing": ("prepare",),
+    "workflow.runs": ("Run",),
+    "workflow.teaching": ("teach", "teach_only_new"),
+    "workflow.training": ("train",),
+    "workflow.updating": ("update",),
 }
 
 

@@ -187,8 +187,8 @@ def test_an_experiment_learns_from_knowledge_that_is_there(tmp_path: Path) -> No
 
 
 def test_a_method_may_learn_from_one_source_alone(tmp_path: Path) -> None:
-    from dllm2rec.experiments.evidence import gather
-    from dllm2rec.experiments.runs import Run
+    from dllm2rec.comparison.evidence import gather
+    from dllm2rec.workflow.runs import Run
 
     write_log(tmp_path / "in", list(log_rows()))
     file, out = tmp_path / "in" / "small.toml", tmp_path / "out"
@@ -241,8 +241,8 @@ def test_an_experiment_merges_what_lies_beside_it(tmp_path: Path) -> None:
 
 def test_an_experiment_knows_the_vectors_of_a_source_by_their_content(dataset: Path, taught: Path) -> None:
     from dllm2rec.data import Dataset
-    from dllm2rec.experiments.labelling import request
     from dllm2rec.knowledge import Knowledge
+    from dllm2rec.workflow.labelling import request
 
     source = {"kind": "reference", "vectors": str(taught)}
     asked = request(Dataset.load(dataset), {"kind": "merged", "vectors": "first", "sources": [source]})

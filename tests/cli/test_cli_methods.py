@@ -10,7 +10,7 @@ from typer.main import get_command
 
 from dllm2rec.cli.main import app
 from dllm2rec.distillation.methods import MethodSettings
-from dllm2rec.experiments.config import load_config
+from dllm2rec.settings.config import load_config
 
 SMALL = {
     "hint": ["method.hidden=8"],

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from cli_helpers import SMALL_PAPER, call, log_rows, refused, write_log
 
-from dllm2rec.experiments.paper.published import DATASETS, dataset_of, on, published, result
+from dllm2rec.reporting.paper.published import DATASETS, dataset_of, on, published, result
 
 DLLM = ["--method", "dllm2rec"]
 CELLS: dict[str, list[str]] = {

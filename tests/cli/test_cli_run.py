@@ -94,7 +94,7 @@ def test_an_experiment_with_a_language_model(tmp_path: Path, llm: Path) -> None:
 def test_a_changed_setting_redoes_what_depends_on_it_alone(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dllm2rec.experiments.references import REFERENCES
+    from dllm2rec.evaluation.references import REFERENCES
     from dllm2rec.teachers.ease import EASESettings
 
     out = tmp_path / "out"
@@ -182,7 +182,7 @@ def test_two_jobs_find_what_one_finds(config: Path, tmp_path: Path) -> None:
 
 
 def test_a_defect_in_a_cell_is_ours(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dllm2rec.experiments import training
+    from dllm2rec.workflow import training
 
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("no")
@@ -342,8 +342,8 @@ def test_a_report_that_gives_way_to_that_of_another_experiment_is_named(config: 
 
 
 def test_the_experiments_that_come_along_are_sound() -> None:
-    from dllm2rec.experiments.config import load_config
-    from dllm2rec.experiments.teaching import resolve_teacher
+    from dllm2rec.settings.config import load_config
+    from dllm2rec.workflow.teaching import resolve_teacher
 
     files = sorted((Path(__file__).parents[2] / "configs").glob("*.toml"))
     assert {file.stem for file in files} >= {"demo", "toys"}

@@ -10,8 +10,8 @@ import polars as pl
 import pytest
 from cli_helpers import call, refused
 
+from dllm2rec.bundling import batch
 from dllm2rec.core.files import exclusive, hash_file
-from dllm2rec.experiments import batch
 from dllm2rec.serving.recommender import Recommendation, Recommender
 
 

@@ -6,7 +6,7 @@ from typing import get_args
 from cli_helpers import call
 
 from dllm2rec.cli.main import app
-from dllm2rec.experiments.manual import Subject
+from dllm2rec.settings.manual import Subject
 
 
 def test_settings_lists_names_with_defaults_and_meanings() -> None:

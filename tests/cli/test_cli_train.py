@@ -127,7 +127,7 @@ def test_compare_puts_references_teacher_and_students_in_one_table(runs: dict[st
 def test_a_table_of_too_many_items_has_no_ease_and_says_so(
     runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dllm2rec.experiments.references import EASE_ITEMS, REFERENCES
+    from dllm2rec.evaluation.references import EASE_ITEMS, REFERENCES
     from dllm2rec.teachers.ease import EASESettings
 
     assert REFERENCES["EASE"] == EASESettings(max_items=EASE_ITEMS)
@@ -223,7 +223,7 @@ EVALUATION = """
 import sys, time
 from pathlib import Path
 from dllm2rec.cli.main import main
-from dllm2rec.experiments.runs import Run
+from dllm2rec.workflow.runs import Run
 run = Path(sys.argv[2])
 write_ranks, write_result = Run.write_ranks, Run.write_result
 

@@ -144,7 +144,7 @@ def test_the_columns_of_newer_events_are_named(runs: dict[str, Path], more: list
 def test_a_worse_student_is_refused_and_force_takes_it(
     runs: dict[str, Path], more: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import dllm2rec.experiments.updating as module
+    import dllm2rec.workflow.updating as module
 
     real = module.summary
     values = iter([0.5, 0.4] * 3)  # the old student first
@@ -165,7 +165,7 @@ def test_a_worse_student_is_refused_and_force_takes_it(
 def test_what_was_refused_gives_way_to_other_settings(
     runs: dict[str, Path], more: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import dllm2rec.experiments.updating as module
+    import dllm2rec.workflow.updating as module
 
     real, values = module.summary, iter([0.5, 0.4, 0.4, 0.5])
 
@@ -193,7 +193,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 def test_what_was_refused_gives_way_to_other_events_that_are_sound(
     runs: dict[str, Path], more: list[str], taught: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import dllm2rec.experiments.updating as module
+    import dllm2rec.workflow.updating as module
 
     real, values = module.summary, iter([0.5, 0.4, 0.4, 0.5])
 
@@ -309,7 +309,7 @@ def test_another_update_in_the_same_place_is_refused(
 def test_a_copy_of_knowledge_is_whole_or_absent(
     elsewhere: Path, runs: dict[str, Path], more: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import dllm2rec.experiments.updating as module
+    import dllm2rec.workflow.updating as module
 
     real = module.shutil.copytree
 

@@ -28,8 +28,8 @@ def add_items(
 
     Example: dllm2rec add-items work/bundle --items new.csv --out work/bundle-2
     """
+    from dllm2rec.bundling.adding import add_items as run
     from dllm2rec.data import Columns
-    from dllm2rec.experiments.adding import add_items as run
     from dllm2rec.serving.bundle import Bundle
 
     columns = Columns(item_id=item_id_column, title=title_column)

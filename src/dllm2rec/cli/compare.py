@@ -22,8 +22,8 @@ def compare(
     Runs that differ in the seed alone become one row. Example: dllm2rec compare work/plain work/distilled
     """
     from dllm2rec.cli.tables import comparison_text
-    from dllm2rec.experiments.comparing import compare as put_together
-    from dllm2rec.experiments.runs import Run
+    from dllm2rec.comparison.comparing import compare as put_together
+    from dllm2rec.workflow.runs import Run
 
     with words_to_stderr():
         comparison = put_together([Run.load(path) for path in runs], split=split, mask_history=mask_history)

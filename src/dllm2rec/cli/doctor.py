@@ -24,11 +24,11 @@ def doctor(
 
     Example: dllm2rec doctor work/knowledge --dataset work/dataset --student-run work/plain
     """
+    from dllm2rec.comparison.diagnosis import headline
+    from dllm2rec.comparison.doctor import examine
     from dllm2rec.data import Dataset
-    from dllm2rec.experiments.diagnosis import headline
-    from dllm2rec.experiments.doctor import examine
-    from dllm2rec.experiments.runs import Run
     from dllm2rec.knowledge.store import Knowledge
+    from dllm2rec.workflow.runs import Run
 
     with words_to_stderr():
         student = None if student_run is None else Run.load(student_run)

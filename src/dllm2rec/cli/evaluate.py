@@ -27,9 +27,9 @@ def evaluate(
     Example: dllm2rec evaluate work/run --split test --json
     """
     from dllm2rec.data import Dataset
-    from dllm2rec.experiments.evaluating import evaluate as rank
-    from dllm2rec.experiments.runs import Run
     from dllm2rec.knowledge.store import Knowledge
+    from dllm2rec.workflow.evaluating import evaluate as rank
+    from dllm2rec.workflow.runs import Run
 
     opened = Run.load(run)
     with words_to_stderr():

@@ -9,7 +9,7 @@ from dllm2rec.cli.options import Json, Out, show, words_to_stderr
 from dllm2rec.core.errors import UserError
 
 if TYPE_CHECKING:
-    from dllm2rec.experiments.bundles import Check
+    from dllm2rec.bundling.bundles import Check
     from dllm2rec.serving.packing import Precision
 
 
@@ -51,8 +51,8 @@ def export(
     Example: dllm2rec export work/run --out work/bundle
     """
     from dllm2rec.data.directory import MARKER as DATASET
-    from dllm2rec.experiments.runs import MARKER as RUN
     from dllm2rec.knowledge.schema import MARKER as KNOWLEDGE
+    from dllm2rec.workflow.runs import MARKER as RUN
 
     if (source / KNOWLEDGE).is_file():
         if knowledge is not None or index or precision != "float32":
@@ -89,9 +89,9 @@ def _knowledge(source: Path, dataset: Path | None, *, out: Path, json: bool) -> 
 def _counting(
     source: Path, knowledge: Path | None, *, out: Path, precision: "Precision", max_loss: float, json: bool
 ) -> None:
+    from dllm2rec.bundling.counting import export_counting
+    from dllm2rec.core.figures import figure
     from dllm2rec.data import Dataset
-    from dllm2rec.experiments.counting import export_counting
-    from dllm2rec.experiments.verdict import figure
     from dllm2rec.knowledge.store import Knowledge
 
     known = None if knowledge is None else Knowledge.load(knowledge)
@@ -126,10 +126,10 @@ def _student(
     max_loss: float,
     json: bool,
 ) -> None:
+    from dllm2rec.bundling.exporting import export as write
     from dllm2rec.data import Dataset
-    from dllm2rec.experiments.exporting import export as write
-    from dllm2rec.experiments.runs import Run
     from dllm2rec.knowledge.store import Knowledge
+    from dllm2rec.workflow.runs import Run
 
     with words_to_stderr():
         done = write(

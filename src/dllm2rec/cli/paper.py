@@ -33,9 +33,9 @@ def paper(
     Example: dllm2rec paper runs/toys runs/games --table 5 --format latex
     """
     from dllm2rec.core.files import atomic_path
-    from dllm2rec.experiments.paper.cells import load_results
-    from dllm2rec.experiments.paper.sensitivity import sheet, write_figure
-    from dllm2rec.experiments.paper.tables import table as build
+    from dllm2rec.reporting.paper.cells import load_results
+    from dllm2rec.reporting.paper.sensitivity import sheet, write_figure
+    from dllm2rec.reporting.paper.tables import table as build
 
     if not table and not figure:
         raise UserError("say what: --table 1 to 9, or --figure 2")

@@ -40,9 +40,9 @@ def prepare(
 
     Example: dllm2rec prepare --interactions log.csv --items items.csv --split paper --out work/dataset
     """
-    from dllm2rec.experiments.dataset_settings import DatasetSettings
-    from dllm2rec.experiments.preparing import prepare as run
-    from dllm2rec.experiments.settings import override, validate
+    from dllm2rec.settings.dataset import DatasetSettings
+    from dllm2rec.settings.parsing import override, validate
+    from dllm2rec.workflow.preparing import prepare as run
 
     columns = {
         "user": user_column,

@@ -77,8 +77,8 @@ def _all(
     json: bool,
     **options: Any,
 ) -> None:
+    from dllm2rec.bundling.batch import recommend_all
     from dllm2rec.data import Columns
-    from dllm2rec.experiments.batch import recommend_all
 
     with words_to_stderr():
         done = recommend_all(recommender, interactions, out=out, columns=Columns(**columns), **options)
@@ -93,8 +93,8 @@ def _all(
 def _of_user(
     recommender: "Recommender", interactions: Path | None, columns: dict[str, Any], user: str | None
 ) -> "list[ItemId]":
+    from dllm2rec.bundling.batch import history_of
     from dllm2rec.data import Columns
-    from dllm2rec.experiments.batch import history_of
 
     assert interactions is not None  # noqa: S101 - the caller has looked
     assert user is not None  # noqa: S101

@@ -22,11 +22,11 @@ def report(
 
     Example: dllm2rec report work/plain work/distilled --out work/report.html
     """
-    from dllm2rec.experiments.comparing import tabulate
-    from dllm2rec.experiments.evidence import gather
-    from dllm2rec.experiments.report.page import write_report
-    from dllm2rec.experiments.runs import Run
-    from dllm2rec.experiments.summary import Extras
+    from dllm2rec.comparison.comparing import tabulate
+    from dllm2rec.comparison.evidence import gather
+    from dllm2rec.reporting.report.page import write_report
+    from dllm2rec.reporting.summary import Extras
+    from dllm2rec.workflow.runs import Run
 
     with words_to_stderr():
         evidence = gather([Run.load(path) for path in runs], split=split, mask_history=mask_history)

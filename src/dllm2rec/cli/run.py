@@ -22,8 +22,8 @@ def run(
     Interrupted and started again it goes on; a second run says what is cached. Example: dllm2rec run configs/demo.toml
     """
     from dllm2rec.cli.tables import comparison_text
-    from dllm2rec.experiments.config import load_config
     from dllm2rec.experiments.pipeline import run as run_experiment
+    from dllm2rec.settings.config import load_config
 
     experiment = load_config(config, settings or [])
     with words_to_stderr():

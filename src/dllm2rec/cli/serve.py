@@ -32,9 +32,9 @@ def serve(
     """
     for name in THREADS:  # before numpy is imported; workers that all use all cores stand in each other's way
         os.environ.setdefault(name, "1")
-    from dllm2rec.experiments.settings import override, validate
     from dllm2rec.serving.http.server import serve as run
     from dllm2rec.serving.http.settings import ServeSettings
+    from dllm2rec.settings.parsing import override, validate
 
     key = os.environ.get(KEY)
     values = {

@@ -7,7 +7,7 @@ import typer
 
 from dllm2rec.cli.options import Json, show
 from dllm2rec.core.errors import UserError
-from dllm2rec.experiments.protocol import DEFAULT
+from dllm2rec.settings.protocol import DEFAULT
 
 
 def settings(
@@ -32,7 +32,7 @@ def settings(
     from rich.table import Table
     from rich.text import Text
 
-    from dllm2rec.experiments.manual import about, manual
+    from dllm2rec.settings.manual import about, manual
 
     sections = about(words, manual(verb, protocol=protocol))
     if not sections:

@@ -5,8 +5,8 @@ from rich.console import RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from dllm2rec.experiments.cells import best_rows, header, table_rows
-from dllm2rec.experiments.results import Comparison, Outcome, Table
+from dllm2rec.comparison.formatting import best_rows, header, table_rows
+from dllm2rec.comparison.results import Comparison, Outcome, Table
 
 _STYLES: dict[Outcome, str] = {"helped": "bold green", "harmed": "bold red", "unclear": "bold yellow", "none": "bold"}
 

@@ -11,8 +11,8 @@ from dllm2rec.core.errors import UserError, suggest
 
 if TYPE_CHECKING:
     from dllm2rec.data import Dataset, Split
-    from dllm2rec.experiments.teacher_settings import TeacherSettings
     from dllm2rec.knowledge.store import Knowledge
+    from dllm2rec.settings.teacher import TeacherSettings
 
 SPLITS: "tuple[Split, ...]" = ("train", "validation", "test")
 NO_LIMITS = {
@@ -99,14 +99,14 @@ def teach(
 
     Example: dllm2rec teach work/dataset --teacher bigrec --llm smollm2-135m --limit 1000 --out work/knowledge
     """
+    from dllm2rec.comparison.diagnosis import describe_blend, describe_mixture
     from dllm2rec.data import Dataset
-    from dllm2rec.experiments.diagnosis import describe_blend, describe_mixture
-    from dllm2rec.experiments.teaching import teach as run
-    from dllm2rec.experiments.teaching import teach_only_new
     from dllm2rec.knowledge.legacy import import_legacy
     from dllm2rec.knowledge.store import Knowledge
     from dllm2rec.teachers.merging import mixture_of
     from dllm2rec.teachers.reference_teacher import text_weight_of
+    from dllm2rec.workflow.teaching import teach as run
+    from dllm2rec.workflow.teaching import teach_only_new
 
     opened = Dataset.load(dataset)
     options = {"llm": llm, "model": model, "vectors": vectors, "from": sources, "choose": choose, "seed": seed}
@@ -166,9 +166,9 @@ def teach(
 
 
 def _chosen(teacher: str, values: dict[str, Any], settings: list[str]) -> "TeacherSettings":
-    from dllm2rec.experiments.explain import alternatives, tags
-    from dllm2rec.experiments.settings import override, validate
-    from dllm2rec.experiments.teacher_settings import ReferenceTeacher, TeacherSettings
+    from dllm2rec.settings.explain import alternatives, tags
+    from dllm2rec.settings.parsing import override, validate
+    from dllm2rec.settings.teacher import ReferenceTeacher, TeacherSettings
 
     kinds = {tag: one for one in alternatives(TeacherSettings) for tag in tags(one)}
     if teacher in kinds:
@@ -180,7 +180,7 @@ def _chosen(teacher: str, values: dict[str, Any], settings: list[str]) -> "Teach
 
 def _with_budget(dataset: "Dataset", teacher: "TeacherSettings", budget: str, others: list[str]) -> "TeacherSettings":
     """Set the limit that ``--budget`` says, unless ``others`` set it, too."""
-    from dllm2rec.experiments.budget import Limited, with_budget
+    from dllm2rec.workflow.budget import Limited, with_budget
 
     twice = next((text for text in others if text.partition("=")[0].strip() in ("train", "limits.train")), None)
     if twice is not None:
@@ -196,7 +196,7 @@ def _limits(
     dataset: "Dataset", teacher: "TeacherSettings", splits: list[str], limits: list[str]
 ) -> dict[str, int | None]:
     """Turn ``--split`` and ``--limit`` into a limit for each split; None is all of it."""
-    from dllm2rec.experiments.budget import Limited, available
+    from dllm2rec.workflow.budget import Limited, available
 
     if not isinstance(teacher, Limited):
         raise UserError(f"--split and --limit are not for teacher {teacher.kind}: {NO_LIMITS[teacher.kind]}")

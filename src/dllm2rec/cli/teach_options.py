@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from dllm2rec.core.errors import UserError
 
 if TYPE_CHECKING:
-    from dllm2rec.experiments.teacher_settings import TeacherSettings
+    from dllm2rec.settings.teacher import TeacherSettings
 
 REFERENCES = ("popularity", "knn", "text", "blend", "ease")
 LABELLING = ("bigrec", "retrieval", *REFERENCES)
@@ -51,7 +51,7 @@ def require_once(options: Mapping[str, Any], limits: Iterable[str], settings: It
     Raises:
         UserError: something is; names both.
     """
-    from dllm2rec.experiments.settings import parse_override
+    from dllm2rec.settings.parsing import parse_override
 
     said = {"sources" if name == "from" else name: f"--{name}" for name, value in options.items() if value is not None}
     for text in limits:
@@ -72,7 +72,7 @@ def require_read(teacher: str, settings: "TeacherSettings") -> None:
     Raises:
         UserError: something would not; says what would read it.
     """
-    from dllm2rec.experiments.teacher_settings import BigRecTeacher, ReferenceTeacher
+    from dllm2rec.settings.teacher import BigRecTeacher, ReferenceTeacher
     from dllm2rec.teachers.choosing import READ_VECTORS
     from dllm2rec.teachers.references import needs_vectors
 

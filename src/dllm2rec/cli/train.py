@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from dllm2rec.cli.options import DatasetPath, Json, Out, Set, show, words_to_stderr
-from dllm2rec.experiments.protocol import DEFAULT
+from dllm2rec.settings.protocol import DEFAULT
 
 if TYPE_CHECKING:
     from dllm2rec.distillation.methods import MethodSettings
@@ -47,13 +47,13 @@ def train(
 
     Example: dllm2rec train work/dataset --knowledge work/knowledge --out work/run
     """
+    from dllm2rec.core.figures import figure
     from dllm2rec.core.memory import peak_memory
     from dllm2rec.data import Dataset
-    from dllm2rec.experiments.config import CellSettings
-    from dllm2rec.experiments.settings import override, validate
-    from dllm2rec.experiments.training import train as run
-    from dllm2rec.experiments.verdict import figure
     from dllm2rec.knowledge.store import Knowledge
+    from dllm2rec.settings.config import CellSettings
+    from dllm2rec.settings.parsing import override, validate
+    from dllm2rec.workflow.training import train as run
 
     known = None if knowledge is None else Knowledge.load(knowledge)
     values: dict[str, Any] = {"protocol": protocol, "method": {"kind": method or _method(protocol, known)}}

@@ -23,9 +23,9 @@ def tune(
 
     Example: dllm2rec tune configs/toys.toml --set search.trials=8
     """
-    from dllm2rec.experiments.config import load_config
     from dllm2rec.experiments.pipeline import tune as search
-    from dllm2rec.experiments.summary import SEARCH_HEADER, importance_lines, search_rows
+    from dllm2rec.reporting.summary import SEARCH_HEADER, importance_lines, search_rows
+    from dllm2rec.settings.config import load_config
 
     experiment = load_config(config, settings or [])
     out = out or Path("runs") / experiment.name

@@ -36,14 +36,14 @@ def update(
 
     Example: dllm2rec update work/run --interactions new.csv --out work/run-2
     """
+    from dllm2rec.core.figures import figure, p_text
     from dllm2rec.data import Columns
     from dllm2rec.evaluation.metrics import METRIC
-    from dllm2rec.experiments.runs import Run
-    from dllm2rec.experiments.settings import override, validate
-    from dllm2rec.experiments.updating import UpdateSettings
-    from dllm2rec.experiments.updating import update as go_on
-    from dllm2rec.experiments.verdict import figure, p_text
     from dllm2rec.knowledge.store import Knowledge
+    from dllm2rec.settings.parsing import override, validate
+    from dllm2rec.settings.update import UpdateSettings
+    from dllm2rec.workflow.runs import Run
+    from dllm2rec.workflow.updating import update as go_on
 
     columns = Columns(
         user=user_column,

@@ -41,30 +41,18 @@ class Batch:
         return torch.from_numpy(row), torch.from_numpy(item).long()
 
 
-def batches(
-    examples: Examples, *, batch_size: int, generator: torch.Generator | None = None, later: float = 0.0
-) -> Iterator[Batch]:
+def batches(examples: Examples, *, batch_size: int, generator: torch.Generator | None = None) -> Iterator[Batch]:
     """Go once through ``examples``, shuffled if and only if a generator is given; the last batch may be short.
 
-    Args:
-        examples: to go through.
-        batch_size: rows of a batch.
-        generator: draws the order, and which targets are replaced.
-        later: share of the targets that are replaced by one of the user's later items, the s-th of them with a weight
-            of ``1 / (s + 1)``; a target with none after it stays (after the dense all-action loss of Pancha et al.,
-            KDD 2022).
-
     Raises:
-        ValueError: ``batch_size`` is not positive, or ``later`` is asked of examples that do not know it.
+        ValueError: ``batch_size`` is not positive.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, not {batch_size}")
-    if later > 0 and (examples.later is None or generator is None):
-        raise ValueError("later targets need examples that know what came later, and a generator")
-    return _iterate(examples, batch_size, generator, later)
+    return _iterate(examples, batch_size, generator)
 
 
-def _iterate(examples: Examples, batch_size: int, generator: torch.Generator | None, later: float) -> Iterator[Batch]:
+def _iterate(examples: Examples, batch_size: int, generator: torch.Generator | None) -> Iterator[Batch]:
     history = torch.tensor(examples.history, dtype=torch.long)
     target = torch.tensor(examples.target, dtype=torch.long)
     user = torch.tensor(examples.user, dtype=torch.long)
@@ -73,20 +61,4 @@ def _iterate(examples: Examples, batch_size: int, generator: torch.Generator | N
     order = torch.arange(count) if generator is None else torch.randperm(count, generator=generator)
     for start in range(0, count, batch_size):
         row = order[start : start + batch_size]
-        some = target[row]
-        if later > 0:
-            assert examples.later is not None  # noqa: S101 - checked before
-            followers = torch.tensor(examples.later[row.numpy()], dtype=torch.long)
-            some = _replaced(some, followers, padding=examples.num_items, share=later, generator=generator)
-        yield Batch(history=history[row], target=some, row=row, user=user[row], time=time[row], source=examples)
-
-
-def _replaced(
-    target: Tensor, later: Tensor, *, padding: int, share: float, generator: torch.Generator | None
-) -> Tensor:
-    """Replace a share of targets `[B]` by one of the later items `[B, F]`."""
-    weight = (later != padding) / torch.arange(2.0, later.shape[1] + 2)
-    there = weight[:, 0] > 0
-    drawn = torch.multinomial(torch.where(there.unsqueeze(1), weight, 1.0), 1, generator=generator)
-    chosen = there & (torch.rand(len(target), generator=generator) < share)
-    return torch.where(chosen, later.gather(1, drawn).squeeze(1), target)
+        yield Batch(history=history[row], target=target[row], row=row, user=user[row], time=time[row], source=examples)

@@ -1,6 +1,5 @@
 """The dataset: a directory with `dataset.json` and four Parquet tables, made once and then only read."""
 
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -24,9 +23,6 @@ from dllm2rec.data.examples import Examples, Past, Sequences, pad_histories
 from dllm2rec.data.log import Log
 from dllm2rec.data.splits import SPLITS, Positions, Split, SplitSettings, TrainOn, sample_positions
 from dllm2rec.data.tables import Tables, build_examples, build_tables, content_hash, describe, target_positions
-
-LATER = 4
-"""How many later items of a user a training example knows, where it is asked to."""
 
 __all__ = ["Dataset", "DatasetManifest", "prepare"]
 
@@ -106,22 +102,6 @@ class Dataset:
         return self._opened(
             describe(items=self.items, users=users, interactions=events, position=position, history=history)
         )
-
-    def later(self, examples: Examples, train_on: TrainOn = "positions", *, count: int = LATER) -> Examples:
-        """Add to training examples what each user chose after the target, up to the end of their training sequence.
-
-        Args:
-            examples: from `training_examples`.
-            train_on: what they are of, see there.
-            count: F, how many items.
-        """
-        sequences = self.sequences()
-        end = sequences.offsets[:-1] + self._training_lengths(train_on)
-        row = self.event_rows(examples)[:, None] + np.arange(1, count + 1)
-        known = row < end[examples.user][:, None]
-        items = sequences.items[np.minimum(row, len(sequences.items) - 1)]
-        later = np.where(known, items, np.int32(padding_index(self.num_items)))
-        return replace(examples, later=later.astype(np.int32))
 
     def training_sequences(self, train_on: TrainOn = "positions") -> Sequences:
         """Return what may be learned without examples: each user's items up to and with their last training target.

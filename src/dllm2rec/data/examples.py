@@ -77,8 +77,6 @@ class Examples:
         target: `[N]` int32, the item that came next.
         time: `[N]` int64 or float64, seconds, of the target.
         num_items: V, which is also the padding index.
-        later: `[N, F]` int32, what the same user chose after the target, as far as training may know it, padded on the
-            right; None where nobody asked.
         past: what stands before the target, beyond the history, too; None where nothing more is known.
     """
 
@@ -88,7 +86,6 @@ class Examples:
     target: NDArray[np.int32]
     time: NDArray[np.int64] | NDArray[np.float64]
     num_items: int
-    later: NDArray[np.int32] | None = None
     past: Past | None = None
 
     def __len__(self) -> int:
@@ -141,7 +138,6 @@ class Examples:
             target=self.target[rows],
             time=self.time[rows],
             num_items=self.num_items,
-            later=None if self.later is None else self.later[rows],
             past=None if self.past is None else self.past.take(rows),
         )
 
@@ -152,7 +148,7 @@ class Examples:
 
     @classmethod
     def join(cls, parts: Sequence["Examples"]) -> "Examples":
-        """Return examples of one dataset back to back, without what came later."""
+        """Return examples of one dataset back to back."""
         pasts = [part.past for part in parts if part.past is not None]
         return cls(
             example_id=np.concatenate([part.example_id for part in parts]),

@@ -93,7 +93,7 @@ class Step:
 
     Attributes:
         place: `[n]`, their places in the lessons; -1 for one without a label, see `ListDistiller.whole_batches`.
-        target: `[n]`, what the base loss takes for the next item, which may be one that came later.
+        target: `[n]`, the item that came next.
         generator: draws what is drawn.
     """
 

@@ -53,24 +53,24 @@ class SoftLabelDistiller(ListDistiller):
 
     def __init__(self, *, lessons: Lessons, settings: SoftLabelSettings, loss: SoftmaxLoss) -> None:
         super().__init__(lessons=lessons, weight=settings.weight)
-        self.absent = absent_items(lessons, loss)
-        logits = -lessons.distances / (settings.temperature or fit_temperature(lessons, self.absent))
+        absent = absent_items(lessons, loss)
+        logits = -lessons.distances / (settings.temperature or fit_temperature(lessons, absent))
         if loss.competes is not None:
             logits = logits.masked_fill(~loss.competes[lessons.ranked_items.long()], -torch.inf)
-        self.shares = torch.softmax(logits, dim=1).nan_to_num(nan=0.0)  # where nothing competes, nothing is taught
+        shares = torch.softmax(logits, dim=1).nan_to_num(nan=0.0)  # where nothing competes, nothing is taught
+        self.shares = without(shares, absent)
 
     def losses(self, scorer: Scorer, hidden: Tensor, step: Step) -> Tensor:
         """Return ``s_y - sum_k q_k s_k`` of each labelled example, `[n]`."""
         target = step.target.unsqueeze(1)
         listed = self.lessons.ranked_items[step.place].to(hidden.device, torch.long)
         scores = scorer.score_items(hidden, torch.cat([target, listed], dim=1))
-        absent = self.absent[step.place].to(hidden.device) & (listed != target)
-        shares = without(self.shares[step.place].to(hidden), absent)
+        shares = self.shares[step.place].to(hidden)
         return scores[:, 0] * shares.sum(dim=1) - (shares * scores[:, 1:]).sum(dim=1)
 
 
 def absent_items(lessons: Lessons, loss: SoftmaxLoss) -> Tensor:
-    """Say which listed items are in the softmax of their example only if they are its target, bool `[P, M]`."""
+    """Say which listed items the softmax of their example leaves out, never its target, bool `[P, M]`."""
     items = lessons.ranked_items
     absent = torch.zeros_like(items, dtype=torch.bool)
     if loss.leave_history == "ever" and lessons.past is not None:
@@ -80,17 +80,16 @@ def absent_items(lessons: Lessons, loss: SoftmaxLoss) -> Tensor:
             absent |= items == older.unsqueeze(1)
     if loss.since is not None:
         absent |= loss.since[items.long()] > lessons.time.unsqueeze(1)
-    return absent
+    return absent & (items != lessons.target.unsqueeze(1))
 
 
 def fit_temperature(lessons: Lessons, absent: Tensor) -> float:
     """Find the likeliest temperature of lists `[P, M]` without their absent items; see `likeliest_temperature`."""
     some = np.unique(np.linspace(0, len(lessons) - 1, min(CALIBRATED, len(lessons))).astype(np.int64))
     items, target = lessons.ranked_items[some], lessons.target[some]
-    left_out = absent[some] & (items != target.unsqueeze(1))
     return likeliest_temperature(
         ranked_items=items.numpy(),
-        distances=lessons.distances[some].masked_fill(left_out, torch.inf).numpy(),
+        distances=lessons.distances[some].masked_fill(absent[some], torch.inf).numpy(),
         target=target.numpy(),
         num_items=lessons.num_items,
     )

@@ -40,6 +40,8 @@ PAIRS, COARSE = (
     for trends, news in ((TREND, NEW), (TREND[::2], NEW[::2]))
 )
 AGAIN = (0.0, -2.0, -4.0, -100.0, 2.0)
+LEFT_OUT = -1e4
+"""What items of a history get on top of their scores so that no list has them."""
 LISTED = 100
 MOST_SCORES, MOST_EXAMPLES = 60_000_000, 20_000
 FEWEST_EXAMPLES = 500

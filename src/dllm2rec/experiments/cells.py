@@ -1,65 +1,199 @@
-"""A table's figures as text, the same on the terminal, in Markdown and in the report."""
+"""The cells of an experiment, each a student with a method: searched, trained and evaluated, one by one or at once."""
 
-from collections.abc import Sequence
+import re
+import signal
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import active_children, get_context
+from pathlib import Path
 
-from dllm2rec.evaluation.slices import UNSEEN
-from dllm2rec.experiments.results import METRICS, Row, Table
-from dllm2rec.experiments.verdict import figure, p_text, percent
+import torch
+
+from dllm2rec.core.errors import UserError
+from dllm2rec.core.files import hash_json
+from dllm2rec.core.processes import end_with_parent
+from dllm2rec.core.progress import silence_progress
+from dllm2rec.data import Dataset
+from dllm2rec.experiments.stages import Stage, Stages
+from dllm2rec.knowledge.store import Knowledge
+from dllm2rec.settings.config import CellSettings, Config
+from dllm2rec.workflow.evaluating import evaluate
+from dllm2rec.workflow.runs import RESULT, Run
+from dllm2rec.workflow.search import Choice, search
+from dllm2rec.workflow.training import plan, train
 
 
-def header(table: Table) -> tuple[str, ...]:
-    """Name the columns; targets that training never saw have one where any row hits any of them."""
-    unseen = ("unseen",) if _shows_unseen(table) else ()
-    return ("", *METRICS, *unseen, "vs plain", "p (Holm)", "s/1k users")
+@dataclass(frozen=True, kw_only=True)
+class _Cell:
+    """A student with a method, by their names."""
+
+    student: str
+    method: str
+
+    @property
+    def label(self) -> str:
+        return f"{self.student}, {self.method}"
 
 
-def table_rows(table: Table) -> list[tuple[str, ...]]:
-    """Return one text for each column of `header`, for each row of a table."""
-    shows_unseen = _shows_unseen(table)
-    return [
-        (
-            row.label,
-            *(_metric(row, name) for name in METRICS),
-            *([figure(row.slices[UNSEEN]) if UNSEEN in row.slices else ""] if shows_unseen else []),
-            percent(row.versus.gain) if row.versus else "",
-            p_text(row.versus.p_value).removeprefix("p ").removeprefix("= ") if row.versus else "",
-            duration(row.seconds_per_1000),
-        )
-        for row in table.rows
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What every stage needs.
+
+    Attributes:
+        config: the experiment.
+        out: its directory.
+        stages: that ran, and the one that runs.
+        dataset: prepared.
+        teachers: that of the experiment, then sources of it that methods learn from alone.
+        knowledge: what each method learns from, by its name; those that learn from nobody are missing.
+    """
+
+    config: Config
+    out: Path
+    stages: Stages
+    dataset: Dataset
+    teachers: Sequence[Knowledge]
+    knowledge: Mapping[str, Knowledge]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """What became of a cell.
+
+    Attributes:
+        runs: that did not fail.
+        choice: what its search tried and chose; None where there was none, or it failed.
+    """
+
+    runs: list[Run]
+    choice: Choice | None
+
+
+def train_cells(work: Work, jobs: int, seeds: Sequence[int]) -> list[Trained]:
+    """Train every student with every method; a cell that fails is reported, and does not stop the others.
+
+    Args:
+        work: what is to be done.
+        jobs: cells at once, each in a process of its own.
+        seeds: of the runs of each cell; none searches only.
+
+    Raises:
+        UserError: a process was killed.
+    """
+    config = work.config
+    cells = [_Cell(student=student, method=method) for student in config.students for method in config.methods]
+    if jobs == 1:
+        return [_train_cell(work, cell, seeds) for cell in cells]
+    paths = {method: work.knowledge[method].path if method in work.knowledge else None for method in config.methods}
+    threads = max(1, torch.get_num_threads() // jobs)
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_alone, initargs=(threads,)) as pool:
+        futures = {
+            pool.submit(_train_cell_alone, config, work.out, (work.dataset.path, paths[cell.method]), cell, seeds): cell
+            for cell in cells
+        }
+        try:
+            for future in as_completed(futures):
+                work.stages.take(future.result()[1])
+        except BrokenProcessPool:
+            raise UserError(
+                "a process that trained was killed, as happens where memory is short; start the same command again, "
+                "with fewer --jobs: what is finished is kept"
+            ) from None
+        except BaseException:
+            for child in active_children():
+                child.terminate()
+            pool.shutdown(cancel_futures=True)
+            raise
+    return [future.result()[0] for future in futures]
+
+
+def _alone(threads: int) -> None:
+    """Make a process one of several: its share of the processors, no bars of its own, and Ctrl-C is for the first."""
+    end_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(threads)
+    silence_progress()
+
+
+def _train_cell_alone(
+    config: Config, out: Path, paths: tuple[Path, Path | None], cell: _Cell, seeds: Sequence[int]
+) -> tuple[Trained, list[Stage]]:
+    dataset, knowledge = paths
+    stages = Stages(out=out, say=lambda _: None, total=0, keeps_times=False)
+    work = Work(
+        config=config,
+        out=out,
+        stages=stages,
+        dataset=Dataset.load(dataset),
+        teachers=(),
+        knowledge={} if knowledge is None else {cell.method: Knowledge.load(knowledge)},
+    )
+    return _train_cell(work, cell, seeds), stages.done
+
+
+def _train_cell(work: Work, cell: _Cell, seeds: Sequence[int]) -> Trained:
+    """Search, then train and evaluate every seed; what fails is left out."""
+    guard, config = work.stages.guard, work.config
+    study = work.out / "studies" / f"{_slug(cell.student)}-{_slug(cell.method)}-{_study_hash(work, cell)}.json"
+    searching = partial(search, config, cell.student, cell.method, partial(_trial, work, cell), study=study)
+    searched = guard(f"search {cell.label}", work.out, searching)
+    if searched is None:
+        return Trained(runs=[], choice=None)
+    settings, choice = searched
+    runs = [
+        guard(f"{cell.label}, seed {seed}", work.out, partial(_train_and_evaluate, work, cell, settings, seed))
+        for seed in seeds
     ]
+    return Trained(runs=[one for one in runs if one is not None], choice=choice)
 
 
-def duration(seconds: float | None) -> str:
-    """Write seconds with as many digits as mean something."""
-    if seconds is None:
+def _study_hash(work: Work, cell: _Cell) -> str:
+    """Name what a search depends on; a changed one begins a journal of its own."""
+    config = work.config
+    if config.search is None:
         return ""
-    return f"{seconds:,.0f}" if seconds >= 100 else f"{seconds:.3g}"
+    described = [
+        config.cell(cell.student, cell.method).model_dump(mode="json"),
+        {name: span.model_dump(mode="json") for name, span in config.search.of(cell.method).items()},
+        config.search.seed,  # but not how many trials: more of them go on with the journal
+        work.dataset.content_hash,
+        work.knowledge[cell.method].content_hash if cell.method in work.knowledge else None,
+    ]
+    return hash_json(described)[:8]
 
 
-def best_rows(table: Table) -> set[int]:
-    """Return the index of the row with the largest NDCG@20, as a set: empty for an empty table."""
-    values = [row.metrics[METRICS[1]] for row in table.rows]
-    return {values.index(max(values))} if values else set()
+def _trial(work: Work, cell: _Cell, settings: CellSettings) -> Run:
+    assert work.config.search is not None  # noqa: S101 - there are trials only where there is a search
+    return _train(work, cell, settings, work.config.search.seed, verb="try")
 
 
-def markdown(table: Table) -> str:
-    """Write a table as Markdown, with its title and notes."""
-    names = header(table)
-    lines = [f"**{table.title}**", "", piped(names), piped(["---", *["---:"] * (len(names) - 1)])]
-    lines += [piped(row) for row in table_rows(table)]
-    return "\n".join([*lines, "", " ".join(table.notes)])
+def _train_and_evaluate(work: Work, cell: _Cell, settings: CellSettings, seed: int) -> Run:
+    trained = _train(work, cell, settings, seed, verb="train")
+    mask = work.config.evaluation.mask_history
+    work.stages.do(
+        f"evaluate {cell.label}, seed {seed}",
+        trained.path,
+        partial(evaluate, trained, mask_history=mask, dataset=work.dataset),
+        cached=trained.finished().evaluated("test", mask_history=mask) is not None,
+    )
+    return trained
 
 
-def _shows_unseen(table: Table) -> bool:
-    return any(row.slices.get(UNSEEN, 0.0) > 0 for row in table.rows)
+def _train(work: Work, cell: _Cell, settings: CellSettings, seed: int, *, verb: str) -> Run:
+    names = {"student": cell.student, "method": cell.method}
+    knowledge = work.knowledge.get(cell.method)
+    planned = plan(work.dataset, settings, seed=seed, knowledge=knowledge, **names)
+    path = work.out / "runs" / f"{_slug(cell.student)}-{_slug(cell.method)}-seed{seed}-{planned.hash[:8]}"
+    return work.stages.do(
+        f"{verb} {cell.label}, seed {seed}",
+        path,
+        partial(train, work.dataset, settings, out=path, seed=seed, knowledge=knowledge, **names),
+        cached=(path / RESULT).is_file(),
+    )
 
 
-def piped(texts: Sequence[str]) -> str:
-    """Write the row of a Markdown table."""
-    escaped = [text.replace("|", r"\|") for text in texts]
-    return f"| {' | '.join(escaped)} |"
-
-
-def _metric(row: Row, name: str) -> str:
-    spread = f"±{figure(row.spread[name])}" if name in row.spread else ""
-    return figure(row.metrics[name]) + spread
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")

@@ -11,29 +11,30 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from dllm2rec.comparison.comparing import tabulate
+from dllm2rec.comparison.doctor import examine
+from dllm2rec.comparison.evidence import gather
+from dllm2rec.comparison.examination import Examination
+from dllm2rec.comparison.results import Comparison
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import exclusive, hash_json, read_json, remove_leftovers, require_fresh_directory, write_json
+from dllm2rec.core.progress import Say
 from dllm2rec.data import Dataset
 from dllm2rec.distillation.methods import NoMethod
-from dllm2rec.experiments.cell_training import Work, train_cells
-from dllm2rec.experiments.comparing import tabulate
-from dllm2rec.experiments.config import Config
-from dllm2rec.experiments.doctor import examine
-from dllm2rec.experiments.evidence import gather
-from dllm2rec.experiments.examination import Examination
-from dllm2rec.experiments.labelling import directory_name, finished, request
-from dllm2rec.experiments.preparing import log_hashes, prepare
-from dllm2rec.experiments.references import REFERENCES, TEXT_REFERENCES
-from dllm2rec.experiments.report.page import write_report
-from dllm2rec.experiments.results import Comparison
-from dllm2rec.experiments.runs import EXPERIMENT, Run, software
-from dllm2rec.experiments.search import Choice
-from dllm2rec.experiments.stages import Say, Stage, Stages
-from dllm2rec.experiments.summary import Extras, write_summary
-from dllm2rec.experiments.teacher_settings import KnowledgeSource
-from dllm2rec.experiments.teaching import resolve_teacher, teach
+from dllm2rec.evaluation.references import REFERENCES, TEXT_REFERENCES
+from dllm2rec.experiments.cells import Work, train_cells
+from dllm2rec.experiments.stages import Stage, Stages
 from dllm2rec.knowledge.align import require_same_dataset
 from dllm2rec.knowledge.store import Knowledge
+from dllm2rec.reporting.report.page import write_report
+from dllm2rec.reporting.summary import Extras, write_summary
+from dllm2rec.settings.config import Config
+from dllm2rec.settings.teacher import KnowledgeSource
+from dllm2rec.workflow.labelling import directory_name, finished, request
+from dllm2rec.workflow.preparing import log_hashes, prepare
+from dllm2rec.workflow.runs import EXPERIMENT, Run, software
+from dllm2rec.workflow.search import Choice
+from dllm2rec.workflow.teaching import resolve_teacher, teach
 
 SEARCH = "search.json"
 CONCLUSION = "conclusion.json"

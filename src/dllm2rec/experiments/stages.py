@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from dllm2rec.core.errors import UserError
+from dllm2rec.core.figures import duration
 from dllm2rec.core.files import read_json, write_json
-from dllm2rec.experiments.cells import duration
+from dllm2rec.core.progress import Say
 
 TIMES = "times.json"
 FAILURES = "failures.log"
 Result = TypeVar("Result")
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)

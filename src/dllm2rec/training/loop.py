@@ -50,7 +50,6 @@ class FitSettings(Settings):
         weight_decay: `adam` adds it to the gradient (as the paper does), `adamw` takes it off the weights.
         optimizer: which of the two.
         betas: its decay rates of the mean and of the mean square of the gradient.
-        later: share of the targets that one of the user's later items replaces, see `batches`.
         patience: epochs without a better validation NDCG@20 after which training ends.
         clip_norm: largest norm of the gradient; None does not clip.
     """
@@ -63,7 +62,6 @@ class FitSettings(Settings):
     weight_decay: NonNegativeFloat = 0.0
     optimizer: Literal["adam", "adamw"] = "adam"
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
-    later: Annotated[float, Field(ge=0, le=1)] = 0.0
     patience: PositiveInt = 5
     clip_norm: Annotated[float, Field(gt=0)] | None = None
 
@@ -177,7 +175,7 @@ class _Step:
         total = torch.zeros(())
         size = self.settings.batch_size
         steps = -(-len(train) // size)
-        passed = batches(train, batch_size=size, generator=order, later=self.settings.later)
+        passed = batches(train, batch_size=size, generator=order)
         for step, batch in enumerate(passed, start=steps * (epoch - 1)):
             self._pace((step + 1) / (steps * self.epochs))
             try:

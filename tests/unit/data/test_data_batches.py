@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -58,38 +56,3 @@ def test_no_example_no_batch() -> None:
 def test_batch_size_must_be_positive() -> None:
     with pytest.raises(ValueError, match="batch_size"):
         batches(examples(3), batch_size=0)
-
-
-def later_examples(count: int = 4000) -> Examples:
-    history = np.zeros((count, 2), np.int32)
-    return Examples(
-        example_id=np.arange(count, dtype=np.int64),
-        user=np.arange(count, dtype=np.int32),
-        history=history,
-        target=np.full(count, 9, np.int32),
-        time=np.arange(count),
-        num_items=20,
-        later=np.tile(np.array([[1, 2, 20], [20, 20, 20]], np.int32), (count // 2, 1)),
-    )
-
-
-def test_a_share_of_targets_is_replaced_by_later_items() -> None:
-    (batch,) = batches(later_examples(), batch_size=4000, generator=torch.Generator().manual_seed(0), later=0.5)
-    known = batch.row % 2 == 0
-    assert (batch.target[~known] == 9).all()  # nothing came later
-    counts = torch.bincount(batch.target[known], minlength=10) / known.sum()
-    # one half stays; of the other half, weights 1/2 and 1/3
-    torch.testing.assert_close(counts[[9, 1, 2]], torch.tensor([0.5, 0.3, 0.2]), atol=0.03, rtol=0)
-    assert counts[[9, 1, 2]].sum() == 1
-
-
-def test_without_a_share_the_order_is_the_same_bits_and_nothing_is_replaced() -> None:
-    plain, zero = (
-        next(iter(batches(later_examples(), batch_size=100, generator=torch.Generator().manual_seed(1), **options)))
-        for options in ({}, {"later": 0.0})
-    )
-    assert torch.equal(plain.row, zero.row)
-    assert (zero.target == 9).all()
-    unaware = replace(later_examples(), later=None)
-    with pytest.raises(ValueError, match="later"):
-        batches(unaware, batch_size=10, generator=torch.Generator(), later=0.1)

@@ -61,19 +61,3 @@ def test_events_come_in_time_order(write_log: Callable[..., tuple[Path, Path]], 
     # items of step s are (user + s) % 5 for users from the last to the first: each step is a run of falling numbers
     first = [(user + 1) % 5 for user in range(5, -1, -1)]
     assert events[:6].tolist() == first
-
-
-def test_later_items_end_where_training_ends(write_log: Callable[..., tuple[Path, Path]], tmp_path: Path) -> None:
-    rows = [f"u{user},{item},{1000 * item + user}" for user in range(8) for item in range(1, 9)]
-    log = read_log(*write_log("\n".join(rows) + "\n", "".join(f"{item},T{item}\n" for item in range(1, 9))))
-    dataset = prepare(log, PaperSplit(history=2, ratios=(0.5, 0.25, 0.25)), tmp_path / "dataset", name="small")
-    for train_on in ("examples", "before-cut"):
-        examples = dataset.training_examples(train_on)
-        counted = "positions" if train_on == "examples" else train_on
-        sequences = dataset.training_sequences(counted)
-        found = dataset.later(examples, counted, count=3).later
-        assert found is not None
-        for row, user in enumerate(examples.user.tolist()):
-            known = sequences[user].tolist()  # items come once, in order
-            after = known[known.index(examples.target[row]) + 1 :][:3]
-            assert found[row].tolist() == after + [8] * (3 - len(after))

@@ -166,18 +166,6 @@ def test_items_of_the_history_get_no_share_where_the_softmax_leaves_them_out(stu
     assert found.item() == pytest.approx(total / 3, rel=1e-5)
 
 
-def test_a_later_item_in_the_place_of_the_target_competes(student: Student) -> None:
-    # the first example's label lists 1, 0 and 2; 1 and 2 are of its history, and 2 is what the batch has for a target
-    hidden = student.encode(HISTORY)[:1]
-    one = Batch(history=HISTORY[:1], target=torch.tensor([2]), row=torch.tensor([0]))
-    loss = SoftmaxLoss(popularity=torch.ones(V, dtype=torch.long), leave_history=True)
-    found = distiller(loss=loss)(student, hidden, one, DRAWS)
-    shares = torch.softmax(-DISTANCES[1] / 0.5, dim=0)
-    scores = student.scores(hidden).detach()[0]
-    expected = 0.3 * shares[1] * (scores[2] - scores[0]) / (shares[1] + shares[2])
-    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
-
-
 def test_shares_of_what_is_left_keep_their_sum() -> None:
     shares = torch.tensor([[0.5, 0.3, 0.2], [0.6, 0.4, 0.0], [0.5, 0.25, 0.25]])
     absent = torch.tensor([[False, True, False], [True, True, True], [False, True, False]])

@@ -170,7 +170,7 @@ def test_a_softmax_over_what_there_was_by_then(scores_at_once: int, leave_histor
     if leave_history:
         for row, items in enumerate(some.history.tolist()):
             absent[row, [item for item in items if item != 20]] = True
-    absent[torch.arange(3), some.target] = False  # the first, chosen later than its time, too
+    absent[torch.arange(3), some.target] = False  # the target itself always competes
     expected = torch.nn.functional.cross_entropy(scores.masked_fill(absent, -torch.inf), some.target)
     found = loss(one, hidden, some, torch_generator(0, "draws"))
     torch.testing.assert_close(found, expected)
@@ -182,7 +182,7 @@ def test_a_softmax_over_what_there_was_by_then(scores_at_once: int, leave_histor
 @pytest.mark.parametrize("scores_at_once", [1, 45, 1000])
 @pytest.mark.parametrize("candidates", ["all", "seen", "available"])
 def test_all_that_was_ever_chosen_is_left_out(candidates: Candidates, scores_at_once: int) -> None:
-    """Users of very unequal pasts, shuffled, with later targets, of which the students read four items."""
+    """Users of very unequal pasts, shuffled, of which the students read four items."""
     items = np.array([2, 5, 8, 11, 2, 14, 17, 6, 3, 9, 1, 4, 7, 12, 13, 6, 0, 1, 19], np.int32)
     first, length = np.array([0, 0, 13, 15]), np.array([12, 3, 1, 3])  # three users, the first with two examples
     past = Past(items=items, target=first + length, length=length)
@@ -193,7 +193,6 @@ def test_all_that_was_ever_chosen_is_left_out(candidates: Candidates, scores_at_
         target=items[past.target],
         time=np.arange(4) * 10,
         num_items=20,
-        later=np.array([[13, 20], [2, 14], [20, 20], [20, 20]], np.int32),
         past=past,
     )
     popularity, since = torch.ones(20, dtype=torch.long), torch.zeros(20)
@@ -206,8 +205,7 @@ def test_all_that_was_ever_chosen_is_left_out(candidates: Candidates, scores_at_
         scores_at_once=scores_at_once,
     )
     one = student()
-    (some,) = batches(source, batch_size=4, generator=torch_generator(0, "order"), later=0.9)
-    assert some.target.tolist() != source.target[some.row].tolist()
+    (some,) = batches(source, batch_size=4, generator=torch_generator(0, "order"))
     hidden = one.encode(some.history)
     scores = one.scores(hidden).detach()
     if candidates != "all":

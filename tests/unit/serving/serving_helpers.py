@@ -6,10 +6,10 @@ from pathlib import Path
 
 from dllm2rec.data import Dataset
 from dllm2rec.distillation.methods import VectorsMethod
-from dllm2rec.experiments.config import CellSettings
-from dllm2rec.experiments.runs import Run
-from dllm2rec.experiments.training import train
 from dllm2rec.knowledge import Knowledge
+from dllm2rec.settings.config import CellSettings
+from dllm2rec.workflow.runs import Run
+from dllm2rec.workflow.training import train
 
 ITEMS = 30  # of the small dataset
 RANDOM_ITEMS = 60

@@ -10,17 +10,17 @@ import torch
 from safetensors.numpy import load_file
 from serving_helpers import ITEMS, trained
 
+from dllm2rec.bundling.adding import add_items
+from dllm2rec.bundling.exporting import export
 from dllm2rec.core.errors import UserError
 from dllm2rec.data import Dataset, LeaveOneOutSplit, Log, prepare
 from dllm2rec.data.demand import measure_demand
 from dllm2rec.evaluation.demand import DemandWeights
-from dllm2rec.experiments.adding import add_items
-from dllm2rec.experiments.exporting import export
-from dllm2rec.experiments.training import rebuild
 from dllm2rec.knowledge import Knowledge, KnowledgeWriter
 from dllm2rec.serving.bundle import TABLE, Bundle
 from dllm2rec.serving.packing import Precision
 from dllm2rec.serving.recommender import Recommender
+from dllm2rec.workflow.training import rebuild
 
 
 @pytest.fixture(scope="module", params=[None, 5], ids=["linear", "hidden"])

@@ -15,19 +15,19 @@ import torch
 from safetensors.numpy import load_file
 from serving_helpers import ITEMS, trained
 
+from dllm2rec.bundling import bundles, exporting
+from dllm2rec.bundling.exporting import export
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import hash_file
 from dllm2rec.data import Dataset
-from dllm2rec.experiments import bundles, exporting
-from dllm2rec.experiments.exporting import export
-from dllm2rec.experiments.runs import Run
-from dllm2rec.experiments.training import rebuild
 from dllm2rec.knowledge import Knowledge
 from dllm2rec.serving import bundle as bundle_module
 from dllm2rec.serving import recommender as serving
 from dllm2rec.serving.bundle import FILES, INDEX, Bundle
 from dllm2rec.serving.packing import Precision, pack, unpack
 from dllm2rec.serving.recommender import Recommender
+from dllm2rec.workflow.runs import Run
+from dllm2rec.workflow.training import rebuild
 
 
 @pytest.fixture(scope="module")

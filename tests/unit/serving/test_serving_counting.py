@@ -10,16 +10,16 @@ import torch
 from safetensors.numpy import load_file
 from serving_helpers import ITEMS
 
+from dllm2rec.bundling import counting
+from dllm2rec.bundling.adding import add_items
+from dllm2rec.bundling.bundles import write_manifest
+from dllm2rec.bundling.counting import export_counting
+from dllm2rec.comparison.evidence import metric_values
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import hash_file
 from dllm2rec.data import Dataset
 from dllm2rec.evaluation.demand import DemandWeights
-from dllm2rec.experiments import counting
-from dllm2rec.experiments.adding import add_items
-from dllm2rec.experiments.bundles import write_manifest
-from dllm2rec.experiments.counting import export_counting
-from dllm2rec.experiments.evidence import metric_values
-from dllm2rec.experiments.references import Following, follow_demand, reference_ranks
+from dllm2rec.evaluation.references import Following, follow_demand, reference_ranks
 from dllm2rec.knowledge import Knowledge, KnowledgeWriter
 from dllm2rec.serving.bundle import FILES, NEIGHBOURS, TEXT, Bundle
 from dllm2rec.serving.recommender import Recommender
@@ -34,7 +34,7 @@ def chosen(monkeypatch: pytest.MonkeyPatch) -> list[Following]:
     found = []
 
     def follow(reference: Scorer, dataset: Dataset, train_on: str) -> Following:
-        monkeypatch.setattr("dllm2rec.experiments.references.choose_demand", lambda *_, **__: WEIGHTS)
+        monkeypatch.setattr("dllm2rec.evaluation.references.choose_demand", lambda *_, **__: WEIGHTS)
         found.append(follow_demand(reference, dataset, train_on))  # type: ignore[arg-type]
         return found[0]
 

@@ -14,14 +14,14 @@ import torch
 from dllm2rec.core.errors import UserError
 from dllm2rec.data import Dataset, PaperSplit, prepare, read_log
 from dllm2rec.data.extension import extend
-from dllm2rec.experiments.teacher_settings import BigRecTeacher, Limits
-from dllm2rec.experiments.teaching import teach as teach_from_settings
-from dllm2rec.experiments.teaching import teach_only_new
 from dllm2rec.knowledge.store import Knowledge
+from dllm2rec.settings.teacher import BigRecTeacher, Limits
 from dllm2rec.teachers import bigrec
 from dllm2rec.teachers.bigrec import BigRecSettings, teach_bigrec
 from dllm2rec.teachers.choosing import random
 from dllm2rec.teachers.tuning import TuningSettings
+from dllm2rec.workflow.teaching import teach as teach_from_settings
+from dllm2rec.workflow.teaching import teach_only_new
 
 SETTINGS = BigRecSettings(
     title_tokens=8,

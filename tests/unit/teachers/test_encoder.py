@@ -13,9 +13,9 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.data import Dataset, extend
-from dllm2rec.experiments.teacher_settings import EncoderTeacher
-from dllm2rec.experiments.teaching import teach, teach_only_new
+from dllm2rec.settings.teacher import EncoderTeacher
 from dllm2rec.teachers.encoder import Encoder, continue_vectors, find_model, masked_mean, teach_encoder
+from dllm2rec.workflow.teaching import teach, teach_only_new
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "red", "blue", "small", "large", "robot", "puzzle", "train", "doll"]
 TEXTS = ["red robot", "small blue train doll puzzle", "doll", "red robot robot red robot red", "blue puzzle"]

@@ -1,0 +1,337 @@
+"""Verb `compare`: tables with paired tests, and the answer in plain words."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dllm2rec.comparison.evidence import Evidence, Group, Taught, followed, gather, metric_values, reference_data
+from dllm2rec.comparison.results import Comparison, Row, Table, Versus
+from dllm2rec.comparison.verdict import judge
+from dllm2rec.core.seeding import numpy_generator
+from dllm2rec.data import Split, TrainOn
+from dllm2rec.evaluation.metrics import METRIC
+from dllm2rec.evaluation.references import EASE_ITEMS
+from dllm2rec.evaluation.significance import Difference, holm, trained_test
+from dllm2rec.evaluation.slices import UNSEEN, Slice
+from dllm2rec.workflow.runs import Run
+from dllm2rec.workflow.training import adapted, method_name
+
+Mask = NDArray[np.bool_]
+OF_VECTORS = {
+    "vector_scaling",
+    "offset",
+    "offset_dropout",
+    "text_weight",
+    "projector_hidden",
+    "projector_std",
+    "unseen_offset",
+    "text_neighbours",
+}
+"""Settings of students that matter with item vectors alone."""
+HITS = "HR@20"
+LEARNED: dict[TrainOn, str] = {
+    "examples": "the split's examples",
+    "positions": "every position of the training sequences",
+    "before-cut": "every event before the cut",
+}
+"""What students learn from, in words."""
+
+
+def compare(runs: Sequence[Run], *, split: Split = "test", mask_history: bool = False, seed: int = 0) -> Comparison:
+    """Compare runs on the same dataset with each other, with their teacher, and with references without training.
+
+    Args:
+        runs: finished; those that were not evaluated on the split yet are.
+        split: validation or test.
+        mask_history: leave items of the history out of the rankings.
+        seed: of the permutation tests.
+
+    Raises:
+        UserError: there is no run, or the runs are on different datasets.
+    """
+    return tabulate(gather(runs, split=split, mask_history=mask_history), seed=seed)
+
+
+def tabulate(evidence: Evidence, *, seed: int = 0) -> Comparison:
+    """Make tables of evidence: over all examples, and over those that each teacher labelled where it is not all."""
+    everything = np.ones(len(evidence.examples), dtype=bool)
+    complete = [taught for taught in evidence.teachers if taught.labelled.all()]
+    tables = [_table(evidence, everything, complete, tested=True, seed=seed)]
+    partial = [taught for taught in evidence.teachers if not taught.labelled.all()]
+    tables += [_table(evidence, taught.labelled, [taught], tested=False, seed=seed) for taught in partial]
+    return Comparison(
+        dataset=evidence.dataset.manifest.name,
+        split=evidence.split,
+        tables=tuple(tables),
+        verdict=judge(tables, split=evidence.split),
+    )
+
+
+def _table(evidence: Evidence, kept: Mask, teachers: Sequence[Taught], *, tested: bool, seed: int) -> Table:
+    slices = evidence.slices
+    rows = [_reference_row(name, evidence, kept, slices) for name in evidence.references]
+    rows += [_teacher_row(taught, slices) for taught in teachers]
+    versus = _tests(evidence, seed) if tested else {}
+    rows += [_student_row(group, kept, slices, versus.get(group.label)) for group in evidence.groups]
+    title = f"{evidence.dataset.manifest.name}, {int(kept.sum()):,} {evidence.split} examples"
+    if not tested:
+        title += f" that {teachers[0].name} labelled"
+    return Table(
+        title=title,
+        examples=int(kept.sum()),
+        rows=tuple(rows),
+        notes=_notes(evidence, len(versus)),
+        over_reference=_over_reference(evidence, seed) if tested else None,
+        teacher_over=None if tested else _teacher_over(evidence, teachers[0], seed),
+    )
+
+
+def _reference_row(name: str, evidence: Evidence, kept: Mask, slices: Sequence[Slice]) -> Row:
+    ranks, seconds = evidence.references[name]
+    values = metric_values(ranks)
+    return Row(
+        label=name,
+        kind="reference",
+        metrics={metric: float(value[kept].mean()) for metric, value in values.items()},
+        slices=_by_slice(values[HITS], kept, slices),
+        seconds_per_1000=seconds,
+    )
+
+
+def _teacher_row(taught: Taught, slices: Sequence[Slice]) -> Row:
+    values = metric_values(taught.ranks)
+    hits = np.zeros(len(taught.labelled))
+    hits[taught.labelled] = values[HITS]
+    return Row(
+        label=f"teacher {taught.name}",
+        kind="teacher",
+        metrics={metric: float(value.mean()) for metric, value in values.items()},
+        slices=_by_slice(hits, taught.labelled, slices),
+        seconds_per_1000=taught.seconds_per_1000,
+    )
+
+
+def _student_row(group: Group, kept: Mask, slices: Sequence[Slice], versus: Versus | None) -> Row:
+    by_seed = {metric: values[:, kept].mean(axis=1) for metric, values in group.values.items()}
+    several = len(group.runs) > 1
+    return Row(
+        label=group.label,
+        kind="student",
+        student=group.student,
+        method=group.runs[0].config.method,
+        distilled=group.distilled,
+        seeds=tuple(run.config.seed for run in group.runs),
+        metrics={metric: float(values.mean()) for metric, values in by_seed.items()},
+        spread={metric: float(values.std(ddof=1)) for metric, values in by_seed.items()} if several else {},
+        slices=_by_slice(group.values[HITS].mean(axis=0), kept, slices),
+        versus=versus,
+        seconds_per_1000=group.seconds_per_1000,
+    )
+
+
+def _by_slice(hits: NDArray[np.float64], kept: Mask, slices: Sequence[Slice]) -> dict[str, float]:
+    """Average over the examples of each slice that are kept; a slice that keeps none is left out."""
+    rows = {one.name: one.rows & kept for one in slices}
+    return {name: float(hits[some].mean()) for name, some in rows.items() if some.any()}
+
+
+def _tests(evidence: Evidence, seed: int) -> dict[str, Versus]:
+    """Test each group against its baseline; p-values are adjusted together."""
+    pairs = [(group, baseline) for group in evidence.groups if (baseline := _baseline(group, evidence.groups))]
+    found = [
+        trained_test(
+            group.values[METRIC],
+            baseline.values[METRIC],
+            user=evidence.examples.user,
+            generator=numpy_generator(seed, "permutation", group.label),
+        )
+        for group, baseline in pairs
+    ]
+    adjusted = holm([tested.p_value for tested in found])
+    return {
+        group.label: _versus(baseline.label, group.values[METRIC], baseline.values[METRIC], tested).model_copy(
+            update={
+                "p_value": p_value,
+                "plain": baseline in plain_of(group, evidence.groups),
+                "several_seeds": min(len(group.runs), len(baseline.runs)) > 1,
+            }
+        )
+        for (group, baseline), tested, p_value in zip(pairs, found, adjusted, strict=True)
+    }
+
+
+def _over_reference(evidence: Evidence, seed: int) -> Versus | None:
+    """Test the student with the best mean against the reference with the best mean, a test of its own."""
+    best = evidence.best_reference
+    if not evidence.groups or best is None:
+        return None
+    name, values = best[0], best[1][METRIC][None]
+    own = max(evidence.groups, key=lambda group: float(group.values[METRIC].mean()))
+    tested = trained_test(
+        own.values[METRIC],
+        values,
+        user=evidence.examples.user,
+        generator=numpy_generator(seed, "permutation", name),
+    )
+    versus = _versus(name, own.values[METRIC], values, tested)
+    return versus.model_copy(update={"several_seeds": len(own.runs) > 1})
+
+
+def _teacher_over(evidence: Evidence, taught: Taught, seed: int) -> Versus | None:
+    """Test a teacher against the plain student with the best mean on the examples that it labelled."""
+    kept = taught.labelled
+    plain = [group for group in evidence.groups if not group.distilled]
+    if not plain:
+        return None
+    best = max(plain, key=lambda group: float(group.values[METRIC][:, kept].mean()))
+    own, theirs = metric_values(taught.ranks)[METRIC][None], best.values[METRIC][:, kept]
+    tested = trained_test(
+        own,
+        theirs,
+        user=evidence.examples.user[kept],
+        generator=numpy_generator(seed, "permutation", taught.name),
+    )
+    return _versus(best.label, own, theirs, tested)
+
+
+def _baseline(group: Group, groups: Sequence[Group]) -> Group | None:
+    """For a taught group the plain one of the same student; where there is no taught or no plain one, the first."""
+    plain = plain_of(group, groups)
+    if not group.distilled and any(other.distilled for other in groups):
+        return None
+    baseline = plain[0] if group.distilled and plain else groups[0]
+    return None if baseline is group else baseline
+
+
+def plain_of(group: Group, groups: Sequence[Group]) -> list[Group]:
+    """Return those that differ from a taught group by having no teacher, whatever else was tuned; the nearest first."""
+    if not group.distilled:
+        return []
+    kind = _kind(group)
+    found = [
+        other for other in groups if other.student == group.student and not other.distilled and _kind(other) == kind
+    ]
+    return sorted(found, key=lambda other: len(_differing(group, other)))
+
+
+def _differing(group: Group, other: Group) -> list[str]:
+    """Name what two groups differ in beside the teacher and what it alone brings: training, student, loss."""
+    one, two = (adapted(some.runs[0].config.settings) for some in (group, other))
+    return [
+        f"{part}.{name} ({ours}, {theirs})"
+        for part in ("training", "student", "loss")
+        for name, ours in getattr(one, part)
+        if name not in OF_VECTORS and (theirs := getattr(getattr(two, part), name)) != ours
+    ]
+
+
+def _kind(group: Group) -> tuple[str, ...]:
+    settings = group.runs[0].config.settings
+    return settings.protocol, settings.train_on, settings.demand, settings.student.kind, settings.loss.kind
+
+
+def _versus(name: str, own: NDArray[np.float64], baseline: NDArray[np.float64], tested: Difference) -> Versus:
+    before = float(baseline.mean())
+    difference = float(own.mean()) - before
+    return Versus(
+        baseline=name,
+        difference=difference,
+        interval=tested.interval,
+        gain=difference / before if before > 0 else None,
+        p_value=tested.p_value,
+    )
+
+
+def _notes(evidence: Evidence, tests: int) -> tuple[str, ...]:
+    manifest = evidence.dataset.manifest
+    itself = followed([run for group in evidence.groups for run in group.runs]) in ("history", "ever")
+    masked = "left out" if evidence.mask_history else "not left out"
+    chose = evidence.split == "validation"
+    notes = [
+        f"Split: {manifest.split.kind}, {evidence.split} part.",
+        f"Methods: {_methods(evidence.groups)}.",
+        _seeds(evidence.groups),
+        "Selection: epochs and settings by validation NDCG@20 only"
+        f"{', that is by these examples: what looks better here may have been chosen for it' if chose else ''}.",
+        f"Ranks: among all {manifest.num_items:,} items, ties take the mean rank, items of the history {masked}"
+        f"{' but by students that learned without them, and where a row says so' if itself else ''}.",
+        _data(evidence),
+    ]
+    unseen = sum(int(one.rows.sum()) for one in evidence.slices if one.name == UNSEEN)
+    if unseen:
+        notes.append(
+            f"Of {len(evidence.examples):,} targets {unseen:,} are in none of these; unseen is HR@20 on them, left out "
+            "where no row hits any."
+        )
+    if tests:
+        notes.append(
+            "Tests: NDCG@20 by example (mean over seeds) against the plain student of the same name, protocol, data "
+            "and loss, else the first student; two-sided sign-flip permutation of users, and where "
+            f"there are several seeds no less than a t-test over users and seeds; Holm over {tests}."
+        )
+        if any(len(group.runs) == 1 for group in evidence.groups):
+            notes.append("A student with one seed: what another seed would give is not known, and may differ as much.")
+    differing: dict[str, list[str]] = {}
+    for group in evidence.groups:
+        plain = next(iter(plain_of(group, evidence.groups)), None)
+        if plain is not None and (found := _differing(group, plain)):
+            differing.setdefault(", ".join(found), []).append(f"{group.label} and {plain.label}")
+    notes += [f"{'; '.join(pairs)} differ in {what}, too." for what, pairs in differing.items()]
+    if not evidence.teachers:
+        notes.append(f"No teacher labelled {evidence.split} examples.")
+    notes += [f"The knowledge that taught is gone from {path}, or has changed." for path in evidence.missing]
+    return tuple(notes)
+
+
+def _data(evidence: Evidence) -> str:
+    """Say what was learned from."""
+    by_group = {group.label: LEARNED[group.runs[0].config.settings.train_on] for group in evidence.groups}
+    runs = [run for group in evidence.groups for run in group.runs]
+    counted = "every event before the cut" if reference_data(runs) == "before-cut" else "the training sequences"
+    recent = ", recent popularity the newest tenth of that"
+    demand = (
+        " With demand: weights, by validation, of what was chosen already, of an item's trend, of being new and, where "
+        "text is read, of text neighbours."
+    )
+    return (
+        f"Students learn from: {_whose(evidence.groups, by_group)}. "
+        f"{', '.join(evidence.references)} need no training; they count {counted}"
+        f"{recent if 'recent popularity' in evidence.references else ''}."
+        f"{'' if 'EASE' in evidence.references else f' No EASE beyond {EASE_ITEMS:,} items.'}"
+        f"{demand if any(run.config.settings.demand != 'none' for run in runs) else ''}"
+    )
+
+
+def _methods(groups: Sequence[Group]) -> str:
+    """The names of the methods, and what they are where names do not say it."""
+    names: dict[str, list[str]] = {}
+    for config in (group.runs[0].config for group in groups):
+        known = names.setdefault(method_name(config.settings), [])
+        known += [config.method] if config.method not in known else []
+    return "; ".join(
+        kind if same == [kind] else f"{', '.join(sorted(same))} = {kind}" for kind, same in sorted(names.items())
+    )
+
+
+def _seeds(groups: Sequence[Group]) -> str:
+    by_group = {group.label: ", ".join(str(run.config.seed) for run in group.runs) for group in groups}
+    spread = "; mean ± standard deviation over seeds" if any(len(group.runs) > 1 for group in groups) else ""
+    return f"Seeds: {_whose(groups, by_group)}{spread}."
+
+
+def _whose(groups: Sequence[Group], by_group: Mapping[str, str]) -> str:
+    """Say what is said of each group, by its label: once, with those of whom it is said, unless it is of all.
+
+    A student of whose groups all is the same goes by the name of the student.
+    """
+    if len(set(by_group.values())) == 1:
+        return next(iter(by_group.values()))
+    said: dict[str, list[str]] = {}
+    for group in groups:
+        what = by_group[group.label]
+        alike = all(by_group[other.label] == what for other in groups if other.student == group.student)
+        names, name = said.setdefault(what, []), group.student if alike else group.label
+        if name not in names:
+            names.append(name)
+    return "; ".join(f"{what} ({', '.join(names)})" for what, names in said.items())

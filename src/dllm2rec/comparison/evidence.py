@@ -1,0 +1,291 @@
+"""What tables and reports are made of: ranks of students, references and teachers on the same examples."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dllm2rec.core.errors import UserError
+from dllm2rec.core.files import hash_json
+from dllm2rec.data import Dataset, Examples, Split, TrainOn
+from dllm2rec.evaluation.metrics import TOP, hit_rate, ndcg
+from dllm2rec.evaluation.ranks import Ranks, ranks_from_lists
+from dllm2rec.evaluation.references import (
+    COUNTING,
+    REFERENCES,
+    TEXT_REFERENCES,
+    Follows,
+    affordable_references,
+    best_vectors,
+    reference_ranks,
+    settled,
+)
+from dllm2rec.evaluation.slices import Slice, popularity_slices
+from dllm2rec.knowledge.align import align
+from dllm2rec.knowledge.schema import MARKER as MANIFEST
+from dllm2rec.knowledge.store import Knowledge
+from dllm2rec.workflow.evaluating import dataset_of, evaluate
+from dllm2rec.workflow.labelling import seconds_per_1000
+from dllm2rec.workflow.runs import Run, family, identity
+from dllm2rec.workflow.training import is_source
+
+Values = NDArray[np.float64]
+Timed = tuple[Ranks, float]
+"""Ranks, and the seconds that 1,000 users take."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Runs that differ in nothing but the seed.
+
+    Attributes:
+        label: name of the row in tables.
+        runs: in the order of their seeds.
+        ranks: of each run.
+        seconds_per_1000: mean over the runs.
+    """
+
+    label: str
+    runs: tuple[Run, ...]
+    ranks: tuple[Ranks, ...]
+    seconds_per_1000: float
+
+    @property
+    def student(self) -> str:
+        """Name of the student."""
+        return self.runs[0].config.student
+
+    @property
+    def distilled(self) -> bool:
+        """Whether a teacher took part."""
+        return self.runs[0].config.distilled
+
+    def learned_from(self, knowledge: Knowledge) -> bool:
+        """Whether it was this knowledge, as it is now, that taught."""
+        source = self.runs[0].config.knowledge
+        return source is not None and source.hash == knowledge.content_hash
+
+    @cached_property
+    def values(self) -> dict[str, Values]:
+        """For each metric `[seeds, N]`."""
+        return {name: np.stack([metric_values(ranks)[name] for ranks in self.ranks]) for name in ("HR@20", "NDCG@20")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taught:
+    """A teacher on the examples that it labelled.
+
+    Attributes:
+        name: kind and model.
+        knowledge: its labels.
+        label_rows: `[N]` row of each example in the labels, or -1.
+        ranks: of the labelled examples, in their order.
+        seconds_per_1000: as measured while it labelled; None where it was not.
+    """
+
+    name: str
+    knowledge: Knowledge
+    label_rows: NDArray[np.int64]
+    ranks: Ranks
+    seconds_per_1000: float | None
+
+    @property
+    def labelled(self) -> NDArray[np.bool_]:
+        """`[N]`, which examples it labelled."""
+        return self.label_rows >= 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """Everything about one split of one dataset.
+
+    Attributes:
+        dataset: that all runs share.
+        split: which.
+        mask_history: whether items of the history were left out.
+        examples: N of that split.
+        groups: students, in the order in which their runs were given.
+        references: by name.
+        teachers: that labelled examples of this split; usually one.
+        missing: where knowledge lay that is gone, or is no longer what taught.
+    """
+
+    dataset: Dataset
+    split: Split
+    mask_history: bool
+    examples: Examples
+    groups: tuple[Group, ...]
+    references: Mapping[str, Timed]
+    teachers: tuple[Taught, ...]
+    missing: tuple[Path, ...]
+
+    @cached_property
+    def slices(self) -> list[Slice]:
+        """The examples by how often their target stands in what the references are fitted to."""
+        train_on = reference_data([run for group in self.groups for run in group.runs])
+        return popularity_slices(self.examples, self.dataset.train_counts(train_on))
+
+    @cached_property
+    def best_reference(self) -> tuple[str, dict[str, Values]] | None:
+        """The reference with the best mean NDCG@20, and its metrics `[N]`; None where there is none."""
+        counted = [(name, metric_values(ranks)) for name, (ranks, _) in self.references.items()]
+        return max(counted, key=lambda one: float(one[1]["NDCG@20"].mean()), default=None)
+
+
+def gather(
+    runs: Sequence[Run],
+    *,
+    split: Split = "test",
+    mask_history: bool = False,
+) -> Evidence:
+    """Collect what is known of runs on the same dataset; runs that were not evaluated yet are.
+
+    Args:
+        runs: finished; the same run twice counts once, and so does a copy of it.
+        split: validation or test.
+        mask_history: leave items of the history out.
+
+    Raises:
+        UserError: there is no run, or the runs are on different datasets.
+    """
+    if not runs:
+        raise UserError("there is no finished run to compare; train one first")
+    runs = list({(run.config.label, hash_json(identity(run.config))): run for run in runs}.values())
+    dataset = dataset_of(runs[0])
+    for run in runs:
+        dataset_of(run, dataset)
+    examples = dataset.examples(split)
+    knowledge, read, missing = _knowledge(runs)
+    judged = [taught for one in knowledge if (taught := judge_teacher(one, dataset, examples)) is not None]
+    names = distinct([(taught.name, taught.knowledge.path) for taught in judged])
+    return Evidence(
+        dataset=dataset,
+        split=split,
+        mask_history=mask_history,
+        examples=examples,
+        groups=_groups(runs, partial(_ranked, dataset, split, mask_history)),
+        references=_references(runs, read, dataset, examples, mask_history=mask_history),
+        teachers=tuple(replace(taught, name=name) for taught, name in zip(judged, names, strict=True)),
+        missing=missing,
+    )
+
+
+def metric_values(ranks: Ranks) -> dict[str, Values]:
+    """HR@20 and NDCG@20 of each example."""
+    return {"HR@20": hit_rate(ranks.rank, TOP), "NDCG@20": ndcg(ranks.rank, TOP)}
+
+
+def judge_teacher(knowledge: Knowledge, dataset: Dataset, examples: Examples) -> Taught | None:
+    """Rank the targets by a teacher's lists; None where it labelled none of the examples."""
+    rows = align(knowledge, dataset, examples)
+    if knowledge.manifest.depth == 0 or not (rows >= 0).any():
+        return None
+    labels = knowledge.labels.take(rows[rows >= 0])
+    return Taught(
+        name=knowledge.manifest.name,
+        knowledge=knowledge,
+        label_rows=rows,
+        ranks=ranks_from_lists(labels.ranked_items, examples.take(rows >= 0), distances=labels.distances),
+        seconds_per_1000=seconds_per_1000(knowledge),
+    )
+
+
+def _groups(runs: Sequence[Run], rank: Callable[[Run], Timed]) -> tuple[Group, ...]:
+    by_settings: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        by_settings.setdefault((run.config.label, family(run.config)), []).append(run)
+    labels = distinct([(members[0].config.label, members[0].path) for members in by_settings.values()])
+    return tuple(_group(members, label, rank) for members, label in zip(by_settings.values(), labels, strict=True))
+
+
+def distinct(named: Sequence[tuple[str, Path]]) -> list[str]:
+    """Return labels, those that several have with as much of the path behind them as tells these apart."""
+    result = []
+    for label, path in named:
+        others = [other.resolve().parts for name, other in named if name == label and other is not path]
+        parts = path.resolve().parts
+        length = next(
+            (n for n in range(1, len(parts)) if all(parts[-n:] != other[-n:] for other in others)), len(parts)
+        )
+        result.append(f"{label} [{Path(*parts[-length:])}]" if others else label)
+    return result
+
+
+def _group(runs: list[Run], label: str, rank: Callable[[Run], Timed]) -> Group:
+    runs = sorted(runs, key=lambda run: run.config.seed)
+    ranks, seconds = zip(*(rank(run) for run in runs), strict=True)
+    return Group(label=label, runs=tuple(runs), ranks=ranks, seconds_per_1000=float(np.mean(seconds)))
+
+
+def _ranked(dataset: Dataset, split: Split, mask_history: bool, run: Run) -> Timed:
+    done = evaluate(run, split=split, mask_history=mask_history, dataset=dataset)
+    ranks = run.read_ranks(split, mask_history=mask_history)
+    if not np.array_equal(ranks.example_id, dataset.examples(split).example_id):
+        raise UserError(f"{run.path}: its {split} ranks are of other examples; remove them and evaluate again")
+    return ranks, done.seconds_per_1000
+
+
+def _knowledge(runs: Sequence[Run]) -> tuple[list[Knowledge], list[Knowledge], tuple[Path, ...]]:
+    """Load what taught the runs.
+
+    Returns:
+        What is as it was; that, and what has got labels since, whose item vectors are still what runs read; and where
+        knowledge lay that is gone, or has changed.
+    """
+    same: dict[Path, Knowledge] = {}
+    read: dict[Path, Knowledge] = {}
+    changed = set()
+    for run in runs:
+        if run.config.knowledge is None:
+            continue
+        path = run.find(run.config.knowledge)
+        one = read.get(path) or (Knowledge.load(path) if (path / MANIFEST).is_file() else None)
+        if one is not None and is_source(one, run.config.knowledge):
+            read[path] = one
+        if one is not None and one.content_hash == run.config.knowledge.hash:
+            same[path] = one
+        else:
+            changed.add(path)
+    return list(same.values()), list(read.values()), tuple(sorted(changed - same.keys()))
+
+
+def _references(
+    runs: Sequence[Run], knowledge: Sequence[Knowledge], dataset: Dataset, examples: Examples, *, mask_history: bool
+) -> dict[str, Timed]:
+    """Rank with the references: fitted to as much as any run learned from, and with what any run has.
+
+    That is text where a run reads text, by those of their item vectors that validation prefers; and for item-kNN demand
+    after the cut where a run follows it, or else that the items of a history are left out where a run does that.
+    """
+    train_on = reference_data(runs)
+    rank = partial(reference_ranks, dataset=dataset, examples=examples, mask_history=mask_history, train_on=train_on)
+    found = {name: rank(settings) for name, settings in affordable_references(dataset, train_on).items()}
+    read = [one.item_vectors for one in knowledge if one.item_vectors is not None]
+    vectors = best_vectors(read, dataset, train_on)
+    text = {
+        name: settled(settings, dataset, item_vectors=vectors, train_on=train_on)
+        for name, settings in (TEXT_REFERENCES.items() if vectors is not None else ())
+    }
+    found |= {name: rank(settings, item_vectors=vectors) for name, settings in text.items()}
+    follows = followed(runs)
+    if follows != "nothing":
+        for name, settings in ({COUNTING: REFERENCES[COUNTING]} | text).items():
+            how = {"demand": "demand", "history": "history left out", "ever": "all chosen left out"}[follows]
+            found[f"{name}, {how}"] = rank(settings, item_vectors=vectors, follows=follows)
+    return found
+
+
+def followed(runs: Sequence[Run]) -> Follows:
+    """Say what some of these runs do after training, and references beside them."""
+    if any(run.config.settings.demand != "none" for run in runs):
+        return "demand"
+    left_out = [run.result.fit.ever for run in runs if run.result and run.result.fit.again < 0]
+    return "ever" if any(left_out) else "history" if left_out else "nothing"
+
+
+def reference_data(runs: Sequence[Run]) -> TrainOn:
+    """What references are fitted to beside these runs: all events before the cut if any run learned from them."""
+    return "before-cut" if any(run.config.settings.train_on == "before-cut" for run in runs) else "positions"

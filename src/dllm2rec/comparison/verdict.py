@@ -1,0 +1,145 @@
+"""Did the teacher help? Tables become sentences."""
+
+from collections.abc import Sequence
+
+from dllm2rec.comparison.results import SIGNIFICANT, Outcome, Row, Table, Verdict, Versus
+from dllm2rec.core.figures import figure, listing, p_text, percent
+from dllm2rec.data import Split
+from dllm2rec.evaluation.metrics import METRIC
+from dllm2rec.evaluation.references import COUNTING, COUNTING_WITH_TEXT
+
+
+def judge(tables: Sequence[Table], *, split: Split = "test") -> Verdict:
+    """Say in plain words what the tables show.
+
+    Args:
+        tables: over all examples; then, if there is one, over those that the teacher labelled.
+        split: which examples; those of validation made the choices.
+
+    Returns:
+        A headline and the figures behind it: each distilled student against the plain one, the best student against the
+        best reference that needs no training, and the teacher against the plain students on the examples it labelled.
+    """
+    rows = tables[0].rows
+    tested = [(row, row.versus) for row in rows if row.versus is not None]
+    taught = [(row, versus) for row, versus in tested if versus.plain]
+    lines = [_versus_line(row, versus) for row, versus in tested]
+    lines += _reference_line(rows, tables[0].over_reference)
+    for table in tables[1:]:
+        lines += _teacher_line(table)
+    outcome, headline = _headline(taught, alone=any(row.distilled for row in rows))
+    if split == "validation" and taught:
+        headline = f"On validation, by which all was chosen, so as a hint: {headline[0].lower()}{headline[1:]}"
+    return Verdict(outcome=outcome, headline=headline, lines=tuple(lines))
+
+
+def is_significant(versus: Versus) -> bool:
+    """Whether a difference is unlikely to be chance, at 5% after Holm."""
+    return versus.p_value < SIGNIFICANT
+
+
+def _headline(taught: Sequence[tuple[Row, Versus]], *, alone: bool) -> tuple[Outcome, str]:
+    if not taught:
+        plain = "No plain student stands beside the taught one, so nothing says whether the teacher helped; train one."
+        return "none", plain if alone else "No student here was taught by a teacher."
+    helped, harmed = _beyond_chance(taught, several_seeds=True)
+    better, worse = _beyond_chance(taught, several_seeds=False)
+    once = [f"{_names(some)} {word}" for some, word in ((better, "better"), (worse, "worse")) if some]
+    if once and not (helped or harmed):
+        return "unclear", (
+            f"With one seed, {', '.join(once)} than plain beyond chance on these examples; trainings differ by their "
+            "seed, too: several of each say whether it was the teacher."
+        )
+    more = f" With one seed, which shows less, {', '.join(once)}." if once else ""
+    match bool(helped), bool(harmed):
+        case True, False:
+            extent = "Yes" if len(helped) == len(taught) else "In part"
+            return "helped", f"{extent}, the teacher helped: {_names(helped)} better than plain.{more}"
+        case False, True:
+            return "harmed", f"No, the teacher did harm: {_names(harmed)} worse than plain.{more}"
+        case True, True:
+            return "unclear", f"Mixed: {_names(helped)} better than plain, {_names(harmed)} worse.{more}"
+        case _:
+            return "unclear", "Not shown: no difference between plain and taught students is beyond chance."
+
+
+def _beyond_chance(taught: Sequence[tuple[Row, Versus]], *, several_seeds: bool) -> tuple[list[Row], list[Row]]:
+    """Return who is better and who is worse than plain, of those that were trained with several seeds, or with one."""
+    found = [
+        (row, versus) for row, versus in taught if is_significant(versus) and versus.several_seeds == several_seeds
+    ]
+    better, worse = ([row for row, versus in found if (versus.difference > 0) == sign] for sign in (True, False))
+    return better, worse
+
+
+def _names(rows: Sequence[Row]) -> str:
+    return f"{listing([row.label for row in rows])} {'is' if len(rows) == 1 else 'are'}"
+
+
+def _versus_line(row: Row, versus: Versus) -> str:
+    value = row.metrics[METRIC]
+    low, high = versus.interval
+    return (
+        f"{row.label}: {METRIC} {figure(value)} against {figure(value - versus.difference)} of {versus.baseline}, "
+        f"{percent(versus.gain)} (difference between {low:+.4f} and {high:+.4f} with 95% confidence, uncorrected; "
+        f"{_certain(versus)} after Holm)."
+    )
+
+
+def _certain(versus: Versus) -> str:
+    return f"{'significant' if is_significant(versus) else 'not significant'}, {p_text(versus.p_value)}"
+
+
+def _best(rows: Sequence[Row], kind: str) -> Row | None:
+    return max((row for row in rows if row.kind == kind), key=lambda row: row.metrics[METRIC], default=None)
+
+
+def _reference_line(rows: Sequence[Row], over: Versus | None) -> list[str]:
+    reference, student = _best(rows, "reference"), _best(rows, "student")
+    if reference is None or student is None:
+        return []
+    counted, learned = reference.metrics[METRIC], student.metrics[METRIC]
+    if counted == learned == 0:
+        return ["No student and no reference hits any target here: these examples can't say what to ship."]
+    tested = "" if over is None else f": {percent(over.gain)}, {_certain(over)} ({_best_on(over)})"
+    if counted < learned:
+        return [
+            f"The best student, {student.label}, reaches {figure(learned)}; the best reference that needs no training, "
+            f"{reference.label}, {figure(counted)}{tested}."
+        ]
+    advice = "on this data, ship the counting"
+    if over is not None and not is_significant(over):
+        advice = "they may be level, and what needs no training is simpler: ship the counting"
+    return [
+        f"{reference.label}, which needs no training, reaches {figure(counted)} and the best student, {student.label}, "
+        f"{figure(learned)}{tested}; {advice}{_how(rows, reference)}."
+    ]
+
+
+def _best_on(over: Versus) -> str:
+    return f"both are the best on these examples{'' if over.several_seeds else ', the student with one seed'}"
+
+
+def _how(rows: Sequence[Row], best: Row) -> str:
+    """Say what makes a bundle of counting: of the best reference, or else of the best one that can be exported."""
+    able = _best([row for row in rows if row.label.startswith(COUNTING)], "reference")
+    if able is None:
+        return ""
+    titles = " --knowledge KNOWLEDGE" if able.label.startswith(COUNTING_WITH_TEXT) else ""
+    more = "" if able.label.endswith("demand") else ", which then follows demand, too"
+    command = f"`dllm2rec export DATASET{titles} --out BUNDLE`{more}"
+    if able is best:
+        return f" ({command})"
+    return f"; {best.label} can't be exported, {able.label} can, at {figure(able.metrics[METRIC])} ({command})"
+
+
+def _teacher_line(table: Table) -> list[str]:
+    teacher, over = _best(table.rows, "teacher"), table.teacher_over
+    if teacher is None or over is None:
+        return []
+    own, word = teacher.metrics[METRIC], "better" if over.difference > 0 else "worse"
+    said = f"the teacher is {word} than what it teaches" if is_significant(over) else "which is better is not shown"
+    return [
+        f"On the {table.examples:,} examples that {teacher.label} labelled, it reaches {figure(own)} itself and the "
+        f"best plain student, {over.baseline}, {figure(own - over.difference)}: {said} ({p_text(over.p_value)})."
+    ]

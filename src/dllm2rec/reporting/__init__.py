@@ -1,0 +1,1 @@
+"""What is shown of a comparison: the report, the summary, and the tables of the paper."""

@@ -1,0 +1,1 @@
+"""Settings of an experiment, checked when read: the only place where settings of rooms nest."""

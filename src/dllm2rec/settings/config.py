@@ -1,0 +1,373 @@
+"""The settings of an experiment: one nested model, read from TOML. The only place where settings of rooms nest."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, PositiveInt, model_validator
+
+from dllm2rec.core.errors import suggest
+from dllm2rec.core.settings import Settings
+from dllm2rec.data import TrainOn
+from dllm2rec.distillation.methods import MethodSettings, NoMethod
+from dllm2rec.distillation.settings import DLLM2RecSettings, reads_vectors
+from dllm2rec.losses.bce import BCESettings
+from dllm2rec.losses.factory import LossSettings
+from dllm2rec.settings.dataset import DatasetSettings
+from dllm2rec.settings.parsing import override, read_toml, validate
+from dllm2rec.settings.protocol import DEFAULT, Protocol, fill, stated
+from dllm2rec.students.factory import StudentSettings
+from dllm2rec.students.sasrec import SASRecSettings
+from dllm2rec.teachers.merging import MERGED
+from dllm2rec.training import FitSettings
+
+
+def _speakable(name: str) -> str:
+    if not re.fullmatch(r"[\w.+()-][\w.+() -]*", name):
+        raise ValueError(f"'{name}' must be made of letters, digits, spaces and . + - ( )")
+    return name
+
+
+Name = Annotated[str, AfterValidator(_speakable)]
+
+
+FollowDemand = Literal["none", "validation"]
+
+
+class CellSettings(Settings):
+    """One training: what is trained, on what, on which loss, taught by what, and how long.
+
+    Attributes:
+        protocol: what is left open is as in the `paper`, or as in the `strong` protocol; see `protocol.py`.
+        train_on: see `Dataset.training_examples`.
+        student: see `StudentSettings`.
+        loss: see `LossSettings`.
+        method: how a teacher takes part.
+        training: see `FitSettings`.
+        demand: whether `validation` chooses, after training, how far scores follow the newest demand, see
+            `evaluation/demand.py`.
+    """
+
+    protocol: Protocol = DEFAULT
+    train_on: TrainOn = "examples"
+    student: StudentSettings = SASRecSettings()
+    loss: LossSettings = BCESettings()
+    method: MethodSettings = NoMethod()
+    training: FitSettings = FitSettings()
+    demand: FollowDemand = "none"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_protocol(cls, values: Any) -> Any:
+        return fill(values) if isinstance(values, Mapping) else values
+
+    @model_validator(mode="after")
+    def _released_is_released(self) -> Self:
+        method = self.method
+        if not isinstance(method, DLLM2RecSettings) or method.variant != "released" or not reads_vectors(method):
+            return self
+        if method.sides is None and self.protocol == "strong" and self.student.output == "tied":
+            raise ValueError(
+                "method.variant 'released' has an output layer of its own; set student.output to 'separate', "
+                "or protocol to 'paper'"
+            )
+        return self
+
+
+class StudentEntry(Settings):
+    """A student and its loss.
+
+    Attributes:
+        protocol: where it differs from that of the experiment.
+        student: see `StudentSettings`.
+        loss: see `LossSettings`.
+        training: where it differs from that of the experiment; the same for all methods.
+    """
+
+    protocol: Protocol | None = None
+    student: StudentSettings
+    loss: LossSettings = BCESettings()
+    training: FitSettings = FitSettings()
+
+
+class Range(Settings):
+    """What a search may set one setting to: one of `choices`, or a number from `low` to `high`.
+
+    Attributes:
+        choices: values to choose from.
+        low: smallest number.
+        high: largest number.
+        log: numbers are drawn evenly on a logarithmic scale.
+        whole: whole numbers only.
+    """
+
+    choices: Annotated[tuple[bool | int | float | str, ...], Field(min_length=1)] | None = None
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    whole: bool = False
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if (self.choices is None) == (self.low is None) or (self.low is None) != (self.high is None):
+            raise ValueError("give either choices, or low and high")
+        if self.low is not None and self.high is not None:
+            if not self.low < self.high:
+                raise ValueError(f"low {self.low} must be below high {self.high}")
+            if self.log and self.low <= 0:
+                raise ValueError(f"a logarithmic range begins above 0, not at {self.low}")
+        return self
+
+    def samples(self) -> tuple[Any, ...]:
+        """Return values that stand for all: each choice, or both ends."""
+        if self.choices is not None:
+            return self.choices
+        assert self.low is not None  # noqa: S101 - checked above
+        assert self.high is not None  # noqa: S101
+        return (int(self.low), int(self.high)) if self.whole else (self.low, self.high)
+
+
+class Search(Settings):
+    """A search: for each student and method the trial with the best validation NDCG@20 is trained for all seeds.
+
+    Attributes:
+        trials: of each student and method, plain ones included, so that none is tuned harder than another. Where all
+            ranges of a method are choices, all combinations are tried in turn, and again from the start.
+        seed: of what is proposed, and of the training of all trials.
+        ranges: of settings of every cell, such as ``ranges.training.learning_rate``; by dotted name once read.
+        methods: further ones of some methods, such as ``methods.DLLM2Rec.method.lambda_d``.
+    """
+
+    trials: PositiveInt
+    seed: int = 0
+    ranges: dict[str, Range] = Field(default_factory=dict)
+    methods: dict[Name, dict[str, Range]] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _flatten(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        flat = dict(values)
+        if isinstance(flat.get("ranges"), Mapping):
+            flat["ranges"] = _flat(flat["ranges"])
+        if isinstance(flat.get("methods"), Mapping):
+            flat["methods"] = {
+                name: _flat(table) if isinstance(table, Mapping) else table for name, table in flat["methods"].items()
+            }
+        return flat
+
+    def of(self, method: str) -> dict[str, Range]:
+        """Return all ranges of a method."""
+        return {**self.ranges, **self.methods.get(method, {})}
+
+
+class EvaluationSettings(Settings):
+    """How results are measured.
+
+    Attributes:
+        mask_history: leave the items of a history out of its ranking; the paper does not.
+        seed: of the permutation tests.
+    """
+
+    mask_history: bool = False
+    seed: int = 0
+
+
+class Config(Settings):
+    """An experiment: every student with every method and every seed, on one dataset with one teacher.
+
+    Attributes:
+        name: names the directory of the runs and the report.
+        dataset: see `DatasetSettings`.
+        teacher: a table, see `TeacherChoice`, which `resolve_teacher` checks; none if all methods are plain.
+        students: by the name that tables show.
+        methods: by the name that tables show.
+        learns_from: by the name of a method, which source of a merged teacher it learns from, 1 for the first; the
+            others learn from all.
+        seeds: each cell is trained with each.
+        protocol: of every cell.
+        train_on: of every cell; None leaves it to the protocol.
+        demand: of every cell, the same.
+        training: of every cell.
+        search: validation-only choice among trials; none trains the cells as they stand.
+        evaluation: see `EvaluationSettings`.
+    """
+
+    name: Name
+    dataset: DatasetSettings
+    teacher: dict[str, Any] | None = None
+    students: Annotated[dict[Name, StudentEntry], Field(min_length=1)]
+    methods: Annotated[dict[Name, MethodSettings], Field(min_length=1)]
+    learns_from: dict[Name, PositiveInt] = Field(default={})
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (1,)
+    protocol: Protocol = DEFAULT
+    train_on: TrainOn | None = None
+    demand: FollowDemand | None = None
+    training: FitSettings = FitSettings()
+    search: Search | None = None
+    evaluation: EvaluationSettings = EvaluationSettings()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        taught = [name for name, method in self.methods.items() if not isinstance(method, NoMethod)]
+        if taught and self.teacher is None:
+            raise ValueError(f"method '{taught[0]}' needs a teacher; add a [teacher] table")
+        _check_sources(self.learns_from, taught, self.teacher or {})
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError("a seed occurs twice")
+        if self.search is not None:
+            _check_search(self.search, self.methods)
+        return self
+
+    def cell(self, student: str, method: str, change: Mapping[str, Any] | None = None) -> CellSettings:
+        """Return the settings of one cell.
+
+        Args:
+            student: its name.
+            method: its name.
+            change: settings that a search proposes, by dotted name.
+
+        Raises:
+            UserError: a change sets what the cell does not have.
+        """
+        entry = self.students[student]
+        values: dict[str, Any] = {
+            **stated(entry),
+            "protocol": entry.protocol or self.protocol,
+            "method": self.methods[method],
+            "training": stated(self.training) | stated(entry.training),
+        }
+        if self.train_on is not None:
+            values["train_on"] = self.train_on
+        if self.demand is not None:
+            values["demand"] = self.demand
+        cell = validate(CellSettings, values, source=f"student '{student}', method '{method}'")
+        if not change:
+            return cell
+        where = f"search: student '{student}', method '{method}'"
+        return validate(CellSettings, _merge(stated(cell), dotted(change)), source=where)
+
+    def stands(self, student: str, method: str, names: Iterable[str]) -> dict[str, Any]:
+        """Return what the cell sets by dotted names, before any search; names that it does not have are left out."""
+        values = self.cell(student, method).model_dump(mode="json")
+        found = {}
+        for name in names:
+            inside: Any = values
+            for part in name.split("."):
+                inside = inside.get(part) if isinstance(inside, Mapping) else None
+            if inside is not None:
+                found[name] = inside
+        return found
+
+
+def load_config(path: Path, settings: Iterable[str] = ()) -> Config:
+    """Read an experiment from TOML; paths of logs and of knowledge in it are relative to its folder.
+
+    What names a model (`llm`, `model`) stays as it is: it may be a directory, but also a short name or one on the hub.
+
+    Args:
+        path: the file.
+        settings: ``a.b=value`` that override what the file says; a path among them is relative to where one stands.
+
+    Raises:
+        UserError: the file or a setting is wrong; one line names what and where.
+    """
+    values = override(_anchor(read_toml(path), path.parent), settings)
+    values.setdefault("name", path.stem)
+    config = validate(Config, values, source=str(path))
+    for student in config.students:
+        for method in config.methods:
+            config.cell(student, method)
+            _try_ranges(config, student, method)
+    return config
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Turn nested tables into dotted names of ranges."""
+    flat: dict[str, Any] = {}
+    for name, value in table.items():
+        if isinstance(value, Mapping) and not value.keys() & Range.model_fields.keys():
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def dotted(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn names with dots into nested tables."""
+    nested: dict[str, Any] = {}
+    for name, value in values.items():
+        inside = nested
+        *path, last = name.split(".")
+        for part in path:
+            inside = inside.setdefault(part, {})
+        inside[last] = value
+    return nested
+
+
+def _check_sources(learns_from: Mapping[str, int], taught: Sequence[str], teacher: Mapping[str, Any]) -> None:
+    sources = teacher.get("sources")
+    if not learns_from or not isinstance(sources, list | tuple | None):
+        return  # what is wrong with the sources is told where the teacher is resolved
+    if teacher.get("kind") != MERGED or not sources:
+        raise ValueError(
+            "learns_from needs a teacher of kind 'merged', with a [[teacher.sources]] table for each source"
+        )
+    for name, number in learns_from.items():
+        if name not in taught:
+            raise ValueError(f"learns_from: no method '{name}' that a teacher teaches{suggest(name, taught)}")
+        if number > len(sources):
+            raise ValueError(f"learns_from.{name}: there is no source {number}, the teacher has {len(sources)}")
+
+
+def _check_search(search: Search, methods: Mapping[str, Any]) -> None:
+    unknown = [name for name in search.methods if name not in methods]
+    if unknown:
+        raise ValueError(f"search.methods: no method '{unknown[0]}'{suggest(unknown[0], methods)}")
+    empty = [name for name in methods if not search.of(name)]
+    if empty:
+        raise ValueError(
+            f"search: method '{empty[0]}' has nothing to search; every method is tuned, or none: give it a range"
+        )
+
+
+def _try_ranges(config: Config, student: str, method: str) -> None:
+    """Build the cell with every value that stands for a range, so that a search fails before it begins."""
+    for name, span in (config.search.of(method) if config.search else {}).items():
+        for value in span.samples():
+            config.cell(student, method, {name: value})
+
+
+def _merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for name, value in change.items():
+        inside = merged.get(name)
+        merged[name] = _merge(inside, value) if isinstance(inside, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _anchor(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Make the paths of the log, and of knowledge that a teacher reads, relative to the folder of the TOML file."""
+    anchored = dict(values)
+    dataset, teacher = values.get("dataset"), values.get("teacher")
+    if isinstance(dataset, Mapping):
+        anchored["dataset"] = _anchor_names(dataset, ("interactions", "items"), folder)
+    if isinstance(teacher, Mapping):
+        anchored["teacher"] = _anchor_teacher(teacher, folder)
+    return anchored
+
+
+def _anchor_teacher(teacher: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    if teacher.get("kind") != MERGED:  # whose `vectors` are no path
+        return _anchor_names(teacher, ("path", "vectors"), folder)
+    sources = teacher.get("sources")
+    if not isinstance(sources, list):
+        return dict(teacher)
+    anchored = [_anchor_teacher(source, folder) if isinstance(source, Mapping) else source for source in sources]
+    return {**teacher, "sources": anchored}
+
+
+def _anchor_names(table: Mapping[str, Any], names: Iterable[str], folder: Path) -> dict[str, Any]:
+    return {**table, **{name: str(folder / table[name]) for name in names if isinstance(table.get(name), str)}}

@@ -1,0 +1,363 @@
+"""Verb `train`: a student learns, plain or from a teacher."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dllm2rec.core.errors import UserError
+from dllm2rec.core.files import exclusive, remove_leftovers
+from dllm2rec.core.seeding import torch_generator
+from dllm2rec.data import Dataset, Examples, TrainOn
+from dllm2rec.data.demand import measure_demand
+from dllm2rec.distillation.base import Distiller
+from dllm2rec.distillation.kar import KARSettings, fact_vectors, read_with_kar
+from dllm2rec.distillation.llm_cf import LLMCFSettings, read_with_llm_cf
+from dllm2rec.distillation.methods import NoMethod, build_method, reads_item_vectors
+from dllm2rec.distillation.settings import DLLM2RecSettings, adapt_loss, adapt_student
+from dllm2rec.evaluation.demand import LEFT_OUT, DemandWeights, choose_demand
+from dllm2rec.evaluation.metrics import summary
+from dllm2rec.evaluation.ranks import rank_targets
+from dllm2rec.knowledge.align import align
+from dllm2rec.knowledge.store import Knowledge
+from dllm2rec.losses.factory import LossSettings, build_loss
+from dllm2rec.losses.softmax import SoftmaxLoss, SoftmaxSettings
+from dllm2rec.settings.config import CellSettings
+from dllm2rec.students.base import Student
+from dllm2rec.students.factory import build_student
+from dllm2rec.students.text_neighbours import Directions, neighbour_scores
+from dllm2rec.training import fit
+from dllm2rec.training.checkpoint import load_student_weights
+from dllm2rec.workflow.needs import require_knowledge
+from dllm2rec.workflow.runs import FitSummary, Run, RunConfig, RunResult, Source, make_config
+
+
+def train(
+    dataset: Dataset,
+    settings: CellSettings,
+    *,
+    out: Path,
+    seed: int = 1,
+    knowledge: Knowledge | None = None,
+    student: str | None = None,
+    method: str | None = None,
+) -> Run:
+    """Train one student.
+
+    Asked for the same again, it returns what is there; interrupted, it goes on after the last whole epoch.
+
+    Args:
+        dataset: to learn from; the test examples are never looked at.
+        settings: which student, loss, method, and how long.
+        out: the run directory.
+        seed: of the first weights and of training.
+        knowledge: of the teacher, where the method needs one.
+        student: name for tables; by default the kinds of student and loss.
+        method: name for tables; by default its kind and variant.
+
+    Raises:
+        UserError: the method needs knowledge or has no use for it, the knowledge does not fit, something else is at
+            ``out``, or another process is training there.
+    """
+    if knowledge is not None and isinstance(settings.method, NoMethod):
+        raise UserError("knowledge was given, but method none reads nothing of it; name a method, or leave it out")
+    config = plan(dataset, settings, seed=seed, knowledge=knowledge, student=student, method=method)
+    with exclusive(Path(out)):
+        run = Run.at(Path(out), config)
+        if run.result is None:
+            remove_leftovers(run.path)
+            knowledge = knowledge if config.knowledge else None
+            training = dataset.training_examples(config.settings.train_on)
+            run.write_result(fit_student(run, build(run, dataset, knowledge), dataset, training, knowledge))
+        else:
+            run.begin()  # names for tables may be others
+    return run
+
+
+def plan(
+    dataset: Dataset,
+    settings: CellSettings,
+    *,
+    seed: int,
+    knowledge: Knowledge | None,
+    student: str | None = None,
+    method: str | None = None,
+) -> RunConfig:
+    """Resolve what `train` is asked for, which also names it by a hash; nothing is trained or written.
+
+    Raises:
+        UserError: the method needs knowledge, or the knowledge does not fit.
+    """
+    settings = adapted(settings)
+    taught = require_knowledge(settings, knowledge, dataset)
+    return make_config(
+        student=student or student_name(settings),
+        method=method or method_name(settings),
+        seed=seed,
+        settings=settings,
+        dataset=Source(path=dataset.path.resolve(), hash=dataset.content_hash, name=dataset.manifest.name),
+        knowledge=None if taught is None else knowledge_source(taught),
+    )
+
+
+def adapted(settings: CellSettings) -> CellSettings:
+    """Return the settings with student and loss as the method makes them."""
+    match settings.method:
+        case DLLM2RecSettings() as method:
+            student, loss = adapt_student(settings.student, method), adapt_loss(settings.loss, method)
+            return settings.model_copy(update={"student": student, "loss": loss})
+        case KARSettings() as method:  # experts that read items and users alike need both on one scale
+            student = settings.student.model_copy(update={"vector_scaling": method.vector_scaling})
+            return settings.model_copy(update={"student": student})
+        case _:
+            return settings
+
+
+def rebuild(
+    run: Run, dataset: Dataset, knowledge: Knowledge | None = None, *, fit: FitSummary | None = None
+) -> Student:
+    """Build the student of a run, with its best weights and the demand that it follows.
+
+    Args:
+        run: trained.
+        dataset: that it was trained on.
+        knowledge: that taught it; by default it is looked for where it lay then.
+        fit: how training went; by default as the run says.
+
+    Raises:
+        UserError: training has not ended, or its knowledge or its weights are gone or damaged.
+    """
+    knowledge = knowledge_of(run, knowledge)
+    student = build(run, dataset, knowledge)
+    load_student_weights(student, run.path)
+    fit = fit or run.finished().fit
+    finish(student, run, dataset, fit.demand)
+    student.again, student.ever = fit.again, fit.ever
+    return student.eval()
+
+
+def finish(student: Student, run: Run, dataset: Dataset, demand: DemandWeights | None) -> None:
+    """Do to a student with trained weights what follows training: borrowed offsets, and the demand after the cut.
+
+    Items that are not of ``dataset``, which come after its own in the student's catalogue, are new.
+    """
+    settings = run.config.settings
+    more = student.num_items - dataset.num_items
+    if settings.student.unseen_offset == "neighbours":
+        seen = _popularity(dataset, settings) > 0
+        student.table.borrow_offsets(torch.nn.functional.pad(seen, (0, more)))
+    elif settings.student.unseen_offset == "zero":  # a loss may have moved them
+        student.table.clear_offsets(torch.nn.functional.pad(_popularity(dataset, settings) == 0, (0, more), value=True))
+    if demand is not None:
+        shift = demand.shift(measure_demand(dataset, counted(settings)))
+        student.table.shift = torch.from_numpy(np.pad(shift, (0, more), constant_values=demand.new))
+        if demand.text > 0 and (found := text_directions(student, settings, dataset.num_items)) is not None:
+            student.table.near = found.near * demand.text**0.5
+
+
+def text_directions(student: Student, settings: CellSettings, first: int) -> Directions | None:
+    """Return the directions by which a student may count text neighbours, None where it does not.
+
+    ``first`` items are those that it learned with, see `ItemTable.text_directions`.
+    """
+    size = settings.student.text_neighbours
+    return student.table.text_directions(size, first=first) if size is not None and student.table.tied else None
+
+
+def knowledge_of(run: Run, knowledge: Knowledge | None = None, *, option: str = "") -> Knowledge | None:
+    """Return the knowledge that taught a run, None for a plain one.
+
+    Args:
+        run: which.
+        knowledge: by default it is looked for where it lay then.
+        option: how a user says where it is, see `Run.locate`.
+
+    Raises:
+        UserError: it is gone, or has changed.
+    """
+    source = run.config.knowledge
+    if source is None:
+        if knowledge is not None:
+            raise UserError(f"{knowledge.path}: {run.path} is a plain run, which nothing taught; leave --knowledge out")
+        return None
+    knowledge = knowledge or Knowledge.load(run.locate("knowledge", source, option=option))
+    if not is_source(knowledge, source):
+        raise UserError(f"{knowledge.path}: is not the knowledge that {run.path} was trained on, or has changed")
+    return knowledge
+
+
+def is_source(knowledge: Knowledge, source: Source) -> bool:
+    """Say whether knowledge is what taught a run, or that with labels added."""
+    return source.hash == knowledge.content_hash or source.read == knowledge.read_hash
+
+
+def item_vectors(settings: CellSettings, knowledge: Knowledge | None) -> Tensor | None:
+    """Return the vectors `[V, Dt]` that the student's item table gets."""
+    if knowledge is None or knowledge.item_vectors is None or not reads_item_vectors(settings.method):
+        return None
+    if isinstance(settings.method, KARSettings):
+        return torch.from_numpy(fact_vectors(knowledge, knowledge.manifest.num_items))
+    return torch.from_numpy(knowledge.item_vectors)
+
+
+def knowledge_source(knowledge: Knowledge) -> Source:
+    """Describe where a run's knowledge came from."""
+    return Source(
+        path=knowledge.path.resolve(),
+        hash=knowledge.content_hash,
+        name=knowledge.manifest.name,
+        read=knowledge.read_hash,
+    )
+
+
+def student_name(settings: CellSettings) -> str:
+    """Name a student by its kind, and by its loss or its protocol where that is not the usual one."""
+    kind, loss, protocol = settings.student.kind, settings.loss.kind, settings.protocol
+    name = kind if loss == ("bce" if protocol == "paper" else "softmax") else f"{kind}+{loss}"
+    return name if (kind == "transformer") == (protocol == "strong") else f"{name} ({protocol})"
+
+
+def method_name(settings: CellSettings) -> str:
+    """Name a method by its kind and variant."""
+    match settings.method:
+        case NoMethod():
+            return "plain"
+        case DLLM2RecSettings() as method:
+            return f"{method.kind} ({method.variant})"
+        case method:
+            return method.kind
+
+
+def fit_student(
+    run: Run, student: Student, dataset: Dataset, training: Examples, knowledge: Knowledge | None
+) -> RunResult:
+    """Train a student as the configuration of its run says, and leave the best weights in the run.
+
+    Args:
+        run: begun here, if it is not yet.
+        student: with first weights, or those of an earlier run.
+        dataset: gives the validation examples, and what counts as popular or seen.
+        training: examples to learn from.
+        knowledge: of the teacher; None for a plain student.
+
+    Raises:
+        UserError: the settings ask for what is not possible, or training diverged.
+    """
+    settings = run.config.settings
+    popularity = _popularity(dataset, settings)
+    rows = np.full(len(training), -1, np.int64) if knowledge is None else align(knowledge, dataset, training)
+    try:
+        since = torch.from_numpy(dataset.first_times(counted(settings)))
+        loss = build_loss(_decided(settings, dataset), popularity=popularity, since=since)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    distillers: list[Distiller] = []
+    if knowledge is not None:
+        distillers = build_method(
+            settings.method,
+            knowledge=knowledge,
+            rows=rows,
+            training=training,
+            loss=loss,
+            popularity=popularity,
+            dim=settings.student.dim,
+            generator=torch_generator(run.config.seed, "method"),
+        )
+    run.begin()  # not before: what was asked for may not be possible
+    left_out = loss.leave_history if isinstance(loss, SoftmaxLoss) else False
+    student.again, student.ever = LEFT_OUT if left_out else 0.0, left_out == "ever"
+    result = fit(
+        student=student,
+        loss=loss,
+        distillers=distillers,
+        train=training,
+        validation=dataset.examples("validation"),
+        settings=settings.training,
+        run=run.path,
+        seed=run.config.seed,
+    )
+    finish(student, run, dataset, None)
+    validation, weights = dataset.examples("validation"), None
+    if settings.demand == "validation":
+        student.again, student.ever = 0.0, False
+        found = text_directions(student, settings, dataset.num_items)
+        weights = choose_demand(
+            student.eval(),
+            validation,
+            measure_demand(dataset, counted(settings)),
+            text=None if found is None else neighbour_scores(found.near),
+        )
+        finish(student, run, dataset, weights)
+        student.again, student.ever = weights.again, weights.ever
+    reached = summary(rank_targets(student.eval(), validation).rank, ks=(20,))
+    told = FitSummary(
+        best_epoch=result.best_epoch,
+        epochs_run=result.epochs_run,
+        seconds=result.seconds,
+        examples_per_second=result.examples_per_second,
+        validation=reached,
+        labelled=int((rows >= 0).sum()),
+        demand=weights,
+        again=student.again,
+        ever=student.ever,
+    )
+    return RunResult(fit=told)
+
+
+def _decided(settings: CellSettings, dataset: Dataset) -> LossSettings:
+    """Decide by all training examples whether a softmax leaves histories out, where that is open."""
+    loss = settings.loss
+    if not isinstance(loss, SoftmaxSettings) or loss.leave_history is not None:
+        return loss
+    examples = dataset.training_examples(settings.train_on)
+    return loss.model_copy(update={"leave_history": "ever" if examples.returns_are_rare else examples.repeats_are_rare})
+
+
+def build(run: Run, dataset: Dataset, knowledge: Knowledge | None) -> Student:
+    """Build the student of a run for the catalogue of a dataset, with first weights."""
+    settings, seed = run.config.settings, run.config.seed
+    student = build_student(
+        settings.student,
+        num_items=dataset.num_items,
+        history=dataset.manifest.history,
+        item_vectors=item_vectors(settings, knowledge),
+        generator=torch_generator(seed, "student"),
+        seen=_popularity(dataset, settings) > 0,
+    )
+    generator = torch_generator(seed, "method")
+    match settings.method:
+        case KARSettings() as method if knowledge is not None and method.weight > 0:
+            read_with_kar(student, knowledge, method, num_users=dataset.manifest.num_users, generator=generator)
+        case LLMCFSettings() as method if knowledge is not None and method.weight > 0:
+            try:
+                read_with_llm_cf(student, knowledge, dataset.examples("train"), method, generator=generator)
+            except ValueError as error:
+                raise UserError(f"{knowledge.path}: {error}; have more written, or lower method.neighbours") from None
+        case _:
+            pass
+    return student
+
+
+def require_free_of_texts(run: Run, verb: str) -> None:
+    """Check that the student of a run is free of its teacher: one that reads texts is not.
+
+    Raises:
+        UserError: it is not.
+    """
+    method = run.config.settings.method
+    if isinstance(method, KARSettings | LLMCFSettings):
+        raise UserError(
+            f"{run.path}: a student with {method.kind} goes on reading what the language model wrote, so "
+            f"`dllm2rec {verb}` can't take it; train one with another method, such as dllm2rec"
+        )
+
+
+def _popularity(dataset: Dataset, settings: CellSettings) -> Tensor:
+    """Count each item in what the student learns from, `[V]`."""
+    return torch.from_numpy(dataset.train_counts(counted(settings)))
+
+
+def counted(settings: CellSettings) -> TrainOn:
+    """Return the sequences that the student's training examples are of."""
+    return "positions" if settings.train_on == "examples" else settings.train_on

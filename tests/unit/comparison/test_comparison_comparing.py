@@ -1,0 +1,316 @@
+"""Tables from ranks that are known: means, spreads, tests, restrictions to labelled examples."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from dllm2rec.comparison.comparing import plain_of, tabulate
+from dllm2rec.comparison.evidence import Evidence, Group, Taught, distinct
+from dllm2rec.comparison.formatting import header, markdown, piped, table_rows
+from dllm2rec.core.seeding import numpy_generator
+from dllm2rec.data import Dataset
+from dllm2rec.distillation.methods import NoMethod
+from dllm2rec.distillation.settings import DLLM2RecSettings
+from dllm2rec.evaluation.ranks import Ranks
+from dllm2rec.evaluation.significance import paired_permutation_test
+from dllm2rec.knowledge import Knowledge, KnowledgeManifest, Labels
+from dllm2rec.reporting.report.cases import user_cards
+from dllm2rec.settings.config import CellSettings
+from dllm2rec.settings.protocol import Protocol
+from dllm2rec.students.sasrec import SASRecSettings
+from dllm2rec.students.transformer import TransformerSettings
+from dllm2rec.workflow.runs import Run, Source, make_config
+
+Rank = NDArray[np.float64]
+
+
+def ranked(dataset: Dataset, rank: Rank) -> Ranks:
+    ids = dataset.examples("test").example_id[: len(rank)]
+    return Ranks(example_id=ids, rank=rank, top_items=None)
+
+
+def group(
+    dataset: Dataset,
+    student: str,
+    ranks: Sequence[Rank],
+    *,
+    taught: bool = False,
+    protocol: Protocol = "paper",
+    dim: int = 64,
+) -> Group:
+    student_settings = SASRecSettings(dim=dim) if protocol == "paper" else TransformerSettings()
+    method = DLLM2RecSettings() if taught else NoMethod()
+    runs = tuple(
+        Run(
+            Path("runs") / f"{student}{taught}{seed}",
+            make_config(
+                student=student,
+                method="taught" if taught else "plain",
+                seed=seed,
+                settings=CellSettings(student=student_settings, method=method, protocol=protocol),
+                dataset=Source(path=dataset.path, hash=dataset.content_hash, name="small"),
+                knowledge=None,
+            ),
+        )
+        for seed in range(1, len(ranks) + 1)
+    )
+    return Group(
+        label=runs[0].config.label,
+        runs=runs,
+        ranks=tuple(ranked(dataset, rank) for rank in ranks),
+        seconds_per_1000=0.5,
+    )
+
+
+def evidence(dataset: Dataset, *groups: Group, teachers: tuple[Taught, ...] = ()) -> Evidence:
+    count = len(dataset.examples("test"))
+    return Evidence(
+        dataset=dataset,
+        split="test",
+        mask_history=False,
+        examples=dataset.examples("test"),
+        groups=groups,
+        references={"popularity": (ranked(dataset, np.full(count, 3.0)), 0.1)},
+        teachers=teachers,
+        missing=(),
+    )
+
+
+def teacher(dataset: Dataset, labelled: int) -> Taught:
+    """Puts the target first for each of the first examples."""
+    examples = dataset.examples("test")
+    count = len(examples)
+    label_rows = np.where(np.arange(count) < labelled, np.arange(count), -1)
+    manifest = KnowledgeManifest(
+        dataset_hash=dataset.content_hash,
+        num_items=dataset.num_items,
+        teacher="oracle",
+        depth=2,
+    )
+    knowledge = Knowledge(path=Path("k"), manifest=manifest, labels=Labels.empty(2), item_vectors=None)
+    return Taught(
+        name="oracle",
+        knowledge=knowledge,
+        label_rows=label_rows,
+        ranks=ranked(dataset, np.ones(labelled)),
+        seconds_per_1000=100.0,
+    )
+
+
+def test_means_and_spreads_over_seeds_by_hand(small: Dataset) -> None:
+    count = len(small.examples("test"))
+    hits, misses = np.ones(count), np.full(count, 50.0)
+    half = np.where(np.arange(count) % 2, hits, misses)
+    rows = tabulate(evidence(small, group(small, "S", [hits, half]))).tables[0].rows
+    row = rows[1]
+    share = half.tolist().count(1.0) / count
+    assert row.metrics["HR@20"] == pytest.approx((1 + share) / 2)
+    assert row.spread["HR@20"] == pytest.approx(abs(1 - share) / np.sqrt(2))  # n - 1 = 1
+    assert rows[0].metrics["NDCG@20"] == pytest.approx(0.5)  # rank 3
+    assert rows[0].spread == {}
+    assert row.versus is None
+
+
+def test_a_student_of_another_protocol_is_not_the_plain_one(small: Dataset) -> None:
+    count = len(small.examples("test"))
+    hits, misses = np.ones(count), np.full(count, 50.0)
+    paper, taught = group(small, "S", [misses]), group(small, "S", [hits], taught=True, protocol="strong")
+    strong = group(small, "S", [misses], protocol="strong")
+    alone = tabulate(evidence(small, paper, taught)).tables[0].rows[-1].versus
+    beside = tabulate(evidence(small, paper, strong, taught)).tables[0].rows[-1].versus
+    assert alone is not None
+    assert beside is not None
+    assert (alone.plain, beside.plain) == (False, True)
+
+
+def test_slices_by_how_often_training_saw_the_target(small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = small.train_counts()
+    counts[small.examples("test").target[:3]] = 0
+    monkeypatch.setattr(Dataset, "train_counts", lambda *_: counts)
+    seen = counts[small.examples("test").target]
+    count = len(seen)
+    half = np.where(np.arange(count) % 2, 1.0, 50.0)
+    given = evidence(small, group(small, "S", [half, np.ones(count)]), teachers=(teacher(small, count - 2),))
+    whole, part = tabulate(given).tables
+    reference, student = whole.rows
+    assert reference.slices["unseen in training"] == 1.0  # rank 3
+    hits = (1 + (half == 1.0)) / 2
+    assert student.slices["unseen in training"] == pytest.approx(hits[seen == 0].mean())
+    sizes = {one.name: int(one.rows.sum()) for one in given.slices}
+    assert sum(student.slices[name] * size for name, size in sizes.items()) == pytest.approx(hits.sum())
+    assert part.rows[1].label == "teacher oracle"
+    assert set(part.rows[1].slices.values()) == {1.0}
+    assert part.rows[2].slices["unseen in training"] == pytest.approx(hits[: count - 2][seen[: count - 2] == 0].mean())
+    assert f"Of {count} targets {sizes['unseen in training']} are in none of these" in " ".join(whole.notes)
+    assert header(whole)[3] == "unseen"
+    rows = [row.model_copy(update={"slices": {"unseen in training": 0.0}}) for row in whole.rows]
+    assert "unseen" not in header(whole.model_copy(update={"rows": tuple(rows)}))
+    assert table_rows(whole)[1][3] == f"{student.slices['unseen in training']:.4f}".removeprefix("0")
+
+
+def test_a_taught_student_is_tested_against_the_plain_one_of_its_name(small: Dataset) -> None:
+    count = len(small.examples("test"))
+    generator = np.random.default_rng(0)
+    plain, taught = generator.integers(1, 40, count).astype(float), generator.integers(1, 20, count).astype(float)
+    other = np.full(count, 2.0)
+    comparison = tabulate(
+        evidence(
+            small,
+            group(small, "other", [other]),
+            group(small, "S", [plain]),
+            group(small, "S", [taught], taught=True),
+            group(small, "other", [other], taught=True),
+        )
+    )
+    versus = {row.label: row.versus for row in comparison.tables[0].rows}
+    assert versus["S plain"] is None
+    found = versus["S + taught"]
+    assert found is not None
+    assert found.baseline == "S plain"
+    own, before = np.where(taught <= 20, 1 / np.log2(taught + 1), 0), np.where(plain <= 20, 1 / np.log2(plain + 1), 0)
+    assert found.difference == pytest.approx(own.mean() - before.mean())
+    assert found.gain == pytest.approx(own.mean() / before.mean() - 1)
+    raw = paired_permutation_test(
+        own, before, user=small.examples("test").user, generator=numpy_generator(0, "permutation", "S + taught")
+    )
+    assert found.p_value == pytest.approx(min(1, 2 * raw))  # Holm over two: the smaller of the two is doubled
+    assert found.interval[0] < found.difference < found.interval[1]
+    same = versus["other + taught"]
+    assert same is not None
+    assert (same.difference, same.p_value) == (0.0, 1.0)
+
+
+def test_a_report_sets_beside_a_taught_student_the_plain_one_that_differs_least(small: Dataset) -> None:
+    rank = np.full(len(small.examples("test")), 2.0)
+    far, near = (replace(group(small, "S", [rank], dim=dim), label=f"S of {dim}") for dim in (32, 64))
+    taught = group(small, "S", [rank], taught=True)
+    assert plain_of(taught, [far, near, taught]) == [near, far]
+    page = user_cards(evidence(small, far, near, taught))
+    assert "S of 64" in page
+    assert "S of 32" not in page
+
+
+def test_a_bar_in_a_name_does_not_part_a_row() -> None:
+    assert piped(["a|b", "c"]) == r"| a\|b | c |"
+
+
+def test_the_best_student_is_tested_against_the_best_reference(small: Dataset) -> None:
+    count = len(small.examples("test"))
+    good, bad = np.where(np.arange(count) % 3, 1.0, 2.0), np.full(count, 9.0)
+    comparison = tabulate(evidence(small, group(small, "bad", [bad]), group(small, "good", [good, good])))
+    found = comparison.tables[0].over_reference
+    assert found is not None
+    assert found.baseline == "popularity"
+    own, counted = 1 / np.log2(good + 1), np.full(count, 0.5)  # rank 3 of the reference
+    assert found.gain == pytest.approx(own.mean() / 0.5 - 1)
+    raw = paired_permutation_test(
+        own, counted, user=small.examples("test").user, generator=numpy_generator(0, "permutation", "popularity")
+    )
+    assert found.p_value == pytest.approx(raw)
+    assert any("needs no training, popularity" in line and "p <" in line for line in comparison.verdict.lines)
+
+
+def test_where_nothing_is_taught_the_others_are_tested_against_the_first(small: Dataset) -> None:
+    count = len(small.examples("test"))
+    rows = (
+        tabulate(evidence(small, group(small, "A", [np.ones(count)]), group(small, "B", [np.full(count, 30.0)])))
+        .tables[0]
+        .rows
+    )
+    assert rows[1].versus is None
+    assert rows[2].versus is not None
+    assert rows[2].versus.baseline == "A plain"
+    assert rows[2].versus.gain == -1.0
+
+
+def test_a_teacher_of_some_examples_has_a_table_on_these_examples(small: Dataset) -> None:
+    count = len(small.examples("test"))
+    rank = np.where(np.arange(count) < 3, 1.0, 50.0)
+    tables = tabulate(evidence(small, group(small, "S", [rank]), teachers=(teacher(small, 3),))).tables
+    assert [table.examples for table in tables] == [count, 3]
+    assert [row.kind for row in tables[0].rows] == ["reference", "student"]
+    by_kind = {row.kind: row for row in tables[1].rows}
+    assert by_kind["teacher"].metrics["HR@20"] == 1.0
+    assert by_kind["student"].metrics["HR@20"] == 1.0
+    assert tables[0].rows[1].metrics["HR@20"] == pytest.approx(3 / count)
+    over = tables[1].teacher_over
+    assert over is not None
+    assert (over.baseline, over.difference) == ("S plain", 0.0)
+    assert tables[0].teacher_over is None
+
+
+def test_a_teacher_of_all_examples_stands_in_the_one_table(small: Dataset) -> None:
+    count = len(small.examples("test"))
+    given = evidence(small, group(small, "S", [np.ones(count)]), teachers=(teacher(small, count),))
+    (table,) = tabulate(given).tables
+    assert [row.kind for row in table.rows] == ["reference", "teacher", "student"]
+
+
+def test_every_table_says_how_it_was_made_and_all_forms_say_the_same(small: Dataset) -> None:
+    count = len(small.examples("test"))
+    given = evidence(
+        small, group(small, "S", [np.ones(count)] * 2), group(small, "S", [np.full(count, 2.0)] * 2, taught=True)
+    )
+    (table,) = tabulate(given).tables
+    notes = " ".join(table.notes)
+    for words in (
+        "Split: paper, test part",
+        "taught = dllm2rec (paper)",
+        "Seeds: 1, 2",
+        "validation NDCG@20 only",
+        "ties take the mean rank",
+        "popularity need no training",
+        "Holm over 1",
+        "No teacher labelled test examples",
+    ):
+        assert words in notes, words
+    text = markdown(table)
+    for row in table_rows(table):
+        assert all(cell in text for cell in row)
+    assert "1.0000±.0000" in text
+    assert notes in text
+
+
+def test_what_is_true_of_several_rows_is_said_once(small: Dataset) -> None:
+    rank = [np.ones(len(small.examples("test")))]
+    given = evidence(
+        small,
+        group(small, "A", rank),
+        group(small, "A", rank, taught=True, dim=32),
+        group(small, "B", rank),
+        group(small, "B", rank, taught=True, dim=32),
+        group(small, "C", rank * 2, protocol="strong"),
+    )
+    notes = tabulate(given).tables[0].notes
+    learn = next(note for note in notes if note.startswith("Students learn from"))
+    assert learn.startswith("Students learn from: the split's examples (A, B); every event before the cut (C). ")
+    assert "Seeds: 1 (A, B); 1, 2 (C); mean ± standard deviation over seeds." in notes
+    assert [note for note in notes if "differ in student" in note] == [
+        "A + taught and A plain; B + taught and B plain differ in student.dim (32, 64), student.output (tied, "
+        "separate), too."
+    ]
+
+
+def test_whatever_differs_beside_the_teacher_is_told(small: Dataset) -> None:
+    rank = [np.ones(len(small.examples("test")))]
+    settings = {
+        "protocol": "paper",
+        "student": {"kind": "sasrec", "blocks": 3},
+        "loss": {"kind": "bce", "negatives": 5},
+    }
+    cell = CellSettings.model_validate({**settings, "method": {"kind": "vectors"}})
+    plain, taught = group(small, "S", rank), group(small, "S", rank, taught=True)
+    other = taught.runs[0].config.model_copy(update={"settings": cell})
+    taught = replace(taught, runs=(Run(taught.runs[0].path, other),))
+    notes = tabulate(evidence(small, plain, taught)).tables[0].notes
+    assert any("student.blocks (3, 1)" in note and "loss.negatives (5, 1)" in note for note in notes)
+
+
+def test_labels_that_several_have_say_as_much_of_the_path_as_tells_them_apart() -> None:
+    paths = [Path("/a/x/run"), Path("/b/x/run"), Path("/b/y/run"), Path("/c/plain")]
+    found = distinct([("s", paths[0]), ("s", paths[1]), ("s", paths[2]), ("t", paths[3])])
+    assert found == ["s [a/x/run]", "s [b/x/run]", "s [y/run]", "t"]

@@ -1,0 +1,70 @@
+"""A run directory and who may go on with it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dllm2rec.core.errors import UserError
+from dllm2rec.core.files import write_json
+from dllm2rec.settings.config import CellSettings
+from dllm2rec.workflow.runs import Run, RunConfig, Source, family, make_config
+
+DATASET = Source(path=Path("dataset"), hash="abc", name="toys")
+
+
+def config(**settings: Any) -> RunConfig:
+    cell = CellSettings.model_validate(settings)
+    return make_config(student="s", method="plain", seed=1, settings=cell, dataset=DATASET, knowledge=None)
+
+
+def test_what_lies_within_a_run_is_its_own_wherever_the_run_is_moved(tmp_path: Path) -> None:
+    made, now = tmp_path / "new", tmp_path / "now"
+    source = Source(path=made / "dataset", hash="abc", name="toys")
+    cell = CellSettings.model_validate({})
+    Run.at(
+        made, make_config(student="s", method="plain", seed=1, settings=cell, dataset=source, knowledge=None)
+    ).begin()
+    write_json(made / "dataset" / "dataset.json", {})
+    made.rename(now)
+    assert Run.load(now).find(source) == now / "dataset"
+    write_json(made / "dataset" / "dataset.json", {})  # the next update, where the last one was made
+    assert Run.load(now).find(source) == now / "dataset"
+
+
+def test_a_run_goes_on_with_the_settings_that_it_was_begun_with(tmp_path: Path) -> None:
+    Run.at(tmp_path, config(protocol="strong")).begin()
+    assert Run.at(tmp_path, config(protocol="strong")).config == config(protocol="strong")
+    with pytest.raises(UserError, match=r"holds another run \(training\.patience is 3, asked for 7\)"):
+        Run.at(tmp_path, config(protocol="strong", training={"patience": 7}))
+
+
+def test_an_update_is_named_by_what_it_goes_on_from_and_replays_and_its_family_by_no_seed() -> None:
+    def seeded(seed: int, continues: Run | None = None, replay: float | None = None) -> RunConfig:
+        return make_config(
+            student="s",
+            method="plain",
+            seed=seed,
+            settings=CellSettings(),
+            dataset=DATASET,
+            knowledge=None,
+            continues=continues,
+            replay=replay,
+        )
+
+    first, second = (Run(Path(f"run-{seed}"), seeded(seed)) for seed in (1, 2))
+    updates = [seeded(1, first, 4.0), seeded(1, first, 0.0), seeded(2, second, 4.0)]
+    assert len({one.hash for one in [first.config, second.config, *updates]}) == 5
+    assert family(first.config) == family(second.config)
+    assert family(updates[0]) == family(updates[2]) != family(updates[1])
+    assert family(updates[0]) != family(first.config)
+
+
+def test_the_same_run_under_other_names_is_found_and_takes_them(tmp_path: Path) -> None:
+    Run.at(tmp_path, config()).begin()
+    renamed = config().model_copy(update={"student": "GRU", "method": "none at all"})
+    there = Run.at(tmp_path, renamed)
+    assert there.config.label == "GRU none at all"
+    assert Run.load(tmp_path).config.label == config().label  # nothing is written
+    there.begin()
+    assert Run.load(tmp_path).config == there.config
