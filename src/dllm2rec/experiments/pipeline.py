@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from dllm2rec.comparison.comparing import tabulate
 from dllm2rec.comparison.doctor import examine
@@ -29,12 +28,12 @@ from dllm2rec.knowledge.store import Knowledge
 from dllm2rec.reporting.report.page import write_report
 from dllm2rec.reporting.summary import Extras, write_summary
 from dllm2rec.settings.config import Config
-from dllm2rec.settings.teacher import KnowledgeSource
+from dllm2rec.settings.teacher import KnowledgeSource, MergedTeacher, TeacherChoice
 from dllm2rec.workflow.labelling import directory_name, finished, request
 from dllm2rec.workflow.preparing import log_hashes, prepare
 from dllm2rec.workflow.runs import EXPERIMENT, Run, software
 from dllm2rec.workflow.search import Choice
-from dllm2rec.workflow.teaching import resolve_teacher, teach
+from dllm2rec.workflow.teaching import teach
 
 SEARCH = "search.json"
 CONCLUSION = "conclusion.json"
@@ -124,20 +123,21 @@ def tune(config: Config, *, out: Path, jobs: int = 1, say: Say = lambda _: None)
 def _begin(config: Config, out: Path, say: Say, *, total: int) -> Work:
     """Prepare and teach."""
     require_fresh_directory(out, marker=EXPERIMENT)
-    teacher = None if config.teacher is None else resolve_teacher(config.teacher).model_dump(mode="json")
-    write_json(out / EXPERIMENT, {"config": config.model_dump(mode="json"), "teacher": teacher})
+    teacher = config.teacher
+    write_json(out / EXPERIMENT, {"config": config.model_dump(mode="json")})
     remove_leftovers(out)
-    tables = [] if teacher is None else teacher.get("sources", [])
-    stages = Stages(out=out, say=say, total=total + sum(table["kind"] != "knowledge" for table in tables))
+    merged = teacher.sources if isinstance(teacher, MergedTeacher) else ()
+    total += sum(not isinstance(source, KnowledgeSource) for source in merged)
+    stages = Stages(out=out, say=say, total=total)
     dataset = _prepare(config, out, stages)
     if teacher is None:
         return Work(config=config, out=out, stages=stages, dataset=dataset, teachers=(), knowledge={})
-    sources = []
-    for number, table in enumerate(tables, start=1):
-        if table["kind"] == "knowledge":
-            sources.append(Path(table["path"]))
-        else:
-            sources.append(_teach(table, out, stages, dataset, name=f"teach source {number}").path)
+    sources = [
+        source.path
+        if isinstance(source, KnowledgeSource)
+        else _teach(source, out, stages, dataset, name=f"teach source {number}").path
+        for number, source in enumerate(merged, start=1)
+    ]
     known = {0: _teach(teacher, out, stages, dataset, name="teach")}
     known |= {number: Knowledge.load(sources[number - 1]) for number in sorted(set(config.learns_from.values()))}
     learned = {
@@ -177,13 +177,12 @@ def _prepare(config: Config, out: Path, stages: Stages) -> Dataset:
     return stages.do("prepare", path, work, cached=cached)
 
 
-def _teach(settings: dict[str, Any], out: Path, stages: Stages, dataset: Dataset, *, name: str) -> Knowledge:
-    teacher = resolve_teacher(settings)
+def _teach(teacher: TeacherChoice, out: Path, stages: Stages, dataset: Dataset, *, name: str) -> Knowledge:
     if isinstance(teacher, KnowledgeSource):
         there = Knowledge.load(teacher.path)
         require_same_dataset(there, dataset)
         return stages.do(name, teacher.path, lambda: there, cached=True)
-    asked = request(dataset, settings)
+    asked = request(dataset, teacher.model_dump(mode="json"))
     path = out / directory_name(asked)
     knowledge = finished(path, asked)
     if knowledge is not None:

@@ -17,6 +17,7 @@ from dllm2rec.losses.factory import LossSettings
 from dllm2rec.settings.dataset import DatasetSettings
 from dllm2rec.settings.parsing import override, read_toml, validate
 from dllm2rec.settings.protocol import DEFAULT, Protocol, fill, stated
+from dllm2rec.settings.teacher import MergedTeacher, TeacherChoice
 from dllm2rec.students.factory import StudentSettings
 from dllm2rec.students.sasrec import SASRecSettings
 from dllm2rec.teachers.merging import MERGED
@@ -181,7 +182,7 @@ class Config(Settings):
     Attributes:
         name: names the directory of the runs and the report.
         dataset: see `DatasetSettings`.
-        teacher: a table, see `TeacherChoice`, which `resolve_teacher` checks; none if all methods are plain.
+        teacher: see `TeacherChoice`; none if all methods are plain.
         students: by the name that tables show.
         methods: by the name that tables show.
         learns_from: by the name of a method, which source of a merged teacher it learns from, 1 for the first; the
@@ -197,7 +198,7 @@ class Config(Settings):
 
     name: Name
     dataset: DatasetSettings
-    teacher: dict[str, Any] | None = None
+    teacher: TeacherChoice | None = None
     students: Annotated[dict[Name, StudentEntry], Field(min_length=1)]
     methods: Annotated[dict[Name, MethodSettings], Field(min_length=1)]
     learns_from: dict[Name, PositiveInt] = Field(default={})
@@ -214,7 +215,7 @@ class Config(Settings):
         taught = [name for name, method in self.methods.items() if not isinstance(method, NoMethod)]
         if taught and self.teacher is None:
             raise ValueError(f"method '{taught[0]}' needs a teacher; add a [teacher] table")
-        _check_sources(self.learns_from, taught, self.teacher or {})
+        _check_sources(self.learns_from, taught, self.teacher)
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError("a seed occurs twice")
         if self.search is not None:
@@ -307,19 +308,18 @@ def dotted(values: Mapping[str, Any]) -> dict[str, Any]:
     return nested
 
 
-def _check_sources(learns_from: Mapping[str, int], taught: Sequence[str], teacher: Mapping[str, Any]) -> None:
-    sources = teacher.get("sources")
-    if not learns_from or not isinstance(sources, list | tuple | None):
-        return  # what is wrong with the sources is told where the teacher is resolved
-    if teacher.get("kind") != MERGED or not sources:
+def _check_sources(learns_from: Mapping[str, int], taught: Sequence[str], teacher: TeacherChoice | None) -> None:
+    if not learns_from:
+        return
+    if not isinstance(teacher, MergedTeacher):
         raise ValueError(
             "learns_from needs a teacher of kind 'merged', with a [[teacher.sources]] table for each source"
         )
     for name, number in learns_from.items():
         if name not in taught:
             raise ValueError(f"learns_from: no method '{name}' that a teacher teaches{suggest(name, taught)}")
-        if number > len(sources):
-            raise ValueError(f"learns_from.{name}: there is no source {number}, the teacher has {len(sources)}")
+        if number > len(teacher.sources):
+            raise ValueError(f"learns_from.{name}: there is no source {number}, the teacher has {len(teacher.sources)}")
 
 
 def _check_search(search: Search, methods: Mapping[str, Any]) -> None:

@@ -75,7 +75,7 @@ def manual(subject: Subject, *, protocol: Protocol = DEFAULT) -> list[Section]:
         case "prepare":
             found = _sections(DatasetSettings)
         case "teach":
-            teachers = _tables(TeacherChoice.model_fields["teacher"])
+            teachers = _tables(TeacherChoice)
             found = (part for one in teachers for part in _sections(one, name=f'kind = "{tags(one)[0]}"'))
         case "train":
             found = _cell(protocol)
@@ -110,10 +110,12 @@ def _cell(protocol: Protocol) -> Iterator[Section]:
 
 
 def _experiment() -> Iterator[Section]:
-    own = (_setting(Config, name, annotation) for name, annotation in Config.model_fields.items())
-    settings = (
-        replace(one, allowed="", meaning=_ELSEWHERE[one.name]) if one.name in _ELSEWHERE else one for one in own
-    )
+    settings = []
+    for name, annotation in Config.model_fields.items():
+        own = _setting(Config, name, annotation)
+        if name in _ELSEWHERE:
+            own = replace(own, name=name, allowed="", meaning=_ELSEWHERE[name])
+        settings.append(own)
     yield Section(name="", about=_first_lines(Config), settings=tuple(settings))
     yield _section(Search, name="search", prefix="search.")
     yield _section(EvaluationSettings, name="evaluation", prefix="evaluation.")

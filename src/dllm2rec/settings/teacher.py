@@ -214,7 +214,5 @@ TeacherSettings = Annotated[
 ]
 
 
-class TeacherChoice(Settings):
-    """The `[teacher]` table of an experiment: a teacher, or what one left on disk."""
-
-    teacher: Annotated[TeacherSettings | KnowledgeSource, Field(discriminator="kind")]
+TeacherChoice = Annotated[TeacherSettings | KnowledgeSource, Field(discriminator="kind")]
+"""The `[teacher]` table of an experiment: a teacher, or what one left on disk."""

@@ -1,12 +1,10 @@
 """Verb `teach`: a teacher labels a dataset."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import JsonValue
+from pydantic import JsonValue, TypeAdapter
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import exclusive
@@ -14,7 +12,6 @@ from dllm2rec.data import Dataset, Examples
 from dllm2rec.evaluation.references import settled
 from dllm2rec.knowledge.align import require_same_dataset
 from dllm2rec.knowledge.store import Knowledge
-from dllm2rec.settings.parsing import validate
 from dllm2rec.settings.teacher import (
     BigRecTeacher,
     EncoderTeacher,
@@ -24,7 +21,6 @@ from dllm2rec.settings.teacher import (
     ReferenceTeacher,
     RetrievalTeacher,
     Source,
-    TeacherChoice,
     TeacherSettings,
     TextTeacher,
     method_of,
@@ -91,8 +87,7 @@ def teach_only_new(dataset: Dataset, known: Knowledge, *, out: Path) -> Knowledg
             f"{dataset.path} goes on from ({', '.join(dataset.manifest.extends) or 'none'})"
         )
     values, described = taught_by(known)
-    settings = resolve_teacher(values)
-    assert not isinstance(settings, KnowledgeSource)  # noqa: S101 - it says who taught it
+    settings: TeacherSettings = TypeAdapter(TeacherSettings).validate_python(values)
     asked: dict[str, JsonValue] = {"dataset": dataset.content_hash, "teacher": described}
     with exclusive(out):
         knowledge = finished(out, asked)
@@ -100,15 +95,6 @@ def teach_only_new(dataset: Dataset, known: Knowledge, *, out: Path) -> Knowledg
             knowledge = _teach_only_new(dataset, settings, known, out)
             finish(out, asked, values)
     return knowledge
-
-
-def resolve_teacher(table: Mapping[str, Any]) -> TeacherSettings | KnowledgeSource:
-    """Check the `[teacher]` table of an experiment.
-
-    Raises:
-        UserError: a name or a value is wrong.
-    """
-    return validate(TeacherChoice, {"teacher": table}).teacher
 
 
 def _teach(dataset: Dataset, settings: TeacherSettings, out: Path) -> Knowledge:

@@ -144,8 +144,9 @@ def test_nor_does_what_was_chosen_long_before_where_that_is_left_out() -> None:
     for leave_history, absent in (("ever", True), (True, False)):
         loss = SoftmaxLoss(popularity=torch.ones(V, dtype=torch.long), leave_history=leave_history)
         built = build(loss, [0, 1], DEFAULT.model_copy(update={"top_k": 3}), **examples)
-        assert built.absent[0].tolist() == [absent, False, True]  # 5, 3 and 8
-        assert not built.absent[1].any()
+        taught = (built.shares > 0).tolist()
+        assert taught[0] == [not absent, True, False]  # 5, 3, which is the target, and 8, which is read
+        assert all(taught[1])
 
 
 def test_items_of_the_history_get_no_share_where_the_softmax_leaves_them_out(student: Student) -> None:

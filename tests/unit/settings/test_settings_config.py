@@ -12,6 +12,7 @@ from dllm2rec.losses.dros import DROSSettings
 from dllm2rec.losses.softmax import SoftmaxSettings
 from dllm2rec.settings.config import CellSettings, Config, load_config, stated
 from dllm2rec.settings.parsing import validate
+from dllm2rec.settings.teacher import BigRecTeacher, KnowledgeSource, MergedTeacher, ReferenceTeacher
 from dllm2rec.students.gru4rec import GRU4RecSettings
 from dllm2rec.students.sasrec import SASRecSettings
 from dllm2rec.students.transformer import TransformerSettings
@@ -58,20 +59,15 @@ def test_paths_of_knowledge_that_a_teacher_reads_are_relative_to_the_file(file: 
     """But not what names a model, nor what says which vectors merged knowledge has."""
     file.write_text(file.read_text().replace('kind = "reference"', 'kind = "reference"\nvectors = "known"'))
     config = load_config(file, ["teacher.model=minilm"])
-    assert config.teacher == {"kind": "reference", "vectors": str(file.parent / "known"), "model": "minilm"}
+    assert config.teacher == ReferenceTeacher(vectors=file.parent / "known", model="minilm")
     sources = """sources = [
         {kind = "knowledge", path = "one"}, {kind = "bigrec", llm = "tiny", vectors = "two"}]"""
     table = f'kind = "merged"\nvectors = "first"\n{sources}'
     file.write_text(TOML.replace("paper, no text", "no text").replace('kind = "reference"', table))
     config = load_config(file)
-    assert config.teacher == {
-        "kind": "merged",
-        "vectors": "first",
-        "sources": [
-            {"kind": "knowledge", "path": str(file.parent / "one")},
-            {"kind": "bigrec", "llm": "tiny", "vectors": str(file.parent / "two")},
-        ],
-    }
+    assert config.teacher == MergedTeacher(
+        sources=(KnowledgeSource(path=file.parent / "one"), BigRecTeacher(llm="tiny", vectors=file.parent / "two"))
+    )
 
 
 def test_names_become_directories_and_are_checked(tmp_path: Path) -> None:
@@ -188,7 +184,7 @@ def test_paths_on_the_command_line_are_relative_to_where_one_stands(file: Path) 
     config = load_config(file, ["dataset.interactions=mine/log.csv", "teacher.vectors=known"])
     assert config.dataset.interactions == Path("mine/log.csv")
     assert config.dataset.items == file.parent / "data" / "items.csv"
-    assert config.teacher == {"kind": "reference", "vectors": "known"}
+    assert config.teacher == ReferenceTeacher(vectors=Path("known"))
 
 
 def test_a_protocol_fills_what_objects_leave_open_as_it_does_for_tables() -> None:

@@ -1,11 +1,13 @@
 """A budget becomes a limit, and limits become examples."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from dllm2rec.core.errors import UserError
+from dllm2rec.core.settings import Settings
 from dllm2rec.data import Dataset
 from dllm2rec.knowledge import KnowledgeWriter
 from dllm2rec.settings.parsing import validate
@@ -16,6 +18,7 @@ from dllm2rec.settings.teacher import (
     Limits,
     ReferenceTeacher,
     RetrievalTeacher,
+    TeacherChoice,
     method_of,
 )
 from dllm2rec.teachers.bigrec import BigRecSettings, tuning_examples
@@ -25,7 +28,15 @@ from dllm2rec.teachers.retrieval import RetrievalSettings, labelled_in_training
 from dllm2rec.teachers.tuning import TuningSettings
 from dllm2rec.workflow.budget import counted, selection, with_budget, within_reach
 from dllm2rec.workflow.labelling import request
-from dllm2rec.workflow.teaching import resolve_teacher, teach
+from dllm2rec.workflow.teaching import teach
+
+
+class Table(Settings):
+    teacher: TeacherChoice
+
+
+def resolve_teacher(table: dict[str, Any]) -> Any:
+    return validate(Table, {"teacher": table}).teacher
 
 
 def chosen(dataset: Dataset, teacher: LabellingTeacher, **limits: int) -> list[int]:
