@@ -140,9 +140,7 @@ class KnowledgeWriter:
             _require_equal(path, manifest)
         else:
             write_json(path / MARKER, manifest.model_dump(mode="json"))
-        kept = _keep_sound_shards(path, manifest)
-        self._shards = len(kept)
-        self._labelled = np.sort(np.concatenate([np.empty(0, np.int64), *kept]))
+        self._shards, self._labelled = _keep_sound_shards(path, manifest)
 
     def labelled_ids(self) -> NDArray[np.int64]:
         """Return the examples that have a label, `[N]`, sorted."""
@@ -158,8 +156,7 @@ class KnowledgeWriter:
             return
         file = table_file(self.path, self._shards)
         check_labels(labels, self.manifest, file)
-        labelled = np.sort(np.concatenate([self._labelled, labels.example_id]))
-        check_distinct(labelled, file)
+        labelled = _with_new(self._labelled, labels.example_id, file)
         write_shard(self.path, self._shards, labels)
         self._shards += 1
         self._labelled = labelled
@@ -213,22 +210,34 @@ def _remove_leftovers(path: Path) -> None:
             shutil.rmtree(left, ignore_errors=True)
 
 
-def _keep_sound_shards(path: Path, manifest: KnowledgeManifest) -> list[NDArray[np.int64]]:
-    """Remove unsound shards and shards without a sidecar, number the rest anew, and return their example ids."""
-    kept: list[NDArray[np.int64]] = []
-    recorded = shard_numbers(path)
-    for number in recorded:
+def _keep_sound_shards(path: Path, manifest: KnowledgeManifest) -> tuple[int, NDArray[np.int64]]:
+    """Remove unsound shards and shards without a sidecar, number the rest anew; says how many, and whose labels."""
+    kept, labelled = 0, np.empty(0, np.int64)
+    for number in shard_numbers(path):
         try:
             labels = read_shard(path, number, manifest)
-            check_distinct(np.concatenate([*kept, labels.example_id]), path)
+            labelled = _with_new(labelled, labels.example_id, path)
         except DamagedError:
             remove_shard(path, number)
             continue
-        if number != len(kept):
-            move_shard(path, number, len(kept))
-        kept.append(labels.example_id)
-    sound = {table_file(path, number) for number in range(len(kept))}
+        if number != kept:
+            move_shard(path, number, kept)
+        kept += 1
+    sound = {table_file(path, number) for number in range(kept)}
     for file in path.glob("labels-*.parquet"):
         if file not in sound:
             file.unlink()
-    return kept
+    return kept, labelled
+
+
+def _with_new(labelled: NDArray[np.int64], new: NDArray[np.int64], where: Path) -> NDArray[np.int64]:
+    """Add examples to sorted ones, `[N]`, and keep them sorted, in time that grows with N, not with its sorting.
+
+    Raises:
+        DamagedError: one is there twice.
+    """
+    new = np.sort(new)
+    place = np.searchsorted(labelled, new)
+    there = labelled[np.minimum(place, len(labelled) - 1)] == new if len(labelled) else np.zeros(len(new), bool)
+    check_distinct(np.concatenate([new, new[there]]), where)
+    return np.insert(labelled, place, new)

@@ -164,7 +164,7 @@ class Labeller:
         self._llm, self._prompts, self._settings = llm, prompts, settings
         keys = [tuple(title) for title in prompts.titles]
         self._grounding = Grounding(item_vectors, titles=keys, train_counts=dataset.train_counts())
-        (end,) = prompts.newline[-1:]
+        (end,) = prompts.newline
         self._trie = TitleTrie(keys, end=end) if settings.constrained else None
         stop = llm.tokenizer.eos_token_id
         self._ends = [end] if stop is None else [end, int(stop)]

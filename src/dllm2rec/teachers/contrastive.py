@@ -17,6 +17,7 @@ from dllm2rec.core.seeding import torch_generator
 from dllm2rec.core.settings import Settings
 
 _SAMPLE = 50_000
+_SCORES_AT_ONCE = 1 << 24
 
 
 class HeadSettings(Settings):
@@ -189,8 +190,9 @@ def hard_negatives(states: Tensor, competing: Tensor, count: int) -> Tensor:
     found = torch.empty(len(unit), max(count, 0), dtype=torch.long)
     if count < 1:
         return found
-    for rows in torch.split(torch.arange(len(unit)), 1024):
-        near = unit[rows] @ unit[competing].T
+    others = unit[competing].T
+    for rows in torch.split(torch.arange(len(unit)), max(1, _SCORES_AT_ONCE // len(competing))):
+        near = unit[rows] @ others
         near[rows.unsqueeze(1) == competing] = -torch.inf
         found[rows] = competing[near.topk(count, dim=1).indices]
     return found

@@ -1,4 +1,4 @@
-"""Prompts become written titles: greedy in our own loop, or beams through transformers."""
+"""Prompts become written titles: greedy in our own loop with a shared prefix, all else through transformers."""
 
 from __future__ import annotations
 
@@ -9,8 +9,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers.cache_utils import Cache, DynamicLayer, DynamicSlidingWindowLayer
 
 from dllm2rec.teachers.llm import LanguageModel
+
+_SHARED = (DynamicLayer, DynamicSlidingWindowLayer)
+"""Layers of keys and values, of which a row can be repeated and taken."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +75,8 @@ def write(
     Args:
         llm: the language model.
         prompts: what follows the shared prefix, as token ids; no padding.
-        prefix: how every prompt begins; read once, and its keys and values are shared by all batches (greedy only).
+        prefix: how every prompt begins, a token or more; where texts are greedy, and the model one that looks back on
+            keys and values, it is read once and shared by all batches.
         ends: tokens that end a text.
         max_new_tokens: longest text, in tokens.
         batch_size: prompts that are read at once.
@@ -81,25 +86,18 @@ def write(
     Returns:
         One text a prompt, in the order of ``prompts``.
     """
-    start = _read_prefix(llm, prefix) if beams == 1 and prefix else None
+    longest = len(prefix) + max(map(len, prompts), default=0) + max_new_tokens
+    start = _read_prefix(llm, prefix) if beams == 1 and _may_share(llm, longest) else None
     order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
     written: dict[int, list[int]] = {}
     for at in range(0, len(order), batch_size):
         rows = order[at : at + batch_size]
-        batch = [prompts[row] for row in rows]
-        if beams == 1:
-            texts = _greedy(
-                llm,
-                batch,
-                start=start,
-                prefix_length=len(prefix),
-                ends=ends,
-                max_new_tokens=max_new_tokens,
-                trie=trie,
-            )
+        if start is not None:
+            batch = [prompts[row] for row in rows]
+            texts = _greedy(llm, batch, start=start, ends=ends, max_new_tokens=max_new_tokens, trie=trie)
         else:
-            whole = [prefix + prompt for prompt in batch]
-            texts = _beams(llm, whole, ends=ends, max_new_tokens=max_new_tokens, beams=beams, trie=trie)
+            whole = [prefix + prompts[row] for row in rows]
+            texts = _generate(llm, whole, ends=ends, max_new_tokens=max_new_tokens, beams=beams, trie=trie)
         written.update(zip(rows, texts, strict=True))
     return [_cut(written[row], ends) for row in range(len(prompts))]
 
@@ -109,9 +107,18 @@ def _cut(tokens: list[int], ends: Sequence[int]) -> Written:
     return Written(tokens=tokens[:place], finished=place is not None)
 
 
-def _read_prefix(llm: LanguageModel, prefix: list[int]) -> Any:
+def _may_share(llm: LanguageModel, longest: int) -> bool:
+    """Whether all of a text is in sight of its end: a sliding window counts the padding behind a shared prefix, too."""
+    window = getattr(llm.model.config.get_text_config(), "sliding_window", None)
+    return window is None or longest <= window
+
+
+def _read_prefix(llm: LanguageModel, prefix: list[int]) -> Cache | None:
+    """Return keys and values of a prefix; None where there are none, as in a model with a state in their place."""
     ids = torch.tensor([prefix], device=llm.device)
-    return llm.model(input_ids=ids, use_cache=True, logits_to_keep=1).past_key_values
+    cache = getattr(llm.model(input_ids=ids, use_cache=True), "past_key_values", None)
+    plain = isinstance(cache, Cache) and all(type(layer) in _SHARED for layer in cache.layers)
+    return cache if plain else None
 
 
 def _pad_left(prompts: list[list[int]], device: torch.device) -> tuple[Tensor, Tensor]:
@@ -129,8 +136,7 @@ def _greedy(
     llm: LanguageModel,
     prompts: list[list[int]],
     *,
-    start: Any,
-    prefix_length: int,
+    start: Cache,
     ends: Sequence[int],
     max_new_tokens: int,
     trie: TitleTrie | None,
@@ -138,9 +144,8 @@ def _greedy(
     """Write the likeliest token until each text ends; texts that ended leave the batch, so that the rest is faster."""
     ids, mask = _pad_left(prompts, llm.device)
     cache = copy.deepcopy(start)
-    if cache is not None:
-        cache.batch_repeat_interleave(len(prompts))
-        mask = torch.cat([mask.new_ones(len(prompts), prefix_length), mask], 1)
+    cache.batch_repeat_interleave(len(prompts))
+    mask = torch.cat([mask.new_ones(len(prompts), start.get_seq_length()), mask], 1)
     texts: list[list[int]] = [[] for _ in prompts]
     active = list(range(len(prompts)))
     finish = torch.tensor(list(ends), device=llm.device)
@@ -181,7 +186,7 @@ def _choose(logits: Tensor, written: list[list[int]], trie: TitleTrie | None) ->
     return allowed.argmax(dim=-1)
 
 
-def _beams(
+def _generate(
     llm: LanguageModel,
     prompts: list[list[int]],
     *,

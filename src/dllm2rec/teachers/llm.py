@@ -95,6 +95,7 @@ def load_llm(name: str, *, revision: str | None = None) -> LanguageModel:
             f"and not a packaged model{suggest(name, PACKAGED)}"
         )
     model, tokenizer = _load(name, folder, revision)
+    model.generation_config = transformers.GenerationConfig()  # a chat model's penalties are for chats, not for titles
     device = "cuda" if torch.cuda.is_available() else "cpu"
     commit = identity or str(getattr(model.config, "_commit_hash", None) or revision or "main")
     return LanguageModel(model=model.to(device).eval(), tokenizer=tokenizer, name=name, revision=commit)

@@ -8,11 +8,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dllm2rec.core.errors import UserError
+
 INSTRUCTION = (
     "### Instruction:\nGiven the titles of the items a user chose, oldest first, write the title of the next one.\n"
     "### Input:\n"
 )
 RESPONSE = "### Response:\n"
+
+
+def plain_tokens(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """Return the tokens of texts; one that spells a special token, such as the end of a text, is text all the same."""
+    ids: list[list[int]] = tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True).input_ids
+    return ids
+
+
+def line_break(tokenizer: Any) -> list[int]:
+    """Return the one token that ends a line, without the space that LLaMA's tokenizer, as others, begins a text with.
+
+    Raises:
+        UserError: the tokenizer has none.
+    """
+    (tokens,) = plain_tokens(tokenizer, ["\n"])
+    if not tokens or tokens[-1] == tokenizer.unk_token_id:
+        raise UserError(f"{tokenizer.name_or_path}: its tokenizer has no line break, which ends a title; take another")
+    return tokens[-1:]
 
 
 class Prompts:
@@ -43,9 +63,9 @@ class Prompts:
     ) -> None:
         self._tokenizer = tokenizer
         self.title_tokens = title_tokens
-        self.titles = [ids[:title_tokens] for ids in self._plain(list(titles))]
-        (self.newline,) = self._plain(["\n"])
-        (self._response,) = self._plain([RESPONSE])
+        self.titles = [ids[:title_tokens] for ids in plain_tokens(tokenizer, titles)]
+        self.newline = line_break(tokenizer)
+        (self._response,) = plain_tokens(tokenizer, [RESPONSE])
         (special,) = tokenizer([instruction]).input_ids
         self.prefix: list[int] = special[:-1] if special[-1] == tokenizer.eos_token_id else special
         self._max_titles = max_titles
@@ -84,8 +104,3 @@ class Prompts:
     def _start(self) -> list[int]:
         bos = self._tokenizer.bos_token_id
         return [bos] if bos is not None and self.prefix[0] == bos else []
-
-    def _plain(self, texts: list[str]) -> list[list[int]]:
-        # a title that spells a special token, such as the end of a text, is text all the same
-        ids: list[list[int]] = self._tokenizer(texts, add_special_tokens=False, split_special_tokens=True).input_ids
-        return ids

@@ -22,6 +22,7 @@ from dllm2rec.core.progress import Advance, progress_bar
 from dllm2rec.data.examples import Sequences
 from dllm2rec.teachers.cost import note
 from dllm2rec.teachers.llm import LanguageModel
+from dllm2rec.teachers.prompts import line_break, plain_tokens
 
 Floats = NDArray[np.float32]
 TOKENS_A_BATCH = 4096
@@ -53,12 +54,8 @@ class Lines:
     """
 
     def __init__(self, tokenizer: Any, titles: Sequence[str], *, title_tokens: int) -> None:
-        def plain(texts: list[str]) -> list[list[int]]:
-            ids: list[list[int]] = tokenizer(texts, add_special_tokens=False, split_special_tokens=True).input_ids
-            return ids
-
-        (newline,) = plain(["\n"])
-        self.lines = [ids[:title_tokens] + newline for ids in plain(list(titles))]
+        end = line_break(tokenizer)
+        self.lines = [ids[:title_tokens] + end for ids in plain_tokens(tokenizer, titles)]
         self.start = [] if tokenizer.bos_token_id is None else [int(tokenizer.bos_token_id)]
 
     def read(self, items: NDArray[np.integer]) -> tuple[list[int], list[int]]:

@@ -181,7 +181,7 @@ class _Author:
             instruction=INSTRUCTIONS[kind],
         )
         stop = llm.tokenizer.eos_token_id
-        self._ends = [*self._prompts.newline[-1:], *([] if stop is None else [int(stop)])]
+        self._ends = [*self._prompts.newline, *([] if stop is None else [int(stop)])]
 
     def write(self, task: Task) -> Texts:
         settings = self._settings

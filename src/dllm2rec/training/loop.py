@@ -121,6 +121,8 @@ def fit(
     optimizer = _optimizer([*student.parameters(), *helpers.parameters()], settings)
     remove_leftovers((run / LATEST).parent)
     progress = load_checkpoint(run, student, helpers, optimizer) or Progress()
+    if progress.best_epoch == progress.epoch > 0:  # whoever died between the two writes left an older best
+        save_best(run, student)
     write_log(run, list(progress.history))
     epochs = settings.epochs or enough_epochs(len(train), batch_size=settings.batch_size)
     step = _Step(
@@ -219,10 +221,10 @@ def _epoch(step: _Step, train: Examples, validation: Examples, before: Progress,
     line = {"epoch": epoch, "loss": loss, "train_seconds": round(trained, 4), "validation": metrics}
     seconds = before.seconds + time.perf_counter() - start
     progress = Progress(seconds=seconds, history=(*before.history, line))
-    if progress.best_epoch == epoch:
-        save_best(run, step.student)
     write_log(run, list(progress.history))
     save_checkpoint(run, step.student, step.helpers, step.optimizer, progress)
+    if progress.best_epoch == epoch:
+        save_best(run, step.student)
     return progress
 
 

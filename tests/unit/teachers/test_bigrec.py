@@ -149,6 +149,30 @@ def test_tuning_that_is_interrupted_goes_on(
     assert_same_labels(resumed, knowledge)
 
 
+def test_tuning_takes_one_gpu_where_there_are_several(
+    tiny_dataset: Dataset, tiny_llm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several in one process would be copies of the model, which trl refuses."""
+    from dllm2rec.teachers import trainer
+
+    original, found = trainer.SFTConfig, list[int]()
+
+    def several(**options: Any) -> Any:
+        arguments = original(**options)
+        arguments._n_gpu = 2
+        return arguments
+
+    class Watching(trainer._Trainer):
+        def __init__(self, **options: Any) -> None:
+            found.append(options["args"].n_gpu)
+            super().__init__(**options)
+
+    monkeypatch.setattr(trainer, "SFTConfig", several)
+    monkeypatch.setattr(trainer, "_Trainer", Watching)
+    teach(tiny_dataset, tiny_llm, tmp_path / "out")
+    assert found == [1]
+
+
 def test_early_stopping_that_is_interrupted_is_as_patient_as_before(
     tiny_dataset: Dataset, tiny_llm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

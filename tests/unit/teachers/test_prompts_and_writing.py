@@ -1,9 +1,20 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer, models, normalizers, trainers
+from transformers import (
+    AutoModelForCausalLM,
+    Lfm2Config,
+    MambaConfig,
+    MistralConfig,
+    PretrainedConfig,
+    PreTrainedTokenizerFast,
+)
 
+from dllm2rec.core.errors import UserError
 from dllm2rec.teachers.generation import TitleTrie, write
 from dllm2rec.teachers.grounding import text_states
 from dllm2rec.teachers.llm import LanguageModel, load_llm
@@ -101,3 +112,63 @@ def test_the_state_of_a_text_does_not_depend_on_its_neighbours(llm: LanguageMode
     for item, title in enumerate(prompts.titles):
         alone = llm.model.base_model(input_ids=torch.tensor([title])).last_hidden_state[0, -1]
         np.testing.assert_allclose(together[item], alone.detach().numpy(), atol=1e-5)
+
+
+def test_a_line_ends_with_one_token_where_texts_begin_with_a_space(titles: list[str]) -> None:
+    """LLaMA's tokenizer puts a space before every text; one before the line break would be a part of the title."""
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    special = ["<unk>", "<s>", "</s>"]
+    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=special, show_progress=False, initial_alphabet=["\n"])
+    tokenizer.train_from_iterator([*titles, INSTRUCTION, RESPONSE] * 5, trainer)
+    spacing = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+    assert len(spacing("\n", add_special_tokens=False).input_ids) == 2
+    prompts = Prompts(spacing, titles, max_titles=3, title_tokens=30, prompt_tokens=400)
+    for item, title in enumerate(titles):
+        assert prompts.answer(item) == spacing(f"{title}\n", add_special_tokens=False).input_ids
+        assert prompts.grounded(prompts.answer(item)[:-1]) == prompts.grounded(prompts.titles[item])
+    spacing.unk_token = "\n"
+    with pytest.raises(UserError, match="no line break"):
+        Prompts(spacing, titles, max_titles=3, title_tokens=30, prompt_tokens=400)
+
+
+COMMON = {
+    "vocab_size": 60,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "initializer_range": 0.2,
+}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        MistralConfig(**COMMON, sliding_window=64),
+        MistralConfig(**COMMON, sliding_window=16),
+        Lfm2Config(**COMMON, layer_types=["conv", "full_attention"]),
+        MambaConfig(vocab_size=60, hidden_size=32, num_hidden_layers=2, state_size=4, initializer_range=0.2),
+    ],
+    ids=["all in the window", "beyond the window", "a state beside the attention", "a state"],
+)
+def test_a_text_does_not_depend_on_its_neighbours(config: PretrainedConfig) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(config).eval()
+    llm = LanguageModel(model=model, tokenizer=None, name="mine", revision="0")
+    generator = np.random.default_rng(0)
+    prefix = generator.integers(6, 60, size=5).tolist()
+    rest = [generator.integers(6, 60, size=length).tolist() for length in (7, 12, 9, 7, 3, 8)]
+    options = {"prefix": prefix, "ends": [2, 5], "max_new_tokens": 8}
+    together = write(llm, rest, batch_size=6, **options)
+    assert together == [write(llm, [one], batch_size=1, **options)[0] for one in rest]
+    assert len({tuple(one.tokens) for one in together}) > 1
+
+
+def test_what_a_model_adds_to_chats_is_not_for_titles(tiny_llm: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_llm, tmp_path / "chat")
+    (tmp_path / "chat" / "generation_config.json").write_text('{"repetition_penalty": 1.3, "no_repeat_ngram_size": 2}')
+    found = load_llm(str(tmp_path / "chat")).model.generation_config
+    assert (found.repetition_penalty, found.no_repeat_ngram_size) == (None, None)

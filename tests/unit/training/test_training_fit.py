@@ -141,6 +141,38 @@ def test_a_kill_between_the_files_of_an_epoch_changes_nothing(
     assert result.epochs_run == 4
 
 
+@pytest.mark.parametrize("moment", ["save_checkpoint", "save_best"])
+def test_the_weights_are_those_of_the_epoch_that_the_log_calls_best(
+    moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another machine repeats an epoch not to the bit: what looked best before the kill may not be so after it."""
+    values = iter([0.1, 0.5, 0.05])
+    monkeypatch.setattr(loop_module, "summary", lambda *_, **__: {"NDCG@20": next(values)})
+    first, _ = train(tmp_path / "first", epochs=1)
+    values = iter([0.1, 0.5, 0.05, 0.04, 0.03])
+    original, calls = getattr(loop_module, moment), 0
+
+    def killed(*arguments: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise KilledError
+        original(*arguments)
+
+    monkeypatch.setattr(loop_module, moment, killed)
+    with pytest.raises(KilledError):
+        train(tmp_path / "killed", epochs=3)
+    monkeypatch.setattr(loop_module, moment, original)
+    resumed, result = train(tmp_path / "killed", epochs=3)
+    if moment == "save_checkpoint":  # epoch 2 was lost, and is worse this time
+        assert result.best_epoch == 1
+        assert_same(weights(resumed), weights(first))
+    else:
+        assert result.best_epoch == 2
+        values = iter([0.1, 0.5])
+        assert_same(weights(resumed), weights(train(tmp_path / "second", epochs=2)[0]))
+
+
 def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
     first, result = train(tmp_path)
     before = latest(tmp_path)
