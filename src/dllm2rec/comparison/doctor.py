@@ -30,7 +30,6 @@ from dllm2rec.workflow.evaluating import evaluate
 from dllm2rec.workflow.labelling import seconds_per_1000, unfinished_texts
 from dllm2rec.workflow.runs import Run
 
-LIST = 10
 ENOUGH = 100
 """Labelled examples of a split without which nothing is said of calibration."""
 RIVALS = ("popularity", "item-kNN")

@@ -1,4 +1,4 @@
-"""What several processes of one command owe each other."""
+"""Ends the processes of a command with the process that started them."""
 
 import os
 import signal

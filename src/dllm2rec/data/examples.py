@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from dllm2rec.core.arrays import place_in_group
 from dllm2rec.core.ids import padding_index
 from dllm2rec.data.windows import history_windows
 
@@ -37,8 +38,7 @@ class Past:
     def pairs(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         """Return the row of an example and an item before its target, for all of them: `[P]` each, in order of rows."""
         row = np.repeat(np.arange(len(self.target)), self.length)
-        before = np.arange(len(row)) - np.repeat(np.cumsum(self.length), self.length)
-        return row, self.items[before + np.repeat(self.target, self.length)]
+        return row, self.items[np.repeat(self.target - self.length, self.length) + place_in_group(self.length)]
 
     def holds(self, items: NDArray[np.integer]) -> NDArray[np.bool_]:
         """Say which of some items `[N, K]` the user of each example chose before the target, `[N, K]`."""

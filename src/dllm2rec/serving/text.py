@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 
+from dllm2rec.core.arrays import borrowed_offsets, unit_rows
 from dllm2rec.core.errors import UserError
 from dllm2rec.serving.bundle import TEXT, Bundle, Floats
-from dllm2rec.serving.top import SCORES_AT_ONCE
 
-NEIGHBOURS, WARMTH = 10, 0.1  # as training borrows, see `students.item_table.borrowed`
 NEAR = 1e-2  # of the largest value of the probes; another precision of one encoder stays well below
 
 
@@ -78,7 +77,7 @@ class TextProjection:
         tensors = self.tensors
         scaled: Floats = (vectors - tensors["mean"]) / tensors["deviation"]
         own = self._own(scaled, table)
-        return np.hstack([own, np.dot(_unit(scaled), tensors["directions"])]) if "directions" in tensors else own
+        return np.hstack([own, np.dot(unit_rows(scaled), tensors["directions"])]) if "directions" in tensors else own
 
     def _own(self, scaled: Floats, table: Floats) -> Floats:
         tensors = self.tensors
@@ -92,30 +91,7 @@ class TextProjection:
             return projected
         known = tensors["projected"].astype(np.float32)
         offsets = table[tensors["known"], : known.shape[1]] - known
-        return projected + _borrowed(projected, known=known, offsets=offsets)
-
-
-def _borrowed(new: Floats, *, known: Floats, offsets: Floats) -> Floats:
-    """Return the mean offset of the nearest known items, the nearer ones counting more; see `students.item_table`."""
-    mean = known.mean(axis=0)
-    unit = _unit(known - mean)
-    count = min(NEIGHBOURS, len(known))
-    result = np.empty_like(new)
-    size = max(1, SCORES_AT_ONCE // len(known))
-    for start in range(0, len(new), size):
-        cosine = _unit(new[start : start + size] - mean) @ unit.T
-        items = np.argpartition(cosine, len(known) - count, axis=1)[:, len(known) - count :]
-        warmth = np.take_along_axis(cosine, items, axis=1) / WARMTH
-        share = np.exp(warmth - warmth.max(axis=1, keepdims=True))
-        share /= share.sum(axis=1, keepdims=True)
-        result[start : start + size] = (share[:, :, None] * offsets[items]).sum(axis=1)
-    return result
-
-
-def _unit(vectors: Floats) -> Floats:
-    norm = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: Floats = vectors / np.maximum(norm, np.float32(1e-12))
-    return unit
+        return projected + borrowed_offsets(projected, known=known, offsets=offsets)
 
 
 def _linear(given: Floats, weight: Floats, bias: Floats) -> Floats:

@@ -6,14 +6,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dllm2rec.core.arrays import borrowed_offsets
 from dllm2rec.core.ids import padding_index
 from dllm2rec.students.projection import Projector, TextProjector
 from dllm2rec.students.text_neighbours import Directions, basis_of, directions
 
 Output = Literal["separate", "tied"]
 VectorScaling = Literal["standardise", "unit", "none"]
-NEIGHBOURS, WARMTH = 10, 0.1
-COSINES_AT_ONCE = 4_000_000
 
 
 class ItemTable(nn.Module):
@@ -171,7 +170,7 @@ class ItemTable(nn.Module):
 
     @torch.no_grad()
     def borrow_offsets(self, seen: Tensor) -> None:
-        """Give items without an offset of their own that of their neighbours by text, see `borrowed`.
+        """Give items without an offset of their own that of their neighbours by text, see `borrowed_offsets`.
 
         Args:
             seen: bool `[V]`, which items have learned one. Without text, or without offsets, nothing happens.
@@ -179,7 +178,9 @@ class ItemTable(nn.Module):
         if self.projector is None or self.offset is None or not bool(seen.any()) or bool(seen.all()):
             return
         projected = self.projector(self.item_vectors, None) * self.text_weight
-        self.offset[~seen] = borrowed(projected[~seen], known=projected[seen], offsets=self.offset[seen])
+        new, known, offsets = (some.cpu().numpy() for some in (projected[~seen], projected[seen], self.offset[seen]))
+        found = borrowed_offsets(new, known=known, offsets=offsets)
+        self.offset[~seen] = torch.from_numpy(found).to(self.offset)
 
     def train(self, mode: bool = True) -> "ItemTable":
         """Switch between training and evaluation; either way the folded table is made anew when it is next needed."""
@@ -223,30 +224,6 @@ class ItemTable(nn.Module):
         if self._kept is None:
             return projected + offset
         return projected + offset * (self._kept if rows is None else F.embedding(rows, self._kept))
-
-
-@torch.no_grad()
-def borrowed(new: Tensor, *, known: Tensor, offsets: Tensor) -> Tensor:
-    """Return what new items borrow: the mean offset of the `NEIGHBOURS` known items whose text is nearest.
-
-    Text is what the projector makes of it; near is by cosine, the known items' mean taken off, and the nearer counts
-    more: a softmax over the cosines at `WARMTH`.
-
-    Args:
-        new: `[n, D]`, projected text of the new items.
-        known: `[m, D]`, of the known ones.
-        offsets: `[m, D]`, learned by those.
-
-    Returns:
-        `[n, D]`.
-    """
-    mean = known.mean(dim=0)
-    unit = F.normalize(known - mean, dim=1)
-    result = torch.empty_like(new)
-    for rows in torch.split(torch.arange(len(new)), max(1, COSINES_AT_ONCE // len(known))):
-        near, items = (F.normalize(new[rows] - mean, dim=1) @ unit.T).topk(min(NEIGHBOURS, len(known)), dim=1)
-        result[rows] = (torch.softmax(near / WARMTH, dim=1).unsqueeze(2) * offsets[items]).sum(dim=1)
-    return result
 
 
 def _check(num_items: int, item_vectors: Tensor | None, offset: bool) -> None:

@@ -28,6 +28,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
+from dllm2rec.core.arrays import place_in_group
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.progress import progress_bar
 from dllm2rec.core.seeding import numpy_generator
@@ -201,9 +202,8 @@ def diverse(examples: Examples, *, seed: int, item_vectors: Floats | None = None
 def _in_turn(bucket: NDArray[np.int64]) -> Order:
     """Order `[N]` rows so that each bucket gives its first, then each its second, and so on."""
     grouped = np.argsort(bucket, kind="stable")
-    size = np.bincount(bucket)
     turn = np.empty_like(grouped)
-    turn[grouped] = np.arange(len(bucket)) - np.repeat(np.cumsum(size) - size, size)
+    turn[grouped] = place_in_group(np.bincount(bucket))
     return np.lexsort((bucket, turn))
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dllm2rec.core.arrays import place_in_group
 from dllm2rec.teachers.llm import LanguageModel
 
 Floats = NDArray[np.float32]
@@ -127,11 +128,8 @@ class Grounding:
     def _expand(self, groups: NDArray[np.int64], distances: Floats, depth: int) -> tuple[NDArray[np.int32], Floats]:
         """List the members of the ranked groups `[n, G]` until K items stand in each row."""
         sizes = self._sizes[groups]
-        total = sizes.sum(axis=1)
         flat = sizes.ravel()
-        inside = np.arange(flat.sum()) - np.repeat(np.cumsum(flat) - flat, flat)
-        items = self._members[np.repeat(self._starts[groups.ravel()], flat) + inside]
-        column = np.arange(flat.sum()) - np.repeat(np.cumsum(total) - total, total)
-        kept = column < depth
+        items = self._members[np.repeat(self._starts[groups.ravel()], flat) + place_in_group(flat)]
+        kept = place_in_group(sizes.sum(axis=1)) < depth
         shape = (len(groups), depth)
         return items[kept].reshape(shape), np.repeat(distances.ravel(), flat)[kept].reshape(shape)
