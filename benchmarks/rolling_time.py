@@ -33,7 +33,7 @@ from dllm2rec.data import Dataset, Examples, GlobalTimeSplit, prepare, read_log
 from dllm2rec.evaluation.demand import adjusted
 from dllm2rec.evaluation.metrics import hit_rate, ndcg
 from dllm2rec.evaluation.ranks import ScoreFunction, rank_targets
-from dllm2rec.evaluation.references import follow_demand, score_with_reference, settled
+from dllm2rec.evaluation.references import follow_demand, score_with_reference, with_text_weight
 from dllm2rec.evaluation.significance import paired_permutation_test
 from dllm2rec.knowledge.store import Knowledge
 from dllm2rec.settings.config import CellSettings
@@ -103,7 +103,7 @@ def only_known(student: Student, known: int) -> Callable[[Tensor], Tensor]:
 def counting(before: Dataset, known: Knowledge, dataset: Dataset, knowledge: Knowledge) -> ScoreFunction:
     """Count what came before a slice, choose weights there, and score the catalogue that includes the slice."""
     vectors = known.item_vectors
-    settings = settled(BlendSettings(), before, item_vectors=vectors, train_on="before-cut")
+    settings = with_text_weight(BlendSettings(), before, item_vectors=vectors, train_on="before-cut")
     sequences = before.training_sequences("before-cut")
     chosen = follow_demand(
         fit_reference(settings, before, item_vectors=vectors, sequences=sequences), before, "before-cut"

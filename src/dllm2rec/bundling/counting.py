@@ -29,7 +29,7 @@ from dllm2rec.core.files import atomic_path
 from dllm2rec.data import Dataset, TrainOn
 from dllm2rec.evaluation.metrics import TOP
 from dllm2rec.evaluation.ranks import rank_targets
-from dllm2rec.evaluation.references import COUNTING, COUNTING_WITH_TEXT, Following, follow_demand, settled
+from dllm2rec.evaluation.references import COUNTING, COUNTING_WITH_TEXT, Following, follow_demand, with_text_weight
 from dllm2rec.knowledge.align import require_same_dataset
 from dllm2rec.knowledge.store import Knowledge
 from dllm2rec.serving.bundle import ENCODER, NEIGHBOURS, TABLE, TEXT
@@ -89,7 +89,7 @@ def export_counting(
         raise UserError(f"{out}: exists already; choose another --out or remove it")
     vectors = None if knowledge is None else _vectors(knowledge, dataset)
     open_settings = BlendSettings() if vectors is not None else ItemKNNSettings()
-    settings = settled(open_settings, dataset, item_vectors=vectors, train_on=TRAIN_ON)
+    settings = with_text_weight(open_settings, dataset, item_vectors=vectors, train_on=TRAIN_ON)
     sequences = dataset.training_sequences(TRAIN_ON)
     reference = fit_reference(settings, dataset, item_vectors=vectors, sequences=sequences)
     counted = follow_demand(reference, dataset, TRAIN_ON)

@@ -21,7 +21,7 @@ from dllm2rec.evaluation.references import (
     affordable_references,
     best_vectors,
     reference_ranks,
-    settled,
+    with_text_weight,
 )
 from dllm2rec.evaluation.slices import Slice, popularity_slices
 from dllm2rec.knowledge.align import align
@@ -266,7 +266,7 @@ def _references(
     read = [one.item_vectors for one in knowledge if one.item_vectors is not None]
     vectors = best_vectors(read, dataset, train_on)
     text = {
-        name: settled(settings, dataset, item_vectors=vectors, train_on=train_on)
+        name: with_text_weight(settings, dataset, item_vectors=vectors, train_on=train_on)
         for name, settings in (TEXT_REFERENCES.items() if vectors is not None else ())
     }
     found |= {name: rank(settings, item_vectors=vectors) for name, settings in text.items()}

@@ -1,4 +1,4 @@
-"""The one error that is the user's to mend."""
+"""The error for wrong input, which the command line shows as one line."""
 
 import difflib
 from collections.abc import Iterable

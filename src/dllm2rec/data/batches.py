@@ -31,9 +31,9 @@ class Batch:
 
     @property
     def past(self) -> tuple[Tensor, Tensor] | None:
-        """A row of the batch and an item chosen before its target, for all of them, `[P]` each, in order of rows.
+        """All pairs of a row of the batch and an item that its user chose before the target, `[P]` each, row by row.
 
-        However long ago they were chosen; None where nobody knows more than the histories.
+        None where no more than the histories is known.
         """
         if self.source is None or self.source.past is None:
             return None

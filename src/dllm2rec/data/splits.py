@@ -30,8 +30,8 @@ class _SplitBase(Settings):
     Attributes:
         history: the most items of a history that an example keeps.
         tie_shuffle_seed: shuffle the events of one user at one time with this seed; None keeps the order of the file.
-        sample_train: keep at most so many training examples, drawn without replacement; None keeps all. Who trains on
-            all events before the cut, as the strong protocol does, reads those.
+        sample_train: keep at most so many training examples, drawn without replacement; None keeps all. A student that
+            learns from all events before the cut, as in the strong protocol, is not limited by it.
         sample_validation: the same for validation.
         sample_test: the same for test.
         sample_seed: seed of these three draws.

@@ -11,7 +11,7 @@ from torch import Tensor
 from dllm2rec.core.settings import Settings
 from dllm2rec.distillation.base import Encoder
 from dllm2rec.distillation.lessons import Lessons, ListDistiller, Step
-from dllm2rec.distillation.permutation import NOBODY, score_permutations
+from dllm2rec.distillation.permutation import NO_ITEM, score_permutations
 from dllm2rec.distillation.sampling import draw_distinct
 from dllm2rec.losses.base import Scorer
 
@@ -68,7 +68,7 @@ class DCDDistiller(ListDistiller):
     def __init__(self, *, lessons: Lessons, settings: DCDSettings) -> None:
         super().__init__(lessons=lessons, weight=settings.lambda_d)
         self.settings = settings
-        self.under, self.over = (torch.full((len(lessons), settings.samples), NOBODY, dtype=torch.int32) for _ in "12")
+        self.under, self.over = (torch.full((len(lessons), settings.samples), NO_ITEM, dtype=torch.int32) for _ in "12")
 
     @torch.no_grad()
     def draw(self, student: Encoder, number: int, generator: torch.Generator) -> None:  # noqa: ARG002
@@ -140,12 +140,12 @@ def _places(items: Tensor) -> Tensor:
 
 
 def _best_first(drawn: Tensor) -> Tensor:
-    """Sort drawn places in each row, with what is `NOBODY` at the end."""
+    """Sort drawn places in each row, with what is `NO_ITEM` at the end."""
     last = torch.iinfo(drawn.dtype).max
-    ordered = drawn.masked_fill(drawn == NOBODY, last).sort(dim=1).values
-    return ordered.masked_fill(ordered == last, NOBODY)
+    ordered = drawn.masked_fill(drawn == NO_ITEM, last).sort(dim=1).values
+    return ordered.masked_fill(ordered == last, NO_ITEM)
 
 
 def _pick(items: Tensor, places: Tensor) -> Tensor:
-    """Return the items at places `[n, K]`, int32; `NOBODY` stays."""
-    return torch.where(places == NOBODY, NOBODY, items.gather(1, places.clamp(min=0))).int()
+    """Return the items at places `[n, K]`, int32; `NO_ITEM` stays."""
+    return torch.where(places == NO_ITEM, NO_ITEM, items.gather(1, places.clamp(min=0))).int()

@@ -6,7 +6,7 @@ from torch import Tensor
 from dllm2rec.losses.base import Scorer
 from dllm2rec.losses.checks import require_scores
 
-NOBODY = -1
+NO_ITEM = -1
 _NOTHING = -1e30  # a score that adds nothing to a sum of exponentials, and stays finite in its gradient
 
 
@@ -43,8 +43,8 @@ def permutation_losses(
 
 
 def score_permutations(scorer: Scorer, hidden: Tensor, interesting: Tensor, uninteresting: Tensor) -> Tensor:
-    """Return `permutation_losses` of items `[B, K]` and `[B, U]`, `[B]`; where an item is `NOBODY` there is none."""
+    """Return `permutation_losses` of items `[B, K]` and `[B, U]`, `[B]`; where an item is `NO_ITEM` there is none."""
     items = torch.cat([interesting, uninteresting], dim=1)
     scores = scorer.score_items(hidden, items.clamp(min=0))
-    there, size = items != NOBODY, interesting.shape[1]
+    there, size = items != NO_ITEM, interesting.shape[1]
     return permutation_losses(scores[:, :size], scores[:, size:], kept=there[:, :size], below=there[:, size:])

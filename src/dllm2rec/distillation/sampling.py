@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dllm2rec.distillation.permutation import NOBODY
+from dllm2rec.distillation.permutation import NO_ITEM
 
 SMALLEST = 2.0**-24  # keeps both logarithms of a uniform variable finite
 
@@ -21,7 +21,7 @@ def draw_distinct(log_weights: Tensor, count: int, *, generator: torch.Generator
         generator: a CPU generator.
 
     Returns:
-        `[N, count]` int64 columns in the order of drawing; `NOBODY` once a row has no weight left.
+        `[N, count]` int64 columns in the order of drawing; `NO_ITEM` once a row has no weight left.
 
     Raises:
         ValueError: ``count`` is not between 1 and M.
@@ -31,7 +31,7 @@ def draw_distinct(log_weights: Tensor, count: int, *, generator: torch.Generator
     uniform = torch.rand(log_weights.shape, generator=generator).clamp_(min=SMALLEST, max=1 - SMALLEST)
     noise = uniform.log_().neg_().log_()  # minus a Gumbel variable
     keys, drawn = (log_weights - noise).topk(count, dim=1)
-    return torch.where(keys == -torch.inf, NOBODY, drawn)
+    return torch.where(keys == -torch.inf, NO_ITEM, drawn)
 
 
 def draw_by_rank(rows: int, *, depth: int, count: int, temperature: float, generator: torch.Generator) -> Tensor:
@@ -54,7 +54,7 @@ def draw_outside(excluded: Tensor, *, num_items: int, count: int, generator: tor
         generator: a CPU generator.
 
     Returns:
-        `[N, count]` int64; `NOBODY` in the rows that exclude every item.
+        `[N, count]` int64; `NO_ITEM` in the rows that exclude every item.
     """
     ordered = torch.from_numpy(np.sort(excluded.int().clamp(max=num_items).numpy(), axis=1))  # faster than torch's
     distinct = ordered < num_items
@@ -65,4 +65,4 @@ def draw_outside(excluded: Tensor, *, num_items: int, count: int, generator: tor
     number = (torch.rand(len(excluded), count, generator=generator) * total).int().clamp(max=total - 1)
     skipped = torch.searchsorted(free_before, number, right=True)
     items = number + F.pad(found, (1, 0)).gather(1, skipped)
-    return torch.where(total > 0, items, NOBODY).long()
+    return torch.where(total > 0, items, NO_ITEM).long()

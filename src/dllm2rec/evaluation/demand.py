@@ -9,7 +9,7 @@ validation says, too, whether that is so of what a model reads alone, or of all 
 The fourth is for text that is like the history's: what was learned of an item ages, what its title says does not.
 
 The further from the cut, the more targets training never saw; so in the choice of all but the third they count as much
-as they do at the end of validation, which is nearest to what the weights are for: see `foreseen`.
+as they do at the end of validation, which is nearest to what the weights are for: see `unseen_weights`.
 
 In a catalogue that was filtered by the number of interactions (a k-core), an item that training never saw is known to
 be chosen later, or it would not be there. So part of the gain from `new` on such data is the filter's.
@@ -78,14 +78,14 @@ class DemandWeights(Settings):
 def choose_demand(
     score: ScoreFunction, validation: Examples, demand: Demand, *, text: ScoreFunction | None = None
 ) -> DemandWeights:
-    """Choose the weights with the best NDCG@20 on validation, the smaller ones of equals; of text, more than the best.
+    """Choose the weights with the best NDCG@20 on validation; of text by the one-standard-error rule.
 
     First the weight of the history's items, then that of text with every other value of the last two, then, where there
-    is text, the first once more, then the last two together; but for the first, examples have the weights that are
-    `foreseen`. Of text as much is taken as is within a standard error of the best (Breiman et al. 1984) and better than
-    none: nothing of it was learned, so it is the safer choice for a later time. They are tried in units of the
+    is text, the first once more, then the last two together; all but the first with `unseen_weights` of the examples. Of
+    text the largest weight is taken that is within a standard error of the best (Breiman et al. 1984) and better than
+    none: nothing of it was learned, so it is the safer choice for a later time. Weights are tried in units of the
     temperature under which the true items of validation are likeliest, so that the same values suit the logits of a
-    student and the similarities of a reference. A large catalogue or log is tried on a part, see `evenly`.
+    student and the similarities of a reference. A large catalogue or log is tried on a part, see `subsample`.
 
     Args:
         score: scores the whole catalogue for histories.
@@ -93,7 +93,7 @@ def choose_demand(
         demand: of the training part of the same dataset.
         text: scores the catalogue by text neighbours; None where there is no text.
     """
-    some = evenly(validation)
+    some = subsample(validation)
     tries = len(_agains(some)) + len(PAIRS) + (0 if text is None else len(TEXT) * len(COARSE))
     with progress_bar("choosing weights on validation", tries * len(some)) as advance:
         return _choose(score, some, demand, text, advance)
@@ -109,7 +109,7 @@ def _choose(
     again = unit * chosen
     repeated = adjusted(score, reads=reads, again=again, ever=ever)
     unit = _unit(repeated, some)  # anew: what histories hold may have stood far above all else
-    weight = foreseen(some, demand)
+    weight = unseen_weights(some, demand)
 
     def by_example(near: float, pairs: Sequence[tuple[float, float]]) -> NDArray[np.float64]:
         shifts = [demand.shift(trend=unit * trend, new=unit * new) for trend, new in pairs]
@@ -134,7 +134,7 @@ def _choose(
     )
 
 
-def foreseen(validation: Examples, demand: Demand) -> NDArray[np.float64]:
+def unseen_weights(validation: Examples, demand: Demand) -> NDArray[np.float64]:
     """Return how much each example counts, `[N]`, sum 1: those of unseen targets as many of them as come at the end.
 
     Together they weigh what their share is in the newest `NEWEST` of validation, of at least `FEWEST_EXAMPLES`.
@@ -150,7 +150,7 @@ def foreseen(validation: Examples, demand: Demand) -> NDArray[np.float64]:
     return weight
 
 
-def evenly(validation: Examples) -> Examples:
+def subsample(validation: Examples) -> Examples:
     """Return all examples, or as many as `MOST_EXAMPLES` and `MOST_SCORES` allow, evenly over their time."""
     count = min(len(validation), MOST_EXAMPLES, max(FEWEST_EXAMPLES, MOST_SCORES // validation.num_items))
     return validation.take(np.unique(np.linspace(0, len(validation) - 1, count).round().astype(np.int64)))

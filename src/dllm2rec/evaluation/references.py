@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dllm2rec.data import Dataset, Examples, TrainOn
 from dllm2rec.data.demand import measure_demand
-from dllm2rec.evaluation.demand import LEFT_OUT, DemandWeights, adjusted, choose_demand, evenly
+from dllm2rec.evaluation.demand import LEFT_OUT, DemandWeights, adjusted, choose_demand, subsample
 from dllm2rec.evaluation.latency import seconds_per_1000
 from dllm2rec.evaluation.metrics import TOP, ndcg
 from dllm2rec.evaluation.ranks import Ranks, ScoreFunction, rank_targets
@@ -67,11 +67,11 @@ def reference_ranks(
 ) -> tuple[Ranks, float]:
     """Fit a reference to the sequences that ``train_on`` names and rank; also returns its seconds for 1,000 users.
 
-    What its settings leave open is settled first, see `settled`. It can do what students do after training: leave the
-    items of a history out, or all that was `ever` chosen, or follow the demand after the cut, with weights chosen on
-    validation.
+    A weight of text that is open is chosen first, see `with_text_weight`. It can do what students do after training:
+    leave the items of a history out, or all that was `ever` chosen, or follow the demand after the cut, with weights
+    chosen on validation.
     """
-    settings = settled(settings, dataset, item_vectors=item_vectors, train_on=train_on)
+    settings = with_text_weight(settings, dataset, item_vectors=item_vectors, train_on=train_on)
     sequences = dataset.training_sequences(train_on)
     reference = fit_reference(settings, dataset, item_vectors=item_vectors, sequences=sequences)
     reads = dataset.manifest.history
@@ -130,14 +130,14 @@ def follow_demand(reference: Scorer, dataset: Dataset, train_on: TrainOn) -> Fol
     )
 
 
-def settled(
+def with_text_weight(
     settings: ReferenceSettings, dataset: Dataset, *, item_vectors: NDArray[np.float32] | None, train_on: TrainOn
 ) -> ReferenceSettings:
     """Settle what a reference leaves open: the weight of text in a blend, by NDCG@20 on validation.
 
     Where people rarely choose again what they chose, the items of histories are left out of these rankings: text's
     nearest item is nearly always one of the history, which tells nothing of how good it is as a neighbour. Of equals
-    the smallest weight is taken. A large catalogue is tried on a part of the examples, see `evenly`.
+    the smallest weight is taken. A large catalogue is tried on a part of the examples, see `subsample`.
 
     Args:
         settings: of any reference; returned as they are where nothing is open.
@@ -175,10 +175,10 @@ def best_vectors(
 def _weigh_text(
     settings: BlendSettings, dataset: Dataset, item_vectors: NDArray[np.float32] | None, train_on: TrainOn
 ) -> tuple[float, float]:
-    """Return the best NDCG@20 on validation of counting and text, and text's weight there; see `settled`."""
+    """Return the best NDCG@20 on validation of counting and text, and text's weight there; see `with_text_weight`."""
     text = fit_text(settings.text, item_vectors, num_items=dataset.num_items)
     knn = fit_item_knn(settings.knn, dataset.training_sequences(train_on), num_items=dataset.num_items)
-    some = evenly(dataset.examples("validation"))
+    some = subsample(dataset.examples("validation"))
     rare = dataset.training_examples(train_on).repeats_are_rare
 
     def reached(weight: float) -> float:

@@ -44,9 +44,9 @@ def likeliest_temperature(
     outside = num_items - listed.sum(axis=1)
 
     def loss(log_temperature: float) -> float:
-        warmth = np.exp(log_temperature)
-        total = np.exp(-relative / warmth).sum(axis=1) + outside * np.exp(-last / warmth)
-        return float(np.mean(np.log(total) + own / warmth))
+        temperature = np.exp(log_temperature)
+        total = np.exp(-relative / temperature).sum(axis=1) + outside * np.exp(-last / temperature)
+        return float(np.mean(np.log(total) + own / temperature))
 
     return spread * float(np.exp(minimize_scalar(loss, bounds=(-5.0, 3.0), method="bounded").x))
 

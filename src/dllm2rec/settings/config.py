@@ -16,7 +16,7 @@ from dllm2rec.losses.bce import BCESettings
 from dllm2rec.losses.factory import LossSettings
 from dllm2rec.settings.dataset import DatasetSettings
 from dllm2rec.settings.parsing import override, read_toml, validate
-from dllm2rec.settings.protocol import DEFAULT, Protocol, fill, stated
+from dllm2rec.settings.protocol import DEFAULT, Protocol, explicitly_set, fill
 from dllm2rec.settings.teacher import MergedTeacher, TeacherChoice
 from dllm2rec.students.factory import StudentSettings
 from dllm2rec.students.sasrec import SASRecSettings
@@ -235,10 +235,10 @@ class Config(Settings):
         """
         entry = self.students[student]
         values: dict[str, Any] = {
-            **stated(entry),
+            **explicitly_set(entry),
             "protocol": entry.protocol or self.protocol,
             "method": self.methods[method],
-            "training": stated(self.training) | stated(entry.training),
+            "training": explicitly_set(self.training) | explicitly_set(entry.training),
         }
         if self.train_on is not None:
             values["train_on"] = self.train_on
@@ -248,7 +248,7 @@ class Config(Settings):
         if not change:
             return cell
         where = f"search: student '{student}', method '{method}'"
-        return validate(CellSettings, _merge(stated(cell), dotted(change)), source=where)
+        return validate(CellSettings, _merge(explicitly_set(cell), dotted(change)), source=where)
 
     def stands(self, student: str, method: str, names: Iterable[str]) -> dict[str, Any]:
         """Return what the cell sets by dotted names, before any search; names that it does not have are left out."""

@@ -71,7 +71,7 @@ def _with_kinds(values: dict[str, Any]) -> dict[str, Any]:
 def _under(values: Any, *defaults: Mapping[str, Any]) -> Any:
     """Put defaults under a table, or under what was set by name of settings that were validated before."""
     if isinstance(values, BaseModel):
-        values = stated(values)
+        values = explicitly_set(values)
     if not isinstance(values, Mapping):
         return values
     under: dict[str, Any] = {}
@@ -80,8 +80,8 @@ def _under(values: Any, *defaults: Mapping[str, Any]) -> Any:
     return under | dict(values)
 
 
-def stated(settings: BaseModel) -> dict[str, Any]:
+def explicitly_set(settings: BaseModel) -> dict[str, Any]:
     """Return what was set by name, and every `kind`: what is left out stays open for a method to decide."""
     names = settings.model_fields_set | ({"kind"} & type(settings).model_fields.keys())
     values = {name: getattr(settings, name) for name in type(settings).model_fields if name in names}
-    return {name: stated(value) if isinstance(value, BaseModel) else value for name, value in values.items()}
+    return {name: explicitly_set(value) if isinstance(value, BaseModel) else value for name, value in values.items()}

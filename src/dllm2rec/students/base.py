@@ -82,8 +82,8 @@ class Student(nn.Module, ABC):
 
     Attributes:
         reader: adds to the sequence vector; None for nearly all students.
-        again: what the items of a history get on top of their scores; 0 until validation says otherwise.
-        ever: whether all of them do, and not only the newest L.
+        again: what is added to the scores of items that the history holds; 0 until validation chooses it.
+        ever: whether that is the whole history, and not only the newest L that the student reads.
     """
 
     def __init__(self, *, table: ItemTable, history: int) -> None:

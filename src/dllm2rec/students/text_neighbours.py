@@ -1,8 +1,8 @@
 """Text neighbours inside a student: how near an item's text is to the history's, by the teacher's vectors alone.
 
-What a student learns of an item is of the time that it learned from; that two titles are alike stays true. So each item
-may have, beside its own vector, the direction of its text vector, and a history the decayed sum of those of its items:
-one inner product then adds up both.
+Behaviour that was learned ages, likeness of titles does not. So the vector of an item may be widened by its text vector
+at length 1 (reduced to P dimensions), and that of a history by the decayed sum of those of its items: one inner product
+then adds the score by text to the student's own.
 """
 
 from collections.abc import Callable

@@ -99,8 +99,8 @@ def fit_weights(
 def improve_weights(share: Floats, labelled: NDArray[np.bool_], weights: Floats) -> Floats:
     """Do one step of expectation and maximisation; the true items are never less likely after it.
 
-    An example counts for the teachers that labelled it by their part in the true item's probability. The others are
-    expected to have been asked ``pi_k / sum_{j in A} pi_j`` times in vain, so that their silence costs them nothing.
+    An example counts for the teachers A that labelled it by their part in the true item's probability. A label that is
+    missing is missing at random: the other teachers get their expected count, ``pi_k / sum_{j in A} pi_j``.
 
     Args:
         share: `[N, M]`, see `fit_weights`.

@@ -9,7 +9,7 @@ from pydantic import JsonValue, TypeAdapter
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import exclusive
 from dllm2rec.data import Dataset, Examples
-from dllm2rec.evaluation.references import settled
+from dllm2rec.evaluation.references import with_text_weight
 from dllm2rec.knowledge.align import require_same_dataset
 from dllm2rec.knowledge.store import Knowledge
 from dllm2rec.settings.teacher import (
@@ -136,7 +136,7 @@ def _teach(dataset: Dataset, settings: TeacherSettings, out: Path) -> Knowledge:
             vectors = _vectors(dataset, settings)
             if vectors is None and needs_vectors(settings.reference):
                 vectors = encode_titles(dataset, model=settings.model, words=settings.words)
-            reference = settled(settings.reference, dataset, item_vectors=vectors, train_on=settings.train_on)
+            reference = with_text_weight(settings.reference, dataset, item_vectors=vectors, train_on=settings.train_on)
             return label_with_reference(
                 dataset,
                 reference,

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dllm2rec.distillation.dcd import DCDDistiller, DCDSettings, correction_weights, rank_gaps
-from dllm2rec.distillation.permutation import NOBODY
+from dllm2rec.distillation.permutation import NO_ITEM
 
 
 def ranking(p: int) -> list[int]:
@@ -53,7 +53,7 @@ def test_dcd_agrees_with_a_slow_loop(depth: int, samples: int) -> None:
     found = case.term(distiller)
     total = 0.0
     for p in case.PLACES:
-        under, over = ([i for i in items[p].tolist() if i != NOBODY] for items in (distiller.under, distiller.over))
+        under, over = ([i for i in items[p].tolist() if i != NO_ITEM] for items in (distiller.under, distiller.over))
         wrong = slow_gaps(p, depth)
         for drawn, gaps in zip((under, over), wrong, strict=True):
             assert len(set(drawn)) == len(drawn) == min(samples, len(gaps))

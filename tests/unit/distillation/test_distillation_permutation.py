@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from dllm2rec.distillation.permutation import NOBODY, permutation_losses, score_permutations
+from dllm2rec.distillation.permutation import NO_ITEM, permutation_losses, score_permutations
 
 
 def test_two_interesting_items_and_one_other_by_hand() -> None:
@@ -82,5 +82,5 @@ def test_nobody_is_left_out_when_items_are_scored() -> None:
             return items / 4
 
     hidden = torch.zeros(1, 1)
-    found = score_permutations(Indices(), hidden, torch.tensor([[8, NOBODY, 4]]), torch.tensor([[NOBODY, 2]]))
+    found = score_permutations(Indices(), hidden, torch.tensor([[8, NO_ITEM, 4]]), torch.tensor([[NO_ITEM, 2]]))
     torch.testing.assert_close(found, permutation_losses(torch.tensor([[2.0, 1.0]]), torch.tensor([[0.5]])))

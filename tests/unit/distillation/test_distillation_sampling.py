@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dllm2rec.core.seeding import torch_generator
-from dllm2rec.distillation.permutation import NOBODY
+from dllm2rec.distillation.permutation import NO_ITEM
 from dllm2rec.distillation.sampling import draw_by_rank, draw_distinct, draw_outside
 
 
@@ -22,8 +22,8 @@ def test_what_has_no_weight_is_never_drawn() -> None:
     log_weights = torch.tensor([[0.0, -math.inf, 1.0], [-math.inf, -math.inf, -math.inf]])
     drawn = draw_distinct(log_weights, 3, generator=torch_generator(0, "draw"))
     assert {*drawn[0, :2].tolist()} == {0, 2}
-    assert drawn[0, 2] == NOBODY
-    assert drawn[1].tolist() == [NOBODY] * 3
+    assert drawn[0, 2] == NO_ITEM
+    assert drawn[1].tolist() == [NO_ITEM] * 3
 
 
 @pytest.mark.parametrize("count", [0, 4])
@@ -53,4 +53,4 @@ def test_items_outside_are_uniform_over_what_is_left() -> None:
 def test_a_row_that_excludes_everything_gets_nobody() -> None:
     excluded = torch.tensor([[0, 1, 2], [0, 1, 3]])
     drawn = draw_outside(excluded, num_items=3, count=4, generator=torch_generator(0, "out"))
-    assert drawn.tolist() == [[NOBODY] * 4, [2] * 4]
+    assert drawn.tolist() == [[NO_ITEM] * 4, [2] * 4]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from dllm2rec.data import Examples
 from dllm2rec.data.demand import Demand
 from dllm2rec.data.examples import Past
-from dllm2rec.evaluation.demand import NEW, TEXT, TREND, _most_text, adjusted, choose_demand, foreseen
+from dllm2rec.evaluation.demand import NEW, TEXT, TREND, _most_text, adjusted, choose_demand, unseen_weights
 from dllm2rec.evaluation.metrics import ndcg
 from dllm2rec.evaluation.ranks import rank_targets
 from dllm2rec.students.base import add_again
@@ -91,15 +91,15 @@ def test_unseen_targets_weigh_what_they_do_in_the_newest_third() -> None:
     target = several.target.copy()
     target[:60], target[1200:1350] = 55, 55
     changed = Examples(**{**vars(several), "target": target})
-    weight = foreseen(changed, demand)
+    weight = unseen_weights(changed, demand)
     unseen = target == 55
     assert weight.sum() == pytest.approx(1.0)
     assert weight[unseen].sum() == pytest.approx(150 / 600)
     assert len(set(weight[unseen].tolist())) == len(set(weight[~unseen].tolist())) == 1
     target[:900], target[1200:1350] = 55, several.target[1200:1350]  # unseen ones long ago only
-    assert foreseen(changed, demand)[target == 55].sum() == 0
+    assert unseen_weights(changed, demand)[target == 55].sum() == 0
     assert choose_demand(score_by(table), changed, demand).new < 0
-    few = foreseen(examples.take(np.arange(30)), demand)
+    few = unseen_weights(examples.take(np.arange(30)), demand)
     np.testing.assert_allclose(few, 1 / 30)
 
 

@@ -11,7 +11,7 @@ from dllm2rec.core.seeding import numpy_generator
 from dllm2rec.data import Dataset, Examples, extend
 from dllm2rec.evaluation import references
 from dllm2rec.evaluation.metrics import ndcg
-from dllm2rec.evaluation.references import TEXT_WEIGHTS, best_vectors, reference_ranks, settled
+from dllm2rec.evaluation.references import TEXT_WEIGHTS, best_vectors, reference_ranks, with_text_weight
 from dllm2rec.knowledge import Knowledge, KnowledgeWriter
 from dllm2rec.settings.teacher import ReferenceTeacher
 from dllm2rec.teachers.references import BlendSettings, ItemKNNSettings, ReferenceSettings, fit_reference
@@ -43,7 +43,7 @@ def test_the_weight_of_text_is_the_best_on_validation(
     chosen = set()
     for seed in range(4):
         vectors = numpy_generator(seed, "text").normal(size=(small.num_items, 3)).astype(np.float32)
-        weight = settled(BlendSettings(), small, item_vectors=vectors, train_on="positions").text_weight
+        weight = with_text_weight(BlendSettings(), small, item_vectors=vectors, train_on="positions").text_weight
         assert weight == _best_weight(small, vectors, masked=rare)
         chosen.add(weight)
     assert len(chosen) > 1
@@ -51,7 +51,7 @@ def test_the_weight_of_text_is_the_best_on_validation(
 
 def test_text_that_says_nothing_has_no_weight(small: Dataset) -> None:
     vectors = np.ones((small.num_items, 3), np.float32)
-    assert settled(BlendSettings(), small, item_vectors=vectors, train_on="positions").text_weight == 0.0
+    assert with_text_weight(BlendSettings(), small, item_vectors=vectors, train_on="positions").text_weight == 0.0
     blend, _ = reference_ranks(BlendSettings(), small, small.examples("test"), item_vectors=vectors)
     knn, _ = reference_ranks(ItemKNNSettings(), small, small.examples("test"))
     np.testing.assert_array_equal(blend.rank, knn.rank)
@@ -84,12 +84,12 @@ def test_of_several_item_vectors_those_that_are_best_on_validation_are_read(
 
 def test_what_is_set_stays(small: Dataset) -> None:
     for settings in (BlendSettings(text_weight=0.3), ItemKNNSettings()):
-        assert settled(settings, small, item_vectors=None, train_on="positions") == settings
+        assert with_text_weight(settings, small, item_vectors=None, train_on="positions") == settings
 
 
 def test_a_weight_needs_vectors(small: Dataset) -> None:
     with pytest.raises(UserError, match="need item vectors"):
-        settled(BlendSettings(), small, item_vectors=None, train_on="positions")
+        with_text_weight(BlendSettings(), small, item_vectors=None, train_on="positions")
 
 
 def taught_and_longer(small: Dataset, reference: ReferenceSettings, folder: Path) -> tuple[Knowledge, Dataset]:

@@ -10,7 +10,7 @@ from dllm2rec.core.errors import UserError
 from dllm2rec.distillation.settings import DLLM2RecSettings
 from dllm2rec.losses.dros import DROSSettings
 from dllm2rec.losses.softmax import SoftmaxSettings
-from dllm2rec.settings.config import CellSettings, Config, load_config, stated
+from dllm2rec.settings.config import CellSettings, Config, explicitly_set, load_config
 from dllm2rec.settings.parsing import validate
 from dllm2rec.settings.teacher import BigRecTeacher, KnowledgeSource, MergedTeacher, ReferenceTeacher
 from dllm2rec.students.gru4rec import GRU4RecSettings
@@ -139,7 +139,7 @@ def test_stated_keeps_what_was_set_by_name_and_every_kind() -> None:
     cell = CellSettings(
         protocol="paper", student=SASRecSettings(dim=8), loss=DROSSettings(), method=DLLM2RecSettings(lambda_d=0.1)
     )
-    assert stated(cell) == {
+    assert explicitly_set(cell) == {
         "protocol": "paper",
         "student": {"kind": "sasrec", "dim": 8},
         "loss": {"kind": "dros"},
