@@ -81,7 +81,7 @@ def choose_demand(
     """Choose the weights with the best NDCG@20 on validation; of text by the one-standard-error rule.
 
     First the weight of the history's items, then that of text with every other value of the last two, then, where there
-    is text, the first once more, then the last two together; all but the first with `unseen_weights` of the examples. Of
+    is text, the first once more, then the last two together; all but the first with `unseen_weights` of examples. Of
     text the largest weight is taken that is within a standard error of the best (Breiman et al. 1984) and better than
     none: nothing of it was learned, so it is the safer choice for a later time. Weights are tried in units of the
     temperature under which the true items of validation are likeliest, so that the same values suit the logits of a
