@@ -1,4 +1,4 @@
-"""A small dataset for the experiments' tests."""
+"""A small dataset that tests of several packages share."""
 
 import polars as pl
 import pytest

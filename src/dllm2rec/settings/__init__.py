@@ -1,1 +1,1 @@
-"""Settings of an experiment, checked when read: the only place where settings of rooms nest."""
+"""Settings of an experiment, checked when read: the only place where settings of packages nest."""

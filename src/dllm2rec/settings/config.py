@@ -1,4 +1,4 @@
-"""The settings of an experiment: one nested model, read from TOML. The only place where settings of rooms nest."""
+"""The settings of an experiment: one nested model, read from TOML. The only place where settings of packages nest."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence

@@ -46,7 +46,7 @@ class Limits(Settings):
     test: NonNegativeInt | None = None
 
     def by_split(self) -> dict[Split, int | None]:
-        """Return the limits in the order in which splits are labelled; `experiments.budget.counted` comes first."""
+        """Return the limits in the order in which splits are labelled; `workflow.budget.counted` comes first."""
         assert not isinstance(self.train, str)  # noqa: S101 - a share is a count by now
         return {"train": self.train, "validation": self.validation, "test": self.test}
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import Cache, DynamicLayer, DynamicSlidingWindowLayer
 
 from dllm2rec.teachers.llm import LanguageModel
 
-_SHARED = (DynamicLayer, DynamicSlidingWindowLayer)
-"""Layers of keys and values, of which a row can be repeated and taken."""
+if TYPE_CHECKING:
+    from transformers.cache_utils import Cache
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,15 +108,19 @@ def _cut(tokens: list[int], ends: Sequence[int]) -> Written:
 
 def _may_share(llm: LanguageModel, longest: int) -> bool:
     """Whether all of a text is in sight of its end: a sliding window counts the padding behind a shared prefix, too."""
-    window = getattr(llm.model.config.get_text_config(), "sliding_window", None)
-    return window is None or longest <= window
+    config = llm.model.config.get_text_config()
+    windows = (getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size"))
+    return all(window is None or longest <= window for window in windows)
 
 
 def _read_prefix(llm: LanguageModel, prefix: list[int]) -> Cache | None:
     """Return keys and values of a prefix; None where there are none, as in a model with a state in their place."""
+    from transformers.cache_utils import Cache, DynamicLayer, DynamicSlidingWindowLayer
+
     ids = torch.tensor([prefix], device=llm.device)
     cache = getattr(llm.model(input_ids=ids, use_cache=True), "past_key_values", None)
-    plain = isinstance(cache, Cache) and all(type(layer) in _SHARED for layer in cache.layers)
+    keys_and_values = (DynamicLayer, DynamicSlidingWindowLayer)  # of which a row can be repeated and taken
+    plain = isinstance(cache, Cache) and all(type(layer) in keys_and_values for layer in cache.layers)
     return cache if plain else None
 
 

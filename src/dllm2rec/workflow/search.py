@@ -95,11 +95,11 @@ def search(
     if config.search is None:
         return config.cell(student, method), None
     ranges, count = config.search.of(method), config.search.trials
-    journal, stated = _Journal(study, ranges, config.search.seed), config.stands(student, method, ranges)
+    journal, standing = _Journal(study, ranges, config.search.seed), config.stands(student, method, ranges)
     done: list[Trial] = []
     for number in range(count):
         known = number < len(journal.trials)
-        change = journal.trials[number].params if known else journal.propose(stated)
+        change = journal.trials[number].params if known else journal.propose(standing)
         trial = _try(change, config, student, method, train)  # what was trained before is only read
         if not known:
             journal.tell(change, trial.validation)
@@ -149,14 +149,14 @@ class _Journal:
         """In order."""
         return self.study.get_trials(deepcopy=False)
 
-    def propose(self, stated: Mapping[str, Any]) -> dict[str, Any]:
+    def propose(self, standing: Mapping[str, Any]) -> dict[str, Any]:
         """Return the next combination of choices; or what the experiment states, and then what TPE proposes."""
         number, ranges = len(self.trials), self._ranges
         if all(span.choices is not None for span in ranges.values()):
             combinations = list(product(*(span.samples() for span in ranges.values())))
             return dict(zip(ranges, combinations[number % len(combinations)], strict=True))
-        if number == 0 and all(name in stated and _holds(span, stated[name]) for name, span in ranges.items()):
-            return dict(stated)
+        if number == 0 and all(name in standing and _holds(span, standing[name]) for name, span in ranges.items()):
+            return dict(standing)
         asked = optuna.create_study(direction="maximize", sampler=self._sampler(number))
         asked.add_trials(self.trials)
         return asked.ask(self._distributions()).params

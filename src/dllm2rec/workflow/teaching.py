@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import JsonValue, TypeAdapter
+from pydantic import JsonValue, TypeAdapter, ValidationError
 
-from dllm2rec.core.errors import UserError
+from dllm2rec.core.errors import UserError, first_problem
 from dllm2rec.core.files import exclusive
 from dllm2rec.data import Dataset, Examples
 from dllm2rec.evaluation.references import with_text_weight
@@ -87,7 +87,12 @@ def teach_only_new(dataset: Dataset, known: Knowledge, *, out: Path) -> Knowledg
             f"{dataset.path} goes on from ({', '.join(dataset.manifest.extends) or 'none'})"
         )
     values, described = taught_by(known)
-    settings: TeacherSettings = TypeAdapter(TeacherSettings).validate_python(values)
+    try:
+        settings: TeacherSettings = TypeAdapter(TeacherSettings).validate_python(values)
+    except ValidationError as error:
+        raise UserError(
+            f"{known.path}: {first_problem(error)}; who taught it is of another version or damaged, teach again"
+        ) from None
     asked: dict[str, JsonValue] = {"dataset": dataset.content_hash, "teacher": described}
     with exclusive(out):
         knowledge = finished(out, asked)

@@ -35,7 +35,7 @@ class Table(Settings):
     teacher: TeacherChoice
 
 
-def resolve_teacher(table: dict[str, Any]) -> Any:
+def teacher_of(table: dict[str, Any]) -> Any:
     return validate(Table, {"teacher": table}).teacher
 
 
@@ -110,7 +110,7 @@ def test_a_budget_is_a_count_or_a_share_of_what_the_teacher_labels(small: Datase
 
 
 def test_a_share_in_a_file_is_what_a_budget_is_on_the_command_line(small: Dataset, tmp_path: Path) -> None:
-    teacher = resolve_teacher({"kind": "reference", "limits": {"train": "10%", "validation": 0, "test": 0}})
+    teacher = teacher_of({"kind": "reference", "limits": {"train": "10%", "validation": 0, "test": 0}})
     every = len(small.training_examples("before-cut"))
     assert counted(small, teacher) == with_budget(small, ReferenceTeacher(limits=Limits(validation=0, test=0)), "10%")
     assert len(teach(small, teacher, out=tmp_path / "k").labels) == round(every / 10)
@@ -129,7 +129,7 @@ def test_limits_that_were_made_for_more_are_what_there_is(small: Dataset) -> Non
 @pytest.mark.parametrize("share", ["0%", "101%", "x%", "10", "-1%", "1e1%"])
 def test_a_share_that_is_none_is_refused(share: str) -> None:
     with pytest.raises(UserError, match=r"limits\.train.*above 0% and up to 100%"):
-        resolve_teacher({"kind": "bigrec", "limits": {"train": share}})
+        teacher_of({"kind": "bigrec", "limits": {"train": share}})
 
 
 def test_a_packaged_model_is_no_directory_of_its_name(
@@ -144,7 +144,7 @@ def test_a_packaged_model_is_no_directory_of_its_name(
 
 
 def test_who_reads_whole_users_has_a_budget_of_the_users_that_its_tuning_leaves(small: Dataset) -> None:
-    teacher = resolve_teacher({"kind": "retrieval", "tuning": {"sequences": 4}, "limits": {"test": 3}})
+    teacher = teacher_of({"kind": "retrieval", "tuning": {"sequences": 4}, "limits": {"test": 3}})
     assert isinstance(teacher, RetrievalTeacher)
     train, settings = small.training_examples("before-cut"), method_of(teacher, RetrievalSettings)
     every = len(labelled_in_training(small, settings, seed=teacher.seed))
@@ -161,8 +161,8 @@ def test_who_reads_whole_users_chooses_no_examples() -> None:
         r"^teacher\.choose: diverse: a retrieval teacher reads whole users, so choosing single examples saves nothing"
     )
     with pytest.raises(UserError, match=said):
-        resolve_teacher({"kind": "retrieval", "choose": "diverse"})
-    teacher = resolve_teacher({"kind": "retrieval", "choose": "random"})
+        teacher_of({"kind": "retrieval", "choose": "diverse"})
+    teacher = teacher_of({"kind": "retrieval", "choose": "random"})
     assert teacher == RetrievalTeacher()
 
 
@@ -181,11 +181,11 @@ def test_an_unknown_rule_is_told_the_nearest(small: Dataset) -> None:
     with pytest.raises(UserError, match=r"^choose: unknown rule 'uncertian' \(did you mean 'uncertain'\?\)$"):
         validate(BigRecTeacher, {"choose": "uncertian"})
     with pytest.raises(UserError, match=r"^teacher\.choose: unknown rule 3 \(known: disagreement, diverse, oldest, "):
-        resolve_teacher({"kind": "reference", "choose": 3})
+        teacher_of({"kind": "reference", "choose": 3})
 
 
 def test_settings_of_a_file_choose(small: Dataset) -> None:
-    teacher = resolve_teacher({"kind": "bigrec", "choose": "disagreement", "limits": {"train": 4}})
+    teacher = teacher_of({"kind": "bigrec", "choose": "disagreement", "limits": {"train": 4}})
     assert isinstance(teacher, BigRecTeacher)
     assert (teacher.choose, teacher.limits.train) == ("disagreement", 4)
 
