@@ -63,11 +63,6 @@ def write_catalogue(bundle: Path, dataset: Dataset, knowledge: Knowledge | None)
     (bundle / EXAMPLES).write_text(json.dumps(examples, ensure_ascii=False), encoding="utf-8")
 
 
-def encoder_of(knowledge: Knowledge) -> str | None:
-    """Name the encoder that made item vectors, where the knowledge says it."""
-    return knowledge.manifest.model if knowledge.manifest.teacher == "encoder" else None
-
-
 def probe_rows(count: int) -> NDArray[np.int64]:
     """Return the rows of a few of ``count`` items, whose text vectors are kept so that their encoder is known again."""
     return np.linspace(0, count - 1, min(PROBES, count)).astype(np.int64)

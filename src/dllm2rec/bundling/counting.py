@@ -17,7 +17,6 @@ from dllm2rec.bundling.bundles import (
     MAX_LOSS,
     Check,
     compare_lists,
-    encoder_of,
     probe_rows,
     require_close,
     write_catalogue,
@@ -38,6 +37,7 @@ from dllm2rec.serving.neighbours import Neighbours
 from dllm2rec.serving.packing import Precision, pack
 from dllm2rec.teachers.references import Blend, BlendSettings, ItemKNN, ItemKNNSettings, column_scale, fit_reference
 from dllm2rec.workflow.evaluating import metrics
+from dllm2rec.workflow.labelling import encoder_of
 from dllm2rec.workflow.runs import software
 
 TRAIN_ON: TrainOn = "before-cut"

@@ -12,7 +12,6 @@ from dllm2rec.bundling.bundles import (
     MAX_LOSS,
     Check,
     compare_lists,
-    encoder_of,
     probe_rows,
     require_close,
     some_examples,
@@ -35,6 +34,7 @@ from dllm2rec.students.base import Student
 from dllm2rec.students.item_table import scale_of
 from dllm2rec.students.projection import Projector
 from dllm2rec.workflow.evaluating import dataset_of
+from dllm2rec.workflow.labelling import encoder_of
 from dllm2rec.workflow.runs import Run
 from dllm2rec.workflow.training import counted, knowledge_of, rebuild, require_free_of_texts, text_directions
 

@@ -157,7 +157,7 @@ def teach(
             "text_weight": text_weight_of(knowledge),
             **manifest.model_dump(mode="json"),
         },
-        f"{manifest.teacher} {manifest.model}: {told}, {size}",
+        f"{manifest.teacher} {manifest.model}".rstrip() + f": {told}, {size}",
         *describe_mixture(mixture_of(knowledge)),
         *describe_blend(text_weight_of(knowledge)),
         f"knowledge in {out}; what it is worth: dllm2rec doctor {out} --dataset {dataset}",

@@ -64,9 +64,16 @@ def read_events(interactions: Path, columns: Columns) -> tuple[pl.Series, pl.Ser
     """
 
     def names(there: list[str]) -> list[str]:
-        return [find_column(there, interactions, field, getattr(columns, field)) for field in ("user", "item", "time")]
+        found = [find_column(there, interactions, field, getattr(columns, field)) for field in ("user", "item", "time")]
+        if len(set(found)) < len(found):
+            user, item, time = map(repr, found)
+            raise UserError(
+                f"{interactions}: user {user}, item {item} and time {time} must be three columns; name them with "
+                "--user-column, --item-column and --time-column"
+            )
+        return found
 
-    table = read_table(interactions, choose=lambda there: list(dict.fromkeys(names(there))))
+    table = read_table(interactions, choose=names)
     user, item, time = (table[name] for name in names(table.columns))
     return ids(user, interactions), ids(item, interactions), seconds(time, interactions, columns.time_unit)
 

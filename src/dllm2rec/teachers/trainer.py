@@ -139,7 +139,7 @@ def _trainer(
         seed=number,
         data_seed=number,
     )
-    arguments._n_gpu = 1
+    arguments._n_gpu = 1  # or each step would be spread over copies of the model, which trl refuses
     trainer = _Trainer(
         model=with_lora(llm, settings),  # adapters stay in float32: steps of bfloat16 would be lost
         args=arguments,

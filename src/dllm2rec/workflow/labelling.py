@@ -70,6 +70,16 @@ def taught_by(knowledge: Knowledge) -> tuple[dict[str, Any], dict[str, JsonValue
     return there["settings"], there["teacher"]
 
 
+def encoder_of(knowledge: Knowledge) -> str | None:
+    """Name the encoder that made the item vectors, where the knowledge says it."""
+    if knowledge.manifest.teacher == "encoder":
+        return knowledge.manifest.model
+    settings = read_json(knowledge.path / DONE)["settings"] if (knowledge.path / DONE).is_file() else {}
+    made = settings.get("kind") == "reference" and settings.get("vectors") is None
+    model: str | None = settings.get("model") if made else None
+    return model
+
+
 def seconds_per_1000(knowledge: Knowledge) -> float | None:
     """Return the seconds that the teacher took for 1,000 labels, as measured while it labelled."""
     timing = noted(knowledge.path)

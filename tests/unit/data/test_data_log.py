@@ -96,6 +96,7 @@ def test_missing_column(write_log: WriteLog, header: str, message: str) -> None:
 def test_missing_column_of_items_and_wrong_mapping(write_log: WriteLog) -> None:
     fails(write_log(items_header="item_id,ttt\n"), r"items\.csv: no column for the title .*--title-column")
     fails(write_log(items_header="iii,title\n"), r"no column for the item id .*--item-id-column")
+    fails(write_log(), r"user 'item_id', item 'item_id' .* must be three columns", Columns(user="item_id"))
     fails(
         write_log(),
         r"no column 'user' \(--user-column or, .*dataset\.columns\.user\) .*did you mean 'user_id'",
