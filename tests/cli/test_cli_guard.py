@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 from cli_helpers import call
@@ -27,6 +28,31 @@ def test_an_interrupt_is_one_line_and_130(capsys: pytest.CaptureFixture[str]) ->
     assert code == 130
     assert "the same command again goes on with what was finished" in line
     assert line.count("\n") == 1
+
+
+def test_to_be_asked_to_end_is_to_be_interrupted_and_leaves_nothing(tmp_path: Path) -> None:
+    script = """
+import os, signal
+from pathlib import Path
+from dllm2rec.cli.main import app, main
+from dllm2rec.core.files import atomic_path
+
+@app.command()
+def write(path: Path) -> None:
+    with atomic_path(path) as target:
+        target.write_text("half")
+        os.kill(os.getpid(), signal.SIGTERM)
+        signal.pause()
+
+main()
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", script, "write", str(tmp_path / "out")], capture_output=True, text=True, check=False
+    )
+
+    assert ended.returncode == 130
+    assert "interrupted; nothing is half-written" in ended.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_defect_is_one_line_and_1_and_its_traceback_comes_on_request(capsys: pytest.CaptureFixture[str]) -> None:

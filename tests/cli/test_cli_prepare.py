@@ -28,6 +28,25 @@ def test_people_get_words(tmp_path: Path) -> None:
     assert f"{USERS} users, {ITEMS} items" in outcome.out
 
 
+def test_what_is_incomplete_is_left_out_on_demand_and_told(tmp_path: Path) -> None:
+    rows = [*log_rows(), ("u0", "nowhere", 5)]
+    files = write_log(tmp_path, rows)
+    refused(call("prepare", *files, "--out", tmp_path / "out"), "--set incomplete=drop")
+    outcome = call("prepare", *files, "--set", "incomplete=drop", "--out", tmp_path / "out", "--json")
+    assert outcome.json["num_interactions"] == len(rows) - 1
+    assert "left out as incomplete: 0 items without a title, 1 events of items that are not there" in str(
+        outcome.json["remarks"]
+    )
+
+
+def test_items_that_nobody_chose_are_counted(tmp_path: Path) -> None:
+    rows = [row for row in log_rows() if row[1] != 0]
+    assert (
+        f"{ITEMS} items (1 of them in no event)"
+        in call("prepare", *write_log(tmp_path, rows), "--out", tmp_path / "out").out
+    )
+
+
 def test_a_user_who_dominates_is_named(tmp_path: Path) -> None:
     rows = list(log_rows())
     last = max(time for _, _, time in rows)

@@ -117,7 +117,11 @@ def test_counting_serves_as_a_student_does(dataset: Path, tmp_path: Path) -> Non
     assert 0 < told["test"]["NDCG@20"] < told["test"]["HR@20"] <= 1
     (first, _), *_ = items(tmp_path / "counting")
     assert len(call("recommend", tmp_path / "counting", "--history", first, "--k", 3, "--json").json["items"]) == 3
-    shown = call("export", dataset, "--out", tmp_path / "again", "--precision", "float16")
+    shown = call("export", dataset, "--out", tmp_path / "again", "--precision", "float16", "--examples", 0)
+    assert [len(json.loads((tmp_path / name / "examples.json").read_text())) for name in ("counting", "again")] == [
+        20,
+        0,
+    ]
     assert "item-kNN, demand: HR@20 ." in shown.out
     refused(
         call("export", dataset, "--out", tmp_path / "b", "--index"),

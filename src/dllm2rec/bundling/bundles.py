@@ -54,12 +54,12 @@ class Check:
         return 1 - self.ndcg / self.source_ndcg if self.source_ndcg else 0.0
 
 
-def write_catalogue(bundle: Path, dataset: Dataset, knowledge: Knowledge | None) -> None:
-    """Write ids and titles, and a few histories of the test examples to look at."""
+def write_catalogue(bundle: Path, dataset: Dataset, knowledge: Knowledge | None, *, shown: int) -> None:
+    """Write ids and titles, and the histories of ``shown`` test examples to look at."""
     ids = [item if isinstance(item, int) else str(item) for item in dataset.items["item_id"].to_list()]
     items = list(zip(ids, dataset.titles, strict=True))
     (bundle / ITEMS).write_text(json.dumps(items, ensure_ascii=False), encoding="utf-8")
-    examples = _examples(dataset.examples("test"), ids, knowledge)
+    examples = _examples(dataset.examples("test"), ids, knowledge, shown)
     (bundle / EXAMPLES).write_text(json.dumps(examples, ensure_ascii=False), encoding="utf-8")
 
 
@@ -157,7 +157,7 @@ def some_examples(examples: Examples) -> Examples:
     return examples.take(np.linspace(0, len(examples) - 1, min(CHECKED, len(examples))).astype(np.int64))
 
 
-def _examples(test: Examples, ids: list[str | int], knowledge: Knowledge | None) -> list[dict[str, object]]:
+def _examples(test: Examples, ids: list[str | int], knowledge: Knowledge | None, count: int) -> list[dict[str, object]]:
     """Choose a few test examples to look at, first of all those for which the teacher wrote something."""
     wrote: dict[int, str] = {}
     if knowledge is not None:
@@ -165,7 +165,7 @@ def _examples(test: Examples, ids: list[str | int], knowledge: Knowledge | None)
         wrote = {int(one): text for one, text in zip(labels.example_id, labels.generated_text, strict=True) if text}
     written = np.flatnonzero(np.isin(test.example_id, list(wrote)))
     rows = written if len(written) else np.arange(len(test))
-    chosen = rows[np.linspace(0, len(rows) - 1, min(SHOWN, len(rows))).astype(np.int64)]
+    chosen = rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(np.int64)]
     return [
         {
             "history": [ids[item] for item in test.history[row] if item != len(ids)],

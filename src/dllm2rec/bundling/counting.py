@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from dllm2rec.bundling.bundles import (
     MAX_LOSS,
+    SHOWN,
     Check,
     compare_lists,
     probe_rows,
@@ -71,6 +72,7 @@ def export_counting(
     knowledge: Knowledge | None = None,
     precision: Precision = "float32",
     max_loss: float = MAX_LOSS,
+    shown: int = SHOWN,
 ) -> CountingExport:
     """Count every event before the cut, let validation choose all weights, and write the bundle, whole or not at all.
 
@@ -80,6 +82,7 @@ def export_counting(
         knowledge: with item vectors, by which titles are read; without, nothing is known of titles.
         precision: of text vectors on disk; in any but float32 counts have half precision.
         max_loss: most NDCG@20, as a share of what there was, that a smaller precision may lose.
+        shown: histories of test examples that the bundle's page shows.
 
     Raises:
         UserError: something is at ``out``, the knowledge is of another dataset or has no item vectors, the bundle would
@@ -114,7 +117,7 @@ def export_counting(
     )
     with atomic_path(out) as target:
         target.mkdir()
-        write_catalogue(target, dataset, knowledge)
+        write_catalogue(target, dataset, knowledge, shown=shown)
         _write(target, manifest, dataset, counted, knowledge)
         check = compare_lists(target, dataset, counted.score)
         require_close(check, dataset.path, precision, max_loss)

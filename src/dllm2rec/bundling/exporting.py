@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from dllm2rec.bundling.bundles import (
     MAX_LOSS,
+    SHOWN,
     Check,
     compare_lists,
     probe_rows,
@@ -65,6 +66,7 @@ def export(
     precision: Precision = "float32",
     index: bool = False,
     max_loss: float = MAX_LOSS,
+    shown: int = SHOWN,
 ) -> Export:
     """Write the bundle of a run, whole or not at all, after comparing what it recommends with what PyTorch does.
 
@@ -76,6 +78,7 @@ def export(
         precision: of the item vectors on disk. In memory they are float32 all the same.
         index: also write an approximate index, for catalogues of millions.
         max_loss: most NDCG@20, as a share of PyTorch's, that a smaller precision may lose on the checked histories.
+        shown: histories of test examples that the bundle's page shows.
 
     Raises:
         UserError: the run is not finished or its student reads texts, something is at ``out``, the bundle would not
@@ -90,6 +93,7 @@ def export(
     student = rebuild(run, dataset, knowledge)
     with atomic_path(out) as target:
         target.mkdir()
+        write_catalogue(target, dataset, knowledge, shown=shown)
         _write(target, run, dataset, student, knowledge, precision=precision, index=index)
         check = compare_lists(target, dataset, student)
         require_close(check, run.path, precision, max_loss)
@@ -119,7 +123,6 @@ def _write(
     precision: Precision,
     index: bool,
 ) -> None:
-    write_catalogue(target, dataset, knowledge)
     _write_table(target, student, dataset, precision=precision, index=index)
     write_student(student, target / ENCODER)
     seen = torch.from_numpy(dataset.train_counts(counted(run.config.settings)) > 0)

@@ -41,6 +41,12 @@ def export(
     index: Annotated[
         bool, typer.Option("--index", help="Also an approximate index, for catalogues of millions (needs usearch).")
     ] = False,
+    examples: Annotated[
+        int,
+        typer.Option(
+            min=0, max=1000, help="Histories of test examples, without user ids, for the bundle's page to show."
+        ),
+    ] = 20,
     json: Json = False,
 ) -> None:
     """Export a student: folded item vectors, the encoder as ONNX, titles, a card; checked against PyTorch.
@@ -65,13 +71,23 @@ def export(
                 ("--dataset", "is one itself") if dataset is not None else ("--index", "gives no vectors to index")
             )
             raise UserError(f"{source}: is a dataset, which {why}; leave {option} out")
-        _counting(source, knowledge, out=out, precision=precision, max_loss=max_loss, json=json)
+        _counting(source, knowledge, out=out, precision=precision, max_loss=max_loss, examples=examples, json=json)
     elif not (source / RUN).is_file():
         raise UserError(
             f"{source}: not a run, dataset or knowledge directory; make one with `dllm2rec train`, `prepare` or `teach`"
         )
     else:
-        _student(source, dataset, knowledge, out=out, precision=precision, index=index, max_loss=max_loss, json=json)
+        _student(
+            source,
+            dataset,
+            knowledge,
+            out=out,
+            precision=precision,
+            index=index,
+            max_loss=max_loss,
+            examples=examples,
+            json=json,
+        )
 
 
 def _knowledge(source: Path, dataset: Path | None, *, out: Path, json: bool) -> None:
@@ -87,7 +103,14 @@ def _knowledge(source: Path, dataset: Path | None, *, out: Path, json: bool) -> 
 
 
 def _counting(
-    source: Path, knowledge: Path | None, *, out: Path, precision: "Precision", max_loss: float, json: bool
+    source: Path,
+    knowledge: Path | None,
+    *,
+    out: Path,
+    precision: "Precision",
+    max_loss: float,
+    examples: int,
+    json: bool,
 ) -> None:
     from dllm2rec.bundling.counting import export_counting
     from dllm2rec.core.figures import figure
@@ -96,7 +119,9 @@ def _counting(
 
     known = None if knowledge is None else Knowledge.load(knowledge)
     with words_to_stderr():
-        done = export_counting(Dataset.load(source), out=out, knowledge=known, precision=precision, max_loss=max_loss)
+        done = export_counting(
+            Dataset.load(source), out=out, knowledge=known, precision=precision, max_loss=max_loss, shown=examples
+        )
     unread = "" if known is None or done.text_weight else "; validation gives titles no weight"
     show(
         {
@@ -124,6 +149,7 @@ def _student(
     precision: "Precision",
     index: bool,
     max_loss: float,
+    examples: int,
     json: bool,
 ) -> None:
     from dllm2rec.bundling.exporting import export as write
@@ -140,6 +166,7 @@ def _student(
             precision=precision,
             index=index,
             max_loss=max_loss,
+            shown=examples,
         )
     approximate = [] if done.recall is None else [f"the index finds {done.recall:.1%} of the exact top 20"]
     show(

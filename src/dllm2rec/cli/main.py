@@ -1,5 +1,6 @@
 """The program `dllm2rec`."""
 
+import signal
 from importlib.metadata import version
 from typing import Annotated
 
@@ -71,5 +72,6 @@ for verb in (
 
 
 def main() -> None:
-    """Run the program; never returns."""
+    """Run the program; never returns. To be asked to end (SIGTERM) is to be interrupted: temporary files go first."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     app()

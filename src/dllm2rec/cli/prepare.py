@@ -63,7 +63,7 @@ def prepare(
     remarks = _remarks(dataset, chosen.duplicates)
     show(
         {"dataset": str(out), **manifest.model_dump(mode="json"), "remarks": remarks},
-        f"{manifest.name}: {manifest.num_users:,} users, {manifest.num_items:,} items, "
+        f"{manifest.name}: {manifest.num_users:,} users, {manifest.num_items:,} items{_unchosen(dataset)}, "
         f"{manifest.num_interactions:,} interactions",
         f"examples: {counts} ({manifest.split.kind} split, hash {manifest.content_hash}), {_days(dataset)}",
         *remarks,
@@ -72,8 +72,16 @@ def prepare(
     )
 
 
+def _unchosen(dataset: "Dataset") -> str:
+    """Say how many items of the catalogue occur in no event."""
+    from dllm2rec.data.directory import read_table_file
+
+    count = dataset.num_items - read_table_file(dataset.path, "interactions", "item").to_series().n_unique()
+    return f" ({count:,} of them in no event)" if count else ""
+
+
 def _remarks(dataset: "Dataset", duplicates: str) -> list[str]:
-    """Say what may surprise: rows that repeat others, events that nobody is asked about, a user who is asked most."""
+    """Say what may surprise: what is left out, rows that repeat, events that are no examples, a user who is most."""
     from dllm2rec.data.directory import read_table_file
 
     events = read_table_file(dataset.path, "interactions").select("user", "item", "time")
@@ -81,6 +89,11 @@ def _remarks(dataset: "Dataset", duplicates: str) -> list[str]:
     asked, manifest = sum(dataset.manifest.counts.values()), dataset.manifest
     possible = int((events.group_by("user").len()["len"] - 1).sum())
     found = []
+    if (dropped := manifest.dropped) is not None:
+        found.append(
+            f"left out as incomplete: {dropped.items:,} items without a title, {dropped.events:,} events of items that "
+            "are not there"
+        )
     if repeats and duplicates == "keep":
         found.append(f"{repeats:,} rows repeat user, item and time of another: kept; --set duplicates=drop drops them")
     if asked < possible / 2 and manifest.split.kind == "paper":

@@ -13,7 +13,9 @@ from dllm2rec.data.values import ids, like, require, wrong_type
 ARTICLE_LAST = r"^(.+), (The|A|An|Das|Der|Die|El|Il|L[aeo]s?)( \(\d{4}\))?$"
 
 
-def read_catalogue(path: Path, columns: Columns, *, known: pl.Series | None = None) -> pl.DataFrame:
+def read_catalogue(
+    path: Path, columns: Columns, *, known: pl.Series | None = None, untitled: bool = False
+) -> pl.DataFrame:
     """Read the items, in the order of the file.
 
     Titles lose their HTML entities, then stray white space, and an article at the end comes to the front ("Postino, Il"
@@ -25,6 +27,7 @@ def read_catalogue(path: Path, columns: Columns, *, known: pl.Series | None = No
         columns: names of its columns, where they can't be guessed.
         known: ids of items that are there already, where the file adds to them: its ids become of their type, and a row
             of a known item needs no title.
+        untitled: let items without a title pass, with an empty one; see `titled`.
 
     Returns:
         `index` (Int32), `item_id` (as in the file), `title` and the other columns (String).
@@ -50,10 +53,16 @@ def read_catalogue(path: Path, columns: Columns, *, known: pl.Series | None = No
         [
             pl.Series("index", range(table.height), dtype=pl.Int32),
             item_id.alias("item_id"),
-            clean_titles(table[title_column], item_id, path, known=known),
+            clean_titles(table[title_column], item_id, path, known=item_id if untitled else known),
             *(table[column].cast(pl.String) for column in plain),
         ]
     )
+
+
+def titled(catalogue: pl.DataFrame) -> pl.DataFrame:
+    """Leave out the items without a title; the others move up."""
+    kept = catalogue.filter(pl.col("title") != "")
+    return kept.with_columns(index=pl.int_range(kept.height, dtype=pl.Int32))
 
 
 def clean_titles(titles: pl.Series, item_id: pl.Series, path: Path, *, known: pl.Series | None) -> pl.Series:
@@ -70,5 +79,6 @@ def clean_titles(titles: pl.Series, item_id: pl.Series, path: Path, *, known: pl
     clean = clean.str.replace_all(r"\s+", " ").str.strip_chars()
     clean = clean.str.replace(ARTICLE_LAST, "${2} ${1}${3}")
     fine = clean != "" if known is None else (clean != "") | item_id.is_in(known.implode())
-    require(fine, item_id, path, f"has no title (column '{titles.name}'); give it one, if only its id")
+    other = ", or drop such items with --set incomplete=drop" if known is None else ""
+    require(fine, item_id, path, f"has no title (column '{titles.name}'); give it one, if only its id{other}")
     return clean

@@ -14,7 +14,6 @@ from dllm2rec.data.directory import (
     FORMAT_VERSION,
     MARKER,
     DatasetManifest,
-    Duplicates,
     read_manifest,
     read_table_file,
     write_files,
@@ -247,7 +246,7 @@ def prepare(log: Log, split: SplitSettings, out: Path, *, name: str, extends: tu
     """
     require_fresh_directory(out, marker=MARKER)
     tables = build_tables(log, split)
-    manifest = _manifest(tables, split, name, extends, log.duplicates)
+    manifest = _manifest(tables, split, name, extends, log)
     if (out / MARKER).exists():
         return _same_or_refuse(out, manifest)
     with atomic_path(out) as target:
@@ -255,9 +254,7 @@ def prepare(log: Log, split: SplitSettings, out: Path, *, name: str, extends: tu
     return Dataset.load(out)
 
 
-def _manifest(
-    tables: Tables, split: SplitSettings, name: str, extends: tuple[str, ...], duplicates: Duplicates
-) -> DatasetManifest:
+def _manifest(tables: Tables, split: SplitSettings, name: str, extends: tuple[str, ...], log: Log) -> DatasetManifest:
     digest = content_hash(items=tables.items, users=tables.users, interactions=tables.interactions, split=split)
     return DatasetManifest(
         format_version=FORMAT_VERSION,
@@ -269,7 +266,8 @@ def _manifest(
         num_items=tables.items.height,
         num_interactions=tables.interactions.height,
         counts={part: int((tables.examples["split"] == part).sum()) for part in SPLITS},
-        duplicates=duplicates,
+        duplicates=log.duplicates,
+        dropped=log.dropped,
         extends=extends,
     )
 

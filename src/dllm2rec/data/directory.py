@@ -16,6 +16,19 @@ from dllm2rec.data.splits import Split, SplitSettings
 FORMAT_VERSION = 1
 MARKER = "dataset.json"
 Duplicates = Literal["keep", "drop"]
+Incomplete = Literal["refuse", "drop"]
+
+
+class Dropped(Settings):
+    """What was left out of a log because it was incomplete.
+
+    Attributes:
+        items: without a title.
+        events: with an item that is not in the catalogue, or was left out itself.
+    """
+
+    items: int = 0
+    events: int = 0
 
 
 class DatasetManifest(Settings):
@@ -32,6 +45,7 @@ class DatasetManifest(Settings):
         num_interactions: events of the log.
         counts: examples of each split.
         duplicates: what happened to rows of the log that repeat user, item and time of another one.
+        dropped: what was left out because it was incomplete; None: that would have been refused.
         extends: content hashes of the datasets that this one goes on from, the oldest first: their items and events
             are the first of this one's, with the same indices and example ids.
     """
@@ -46,6 +60,7 @@ class DatasetManifest(Settings):
     num_interactions: int
     counts: dict[Split, int]
     duplicates: Duplicates = "keep"
+    dropped: Dropped | None = None
     extends: tuple[str, ...] = ()
 
     def rows(self) -> dict[str, int]:

@@ -7,10 +7,10 @@ import numpy as np
 import polars as pl
 
 from dllm2rec.core.errors import UserError
-from dllm2rec.data.catalogue import read_catalogue
+from dllm2rec.data.catalogue import read_catalogue, titled
 from dllm2rec.data.columns import WELL_KNOWN, Columns
 from dllm2rec.data.dataset import Dataset, prepare
-from dllm2rec.data.directory import read_table_file
+from dllm2rec.data.directory import Dropped, read_table_file
 from dllm2rec.data.log import Log, item_index, read_events
 from dllm2rec.data.sources import read_table
 from dllm2rec.data.splits import GlobalTimeSplit
@@ -24,26 +24,28 @@ def extend(
 ) -> Dataset:
     """Write the dataset that holds the events of another one and newer ones.
 
+    Events that are known already are passed over, so a whole log that is exported anew will do. What is incomplete is
+    treated as it was in ``dataset``.
+
     It is cut by global time: of the new events the last tenth is for test, the tenth before for validation. All other
     events are for training, also those that the old dataset kept for validation and test. Users, items and events keep
     their indices, and examples their ids, so that labels of the old dataset hold for this one.
 
     Args:
         dataset: the old one.
-        interactions: the new events, none older than the newest of ``dataset``; those that are known, of the same
-            time, are passed over.
+        interactions: the new events, none older than the newest of ``dataset``, and any that are known.
         items: ids and titles of new items; rows with known ids are passed over.
         out: the new dataset directory; an equal dataset that is there already is left as it is.
         columns: names of columns that are not well known.
 
     Raises:
-        UserError: an event is older than those known or of an unknown item, none is new, the files are wrong, or there
-            are too few new events to hold some out.
+        UserError: an event that is not known is older than the newest that is, or of an unknown item; none is new, the
+            files are wrong, or there are too few new events to hold some out.
     """
-    catalogue = dataset.items if items is None else _extended(dataset.items, items, columns)
+    drop = dataset.manifest.dropped is not None
+    catalogue, untitled = (dataset.items, 0) if items is None else _extended(dataset.items, items, columns, drop=drop)
     user, item, time = read_events(interactions, columns)
     known = read_table_file(dataset.path, "interactions")
-    _require_newer(time, known["time"], interactions)
     users = read_table_file(dataset.path, "users")["user_id"]
     remedy = "give new items and their titles with --items" if items is None else "add them there, or remove these rows"
     old = pl.DataFrame({"user": users.gather(known["user"]), "item": known["item"], "time": known["time"]})
@@ -51,11 +53,12 @@ def extend(
     new = pl.DataFrame(
         {
             "user": like(users, user, interactions),
-            "item": item_index(item, catalogue, interactions, items or dataset.path, remedy=remedy),
+            "item": item_index(item, catalogue, interactions, items or dataset.path, remedy=remedy, unknown=drop),
             "time": time.cast(known["time"].dtype) if known["time"].dtype == pl.Float64 else time,
         }
     )
-    new = _unknown(new, old, interactions)
+    incomplete = new["item"].null_count()
+    new = _unknown(new, old, interactions, time_column=time.name)
     if dataset.manifest.duplicates == "drop":
         new = new.unique(maintain_order=True, keep="first")
     held_out = float(HELD_OUT * new.height / (old.height + new.height))
@@ -64,6 +67,7 @@ def extend(
         interactions=pl.concat([old, new], how="vertical_relaxed"),
         items=catalogue,
         duplicates=dataset.manifest.duplicates,
+        dropped=Dropped(items=untitled, events=incomplete) if drop else None,
     )
     extends = (*dataset.manifest.extends, dataset.content_hash)
     try:
@@ -77,33 +81,37 @@ def extend(
         raise
 
 
-def _extended(known: pl.DataFrame, items: Path, columns: Columns) -> pl.DataFrame:
-    """Put new items under the known ones."""
-    table = read_catalogue(items, columns, known=known["item_id"])
-    table = table.filter(~table["item_id"].is_in(known["item_id"].implode()))
+def _extended(known: pl.DataFrame, items: Path, columns: Columns, *, drop: bool) -> tuple[pl.DataFrame, int]:
+    """Put new items under the known ones; also returns how many have no title and are left out, where some may."""
+    listed = read_catalogue(items, columns, known=known["item_id"], untitled=drop)
+    listed = listed.filter(~listed["item_id"].is_in(known["item_id"].implode()))
+    table = titled(listed)
     shared = [name for name in known.columns if name in table.columns]
     table = table.select(shared).with_columns(
         index=pl.int_range(known.height, known.height + table.height, dtype=pl.Int32)
     )
-    return pl.concat([known, table], how="diagonal_relaxed")
+    return pl.concat([known, table], how="diagonal_relaxed"), listed.height - table.height
 
 
-def _unknown(new: pl.DataFrame, old: pl.DataFrame, file: Path) -> pl.DataFrame:
-    """Leave out what is known: a log that is taken from the newest time on begins with events of that time again."""
-    newest = old.filter(pl.col("time") == pl.col("time").max()).cast(new.schema).unique()
-    left = new.join(newest, on=new.columns, how="anti", maintain_order="left")
+def _unknown(rows: pl.DataFrame, old: pl.DataFrame, file: Path, *, time_column: str) -> pl.DataFrame:
+    """Leave out the rows that are known, or of no known item; the others are newer, or an error.
+
+    Raises:
+        UserError: none is left, or one is older than the newest of ``old``.
+    """
+    names = list(old.columns)
+    numbered = rows.with_row_index("row").drop_nulls("item")
+    left = numbered.join(old.cast(rows.schema).unique(), on=names, how="anti", maintain_order="left")
     if not left.height:
         raise UserError(f"{file}: all of its events are known; give newer ones")
-    return left
-
-
-def _require_newer(time: pl.Series, known: pl.Series, file: Path) -> None:
-    newest = np.max(known.to_numpy()).item()
-    older = np.flatnonzero(time.to_numpy() < newest)
-    if len(older):
-        first, row = time[int(older[0])], older[0] + 1
-        dated = are_dates(read_table(file)[time.name])
+    newest = np.max(old["time"].to_numpy()).item()
+    older = left.filter(pl.col("time") < newest)
+    if older.height:
+        row, time = older["row"][0], older["time"][0]
+        dated = are_dates(read_table(file)[time_column])
         raise UserError(
-            f"{file}: row {row}: time {shown_time(first, dated=dated)} is older than the newest event known before "
-            f"({shown_time(newest, dated=dated)}); {len(older):,} of {len(time):,} rows are; give the newer ones only"
+            f"{file}: row {row + 1}: time {shown_time(time, dated=dated)} is older than the newest event known before "
+            f"({shown_time(newest, dated=dated)}), and this event is not known; {older.height:,} of {rows.height:,} "
+            "rows are so; give newer ones only, or prepare a dataset anew"
         )
+    return left.select(names)

@@ -6,9 +6,9 @@ from pathlib import Path
 import polars as pl
 
 from dllm2rec.core.errors import UserError
-from dllm2rec.data.catalogue import read_catalogue
+from dllm2rec.data.catalogue import read_catalogue, titled
 from dllm2rec.data.columns import WELL_KNOWN, Columns, find_column
-from dllm2rec.data.directory import Duplicates
+from dllm2rec.data.directory import Dropped, Duplicates, Incomplete
 from dllm2rec.data.sources import read_table
 from dllm2rec.data.values import ids, seconds
 
@@ -24,14 +24,23 @@ class Log:
             of their first row in the file; a user's rows in time order, equal times in the order of the file.
         items: `index` (Int32), `item_id` (external id), `title`, other text columns; row i is item i.
         duplicates: what happened to rows that repeat another one.
+        dropped: what was left out because it was incomplete; None: that would have been refused.
     """
 
     interactions: pl.DataFrame
     items: pl.DataFrame
     duplicates: Duplicates = "keep"
+    dropped: Dropped | None = None
 
 
-def read_log(interactions: Path, items: Path, *, columns: Columns = WELL_KNOWN, duplicates: Duplicates = "keep") -> Log:
+def read_log(
+    interactions: Path,
+    items: Path,
+    *,
+    columns: Columns = WELL_KNOWN,
+    duplicates: Duplicates = "keep",
+    incomplete: Incomplete = "refuse",
+) -> Log:
     """Read and check interactions and items; see `sources` for the formats.
 
     Ids of the two files are compared as text, so that 12 in one is "12" in the other.
@@ -42,18 +51,29 @@ def read_log(interactions: Path, items: Path, *, columns: Columns = WELL_KNOWN, 
         columns: names of columns that are not well known.
         duplicates: what happens to rows that repeat user, item and time of an earlier row. The same item at another
             time always stays.
+        incomplete: what happens to items without a title, and to events of items that ``items`` does not have, or has
+            without a title.
 
     Raises:
         UserError: the input is wrong; the message names the file, the row (from 1, without the header) and the column.
     """
     user, item, time = read_events(interactions, columns)
-    catalogue = read_catalogue(items, columns)
-    index = item_index(item, catalogue, interactions, items)
-    events = pl.DataFrame([user.alias("user"), index, time.alias("time")])
+    drop = incomplete == "drop"
+    listed = read_catalogue(items, columns, untitled=drop)
+    catalogue = titled(listed)
+    index = item_index(item, catalogue, interactions, items, unknown=drop)
+    rows = pl.DataFrame([user.alias("user"), index, time.alias("time")])
+    events = rows.drop_nulls("item")
+    dropped = Dropped(items=listed.height - catalogue.height, events=rows.height - events.height)
     if duplicates == "drop":
         events = events.unique(maintain_order=True, keep="first")
     _require_a_crowd(events, interactions)
-    return Log(interactions=order_events(events).drop("user_index"), items=catalogue, duplicates=duplicates)
+    return Log(
+        interactions=order_events(events).drop("user_index"),
+        items=catalogue,
+        duplicates=duplicates,
+        dropped=dropped if drop else None,
+    )
 
 
 def read_events(interactions: Path, columns: Columns) -> tuple[pl.Series, pl.Series, pl.Series]:
@@ -96,25 +116,26 @@ def item_index(
     interactions: Path,
     items: Path,
     *,
-    remedy: str = "add them there, or remove these rows",
+    remedy: str = "add them there, or drop these rows with --set incomplete=drop",
+    unknown: bool = False,
 ) -> pl.Series:
-    """Return the index of each row's item in the catalogue, Int32.
+    """Return the index of each row's item in the catalogue, Int32; null for ``unknown`` items where some may be.
 
     Raises:
-        UserError: an item is not in it; the first row with one is named, and the remedy.
+        UserError: an item is not in it; the first row with one is named, and the remedy. Or none is, in any case.
     """
     known = catalogue.select(pl.col("item_id").cast(pl.String), pl.col("index"))
     rows = pl.DataFrame({"item_id": item.cast(pl.String)}).join(known, on="item_id", how="left", maintain_order="left")
     index = rows["index"]
-    unknown = index.is_null().arg_true()
-    if not len(unknown):
+    missing = index.is_null().arg_true()
+    if not len(missing) or (unknown and len(missing) < len(item)):
         return index.alias("item")
-    row = int(unknown[0])
+    row = int(missing[0])
     message = f"{interactions}: row {row + 1}: {item.name} {item[row]!r} is not in {items}"
-    if len(unknown) == len(item):
+    if len(missing) == len(item):
         raise UserError(f"{message}, nor is any other ({items.name} has ids such as {catalogue['item_id'][0]!r})")
-    unknown_items = item.gather(unknown).n_unique()
-    raise UserError(f"{message} ({len(unknown)} rows with {unknown_items} unknown items in all); {remedy}")
+    items_missing = item.gather(missing).n_unique()
+    raise UserError(f"{message} ({len(missing)} rows with {items_missing} unknown items in all); {remedy}")
 
 
 def _require_a_crowd(events: pl.DataFrame, path: Path) -> None:

@@ -7,7 +7,7 @@ from pydantic import model_validator
 
 from dllm2rec.core.settings import Settings
 from dllm2rec.data import Columns, PaperSplit, SplitSettings
-from dllm2rec.data.directory import Duplicates
+from dllm2rec.data.directory import Duplicates, Incomplete
 
 
 class DatasetSettings(Settings):
@@ -19,6 +19,8 @@ class DatasetSettings(Settings):
         items: file with an item id and a title a row.
         columns: names of columns that are not well known.
         duplicates: what happens to rows that repeat user, item and time of an earlier row.
+        incomplete: what happens to items without a title, and to events of items that are not among the items, or have
+            no title there.
         split: how the log is cut.
         name: for tables and reports; by default the source, or the name of the file of interactions, or of its
             folder where that is `interactions`.
@@ -29,6 +31,7 @@ class DatasetSettings(Settings):
     items: Path | None = None
     columns: Columns = Columns()
     duplicates: Duplicates = "keep"
+    incomplete: Incomplete = "refuse"
     split: SplitSettings = PaperSplit()
     name: str | None = None
 

@@ -20,7 +20,13 @@ def prepare(settings: DatasetSettings, *, out: Path) -> Dataset:
         UserError: the log is wrong, a part of the split is empty, or something else is at ``out``.
     """
     interactions, items = log_files(settings)
-    log = read_log(interactions, items, columns=settings.columns, duplicates=settings.duplicates)
+    log = read_log(
+        interactions,
+        items,
+        columns=settings.columns,
+        duplicates=settings.duplicates,
+        incomplete=settings.incomplete,
+    )
     return split_and_write(log, settings.split, out, name=dataset_name(settings))
 
 

@@ -101,14 +101,14 @@ def update(
 
     Args:
         run: finished.
-        interactions: events that are newer than those of the run's dataset.
+        interactions: events that are newer than those of the run's dataset; known ones are passed over.
         out: the new run directory.
         items: ids and titles of items that are new.
         knowledge: of the extended dataset, where it was taught elsewhere (see `teach_only_new`).
         settings: see there.
         force: keep the new student even if it is worse.
         columns: names of columns that are not well known.
-        say: told in words that an update that was refused gives way.
+        say: told in words that an update that was refused gives way, or that events are left out.
 
     Raises:
         UserError: an input is at fault, and then all stays as it was; something else is at ``out``, or another process
@@ -125,6 +125,8 @@ def update(
     with exclusive(out):
         with _begun(out, asked, say) as place:
             dataset = extend(before.dataset, interactions, items, out=place / DATASET, columns=columns)
+            if (dropped := dataset.manifest.dropped) is not None and dropped.events:
+                say(f"{interactions}: {dropped.events:,} events of unknown items are left out")
             training, learned = _training(run, before.dataset, dataset, settings)
             if not learned:
                 raise UserError(f"{interactions}: nothing new to learn from: its events are all held out; collect more")

@@ -1,5 +1,6 @@
 """A dataset goes on: what was there keeps its place, and what does not fit is refused."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from dllm2rec.core.errors import UserError
 from dllm2rec.core.seeding import numpy_generator
 from dllm2rec.data import Columns, Dataset, LeaveOneOutSplit, PaperSplit, extend, prepare, read_log
 from dllm2rec.data.columns import TimeUnit
-from dllm2rec.data.directory import Duplicates
+from dllm2rec.data.directory import Dropped, Duplicates
 
 USERS, ITEMS = 30, 12
 
@@ -132,10 +133,45 @@ def test_times_that_are_too_old_are_told_as_dates(
     log = read_log(tmp_path / "log.csv", tmp_path / "items.csv", columns=columns)
     known = prepare(log, PaperSplit(history=4), tmp_path / "old", name="shop")
 
-    with pytest.raises(UserError) as refused:
-        extend(known, tmp_path / "log.csv", out=tmp_path / "new", columns=columns)
+    logged.with_columns(item_id=pl.lit("i0")).write_csv(tmp_path / "other.csv")
 
-    assert f"row 1: time {words[0]} is older than the newest event known before ({words[1]})" in str(refused.value)
+    with pytest.raises(UserError) as refused:
+        extend(known, tmp_path / "other.csv", out=tmp_path / "new", columns=columns)
+
+    assert re.search(
+        rf"row \d+: time {words[0][:4]}\S+ is older than the newest event known before \({words[1]}\)",
+        str(refused.value),
+    )
+
+
+def test_a_log_that_is_exported_whole_again_goes_on_as_its_new_events_do(old: Dataset, tmp_path: Path) -> None:
+    new = rows(5000, 5, ITEMS)
+    new.write_csv(tmp_path / "new.csv")
+    pl.concat([new.reverse(), rows(1000, 8, ITEMS)]).write_csv(tmp_path / "whole.csv")
+
+    alone = extend(old, tmp_path / "new.csv", out=tmp_path / "alone")
+    whole = extend(old, tmp_path / "whole.csv", out=tmp_path / "whole")
+
+    assert whole.manifest.num_interactions == alone.manifest.num_interactions
+    assert set(whole.examples("test").example_id) == set(alone.examples("test").example_id)
+
+
+def test_what_is_incomplete_is_dropped_as_it_was_before(tmp_path: Path) -> None:
+    rows(1000, 8, ITEMS + 1).write_csv(tmp_path / "log.csv")
+    catalogue(ITEMS).write_csv(tmp_path / "items.csv")
+    log = read_log(tmp_path / "log.csv", tmp_path / "items.csv", incomplete="drop")
+    old = prepare(log, PaperSplit(history=4), tmp_path / "old", name="gaps")
+    new = rows(5000, 5, ITEMS + 2)
+    new.write_csv(tmp_path / "new.csv")
+    (tmp_path / "more.csv").write_text(f"item_id,title\ni{ITEMS},a thing\ni{ITEMS + 1},\n")
+
+    longer = extend(old, tmp_path / "new.csv", tmp_path / "more.csv", out=tmp_path / "longer")
+
+    unknown = (new["item_id"] == f"i{ITEMS + 1}").sum()
+    assert unknown > 0
+    assert longer.manifest.dropped == Dropped(items=1, events=unknown)
+    assert longer.num_items == ITEMS + 1
+    assert longer.manifest.num_interactions == old.manifest.num_interactions + new.height - unknown
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.data import Columns, read_log
+from dllm2rec.data.directory import Dropped
 
 WriteLog = Callable[..., tuple[Path, Path]]
 
@@ -128,6 +129,22 @@ def test_missing_column_of_items_and_wrong_mapping(write_log: WriteLog) -> None:
 )
 def test_bad_interactions(write_log: WriteLog, rows: str, message: str) -> None:
     fails(write_log(rows), message)
+
+
+def test_what_is_incomplete_is_dropped_on_demand(write_log: WriteLog) -> None:
+    paths = write_log("a,1,10\nb,2,20\nb,7,21\nb,3,22\na,3,30\n", items="1,One\n2,&nbsp;\n3,Three\n")
+
+    log = read_log(*paths, incomplete="drop")
+
+    assert log.items["item_id"].to_list() == ["1", "3"]
+    assert log.items["index"].to_list() == [0, 1]
+    assert log.interactions.rows() == [("a", 0, 10), ("a", 1, 30), ("b", 1, 22)]
+    assert log.dropped == Dropped(items=1, events=2)
+
+
+def test_a_log_of_other_items_is_no_incomplete_one(write_log: WriteLog) -> None:
+    with pytest.raises(UserError, match=r"row 1: item_id 'x1' is not in .*nor is any other"):
+        read_log(*write_log("a,x1,10\nb,x2,20\n"), incomplete="drop")
 
 
 @pytest.mark.parametrize(
