@@ -149,6 +149,15 @@ def test_runs_that_differ_in_the_seed_become_one_row(dataset: Path, runs: dict[s
     assert row["spread"]["NDCG@20"] >= 0
 
 
+def test_a_teacher_that_lies_in_two_places_is_one(
+    dataset: Path, runs: dict[str, Path], knowledge: Path, tmp_path: Path
+) -> None:
+    again = ("--seed", 2, "--knowledge", knowledge, *SMALL_TRAINING, "--out", tmp_path / "again")
+    assert call("train", dataset, *again).code == 0
+    tables = call("compare", runs["distilled"], tmp_path / "again", "--json").json["tables"]
+    assert [sum(row["kind"] == "teacher" for row in table["rows"]) for table in tables] == [0, 1]
+
+
 def test_the_report_is_one_file_that_needs_no_network(runs: dict[str, Path], tmp_path: Path) -> None:
     out = tmp_path / "report.html"
     assert call("report", runs["plain"], runs["distilled"], "--out", out, "--name", "a <b> test").code == 0

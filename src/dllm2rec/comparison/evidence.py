@@ -232,7 +232,7 @@ def _knowledge(runs: Sequence[Run]) -> tuple[list[Knowledge], list[Knowledge], t
     """Load what taught the runs.
 
     Returns:
-        What is as it was; that, and what has got labels since, whose item vectors are still what runs read; and where
+        What is as it was, a copy of it left out; that, and what has got labels since, whose item vectors are still what runs read; and where
         knowledge lay that is gone, or has changed.
     """
     same: dict[Path, Knowledge] = {}
@@ -249,7 +249,8 @@ def _knowledge(runs: Sequence[Run]) -> tuple[list[Knowledge], list[Knowledge], t
             same[path] = one
         else:
             changed.add(path)
-    return list(same.values()), list(read.values()), tuple(sorted(changed - same.keys()))
+    once = {one.content_hash: one for one in same.values()}
+    return list(once.values()), list(read.values()), tuple(sorted(changed - same.keys()))
 
 
 def _references(
