@@ -17,6 +17,8 @@ def test_the_doctor_speaks_and_counts(dataset: Path, taught: Path, runs: dict[st
     assert {rival["examples"] for rival in page["rivals"] if rival["split"] == "test"} == {12}
     assert page["vectors"] == {"items": 30, "size": 32, "constant_columns": 0, "repeated": 0, "zero": 0}
     assert page["texts"]["texts"] == sum(part["labelled"] for part in page["coverage"].values())
+    pupil = ("--student-run", runs["distilled"])
+    refused(call("doctor", taught, "--dataset", dataset, *pupil), "a teacher had a part in it", "give a plain run")
     words = call("doctor", taught, "--dataset", dataset).out
     assert "of mean" not in words
     for word in (

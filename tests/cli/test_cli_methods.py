@@ -67,7 +67,7 @@ def test_the_same_again_is_there_and_the_student_serves_without_its_teacher(taug
     [
         (["--method", "rrrd"], ["method.kind", "unknown 'rrrd'", "did you mean 'rrd'"]),
         (["--method", "unknd"], ["did you mean 'unkd'"]),
-        (["--method", "rd", "--set", "method.topk=3"], ["method.topk", "did you mean 'top_k'"]),
+        (["--method", "rd", "--set", "method.topk=3"], ["method.topk", "did you mean 'method.top_k'"]),
         (["--method", "rrd"], ["lists 25 items", "rrd reads 500", "dllm2rec teach --set depth=500", "method.depth=25"]),
         (["--method", "dcd", "--set", "method.samples=600"], ["samples is 600"]),
     ],

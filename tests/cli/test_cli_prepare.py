@@ -47,6 +47,18 @@ def test_items_that_nobody_chose_are_counted(tmp_path: Path) -> None:
     )
 
 
+def test_targets_that_no_student_has_seen_are_counted(tmp_path: Path) -> None:
+    rows = list(log_rows())
+    last = max(time for _, _, time in rows)
+    late = [(f"u{user}", ITEMS + user % 2, last + 1 + user) for user in range(20)]
+    items = [(item, f"thing {item}") for item in range(ITEMS + 2)]
+    split = ("--split", "global-time", "--out", tmp_path / "out", "--json")
+    remarks = call("prepare", *write_log(tmp_path, [*rows, *late], items), *split).json["remarks"]
+    assert any("% of test targets are items that no event before the split date has" in one for one in remarks)
+    plain = call("prepare", *write_log(tmp_path / "plain", rows), *split[:3], tmp_path / "plain" / "out", "--json")
+    assert not any("targets" in one for one in plain.json["remarks"])
+
+
 def test_a_user_who_dominates_is_named(tmp_path: Path) -> None:
     rows = list(log_rows())
     last = max(time for _, _, time in rows)
@@ -218,7 +230,9 @@ def test_unknown_settings_and_values_out_of_range(tmp_path: Path) -> None:
     files = write_log(tmp_path, list(log_rows()))
     out = tmp_path / "out"
     refused(
-        call("prepare", *files, "--out", out, "--set", "split.histroy=3"), "split.histroy", "did you mean 'history'"
+        call("prepare", *files, "--out", out, "--set", "split.histroy=3"),
+        "split.histroy",
+        "did you mean 'split.history'",
     )
     refused(call("prepare", *files, "--out", out, "--set", "split.history=0"), "split.history", "greater than 0")
     refused(call("prepare", *files, "--out", out, "--set", "nonsense"), "name=value")

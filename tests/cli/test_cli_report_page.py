@@ -51,7 +51,7 @@ def test_charts_are_drawn_and_nothing_goes_wrong(
     browser: Browser, report: Path, width: int, scheme: Literal["light", "dark"]
 ) -> None:
     page, wrong = show(browser, report, width, scheme)
-    assert "did the language model teach" in page.locator("h1").inner_text()
+    assert "did the teacher teach" in page.locator("h1").inner_text()
     for name in CHARTS:
         chart = page.locator(f"#{name}")
         chart.scroll_into_view_if_needed()

@@ -158,6 +158,29 @@ def test_tables_of_the_paper_have_the_seeds_of_the_experiment_and_no_trials(conf
         assert f"{wanted[label]['NDCG@20']:.4f}".removeprefix("0") in text
 
 
+def test_tables_of_the_paper_are_of_the_last_settings(config: Path, tmp_path: Path) -> None:
+    text = config.read_text()
+    config.write_text(text[: text.index("[search]")] + text[text.index("[training]") :])
+    asked = ["--out", tmp_path / "out", "--set", "seeds=[1]"]
+    first = call("run", config, *asked, "--json")  # three epochs, which validation prefers
+    changed = call("run", config, *asked, "--set", "training.epochs=1", "--json")
+    assert (first.code, changed.code) == (0, 0)
+    assert "the report there is of other settings" not in first.err
+    assert "the report there is of other settings and gives way to a new one; its runs stay" in changed.err
+    for done, epochs in ((changed, 1), (first, 3)):
+        assert call("run", config, *asked, "--set", f"training.epochs={epochs}").code == 0
+        (plain,) = (
+            row["metrics"]["NDCG@20"]
+            for row in done.json["comparison"]["tables"][0]["rows"]
+            if row["label"] == "SASRec plain"
+        )
+        told = json.dumps(call("paper", tmp_path / "out", "--table", 5, "--json").json)
+        assert f"{plain:.4f}".removeprefix("0") in told
+    other = call("run", config, *asked, "--set", "dataset.split.kind=leave-one-out", "--json")
+    assert other.code == 0, other.err
+    assert call("paper", tmp_path / "out", "--table", 5, "--json").code == 0
+
+
 def test_an_experiment_without_a_search_has_nothing_to_tune(config: Path, tmp_path: Path) -> None:
     text = config.read_text()
     config.write_text(text[: text.index("[search]")] + text[text.index("[training]") :])
@@ -269,8 +292,11 @@ def test_two_jobs_that_are_stopped_leave_one_line(
         (["--set", "search.methods.tough={training.epochs.choices = [1]}"], ["search.methods", "tough"]),
         (["--set", "training.epochs=-1"], ["small.toml", "training.epochs", "greater than 0"]),
         (["--set", "students.SASRec.student.kind=sas"], ["students.SASRec.student.kind", "did you mean 'sasrec'"]),
-        (["--set", "students.SASRec.student.dims=3"], ["students.SASRec.student.dims", "did you mean 'dim'"]),
-        (["--set", "teacher.dept=3"], ["teacher.dept", "did you mean 'depth'"]),
+        (
+            ["--set", "students.SASRec.student.dims=3"],
+            ["students.SASRec.student.dims", "did you mean 'students.SASRec.student.dim'"],
+        ),
+        (["--set", "teacher.dept=3"], ["teacher.dept", "did you mean 'teacher.depth'"]),
         (["--set", "teacher.kind=gpt"], ["teacher.kind", "gpt"]),
         (["--set", "seeds=[1, 1]"], ["seed"]),
         (["--set", "seeds=[]"], ["seeds"]),

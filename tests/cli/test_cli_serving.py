@@ -258,8 +258,12 @@ def test_only_some_items(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "some.txt").write_text("3\n7\n\n", encoding="utf-8-sig")  # as some editors save it
     found = call("recommend", bundle, "--history", "1", "--filter", tmp_path / "some.txt", "--json").json
     assert sorted(found["items"]) == ["3", "7"]
-    (tmp_path / "wrong.txt").write_text("3\n\nno such\n")
-    refused(call("recommend", bundle, "--history", "1", "--filter", tmp_path / "wrong.txt"), "line 3", "no such")
+    (tmp_path / "newer.txt").write_text("3\n\nno such\n")
+    newer = call("recommend", bundle, "--history", "1", "--filter", tmp_path / "newer.txt", "--json")
+    assert (newer.json["items"], newer.json["unknown_candidates"]) == (["3"], ["no such"])
+    assert "1 ids that are not in the catalogue are left out ('no such')" in newer.err
+    (tmp_path / "wrong.txt").write_text("no such\n")
+    refused(call("recommend", bundle, "--history", "1", "--filter", tmp_path / "wrong.txt"), "names no item of")
     refused(call("recommend", bundle, "--history", "1", "--filter", tmp_path / "none.txt"), "none.txt")
 
 

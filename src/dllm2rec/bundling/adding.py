@@ -102,7 +102,9 @@ def add_items(
             bundle.neighbours.extended(len(ids)).save(target / NEIGHBOURS)
         if bundle.has_index:
             write_index(target / INDEX, unpack(extended, "input"), extended.get("bias"))
-        write_manifest(target, replace(bundle.manifest, num_items=len(catalogue)))
+        write_manifest(
+            target, replace(bundle.manifest, num_items=len(catalogue), added=bundle.manifest.added + len(ids))
+        )
     return Added(path=out, new=len(ids), known=given.height - len(rows), items=len(catalogue))
 
 

@@ -187,6 +187,9 @@ def _card(manifest: BundleManifest) -> str:
         if measured
         else "It was not measured: `dllm2rec evaluate` does that."
     )
+    added = f"{manifest.added:,} of the items were added from their titles; the figures are from before that. "
+    stored = f"Item vectors are stored as {manifest.precision}; the figures are those of float32. "
+    remarks = (added if manifest.added else "") + (stored if manifest.precision != "float32" else "")
     name, digest = manifest.dataset["name"], manifest.dataset["content_hash"]
     return f"""# {manifest.student}
 
@@ -198,6 +201,7 @@ onnxruntime.
 
 {table}
 
-Ranks are over the whole catalogue; all settings and versions are in `{MARKER}`. It knows what the log knew: items
-that were rarely chosen are rarely recommended, and it was measured on one split of one log.
+{remarks}Ranks are over the whole catalogue; all settings and versions are in `{MARKER}`.
+It knows what the log knew: items that were rarely chosen are rarely recommended, and it was measured on one split of
+one log.
 """

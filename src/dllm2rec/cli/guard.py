@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol, runtime_checkable
 
 import typer
 from typer.core import TyperGroup
@@ -33,6 +33,16 @@ _EXTRAS = {
     ),
 }
 _USERS_OS_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG}
+
+
+@runtime_checkable
+class _UsageError(Protocol):
+    """What typer raises of options that it can't read."""
+
+    exit_code: int
+    ctx: Any
+
+    def format_message(self) -> str: ...
 
 
 class GuardedGroup(TyperGroup):
@@ -62,8 +72,9 @@ def guarded(*, debug: bool = False) -> Iterator[None]:
     except (typer.Exit, typer.Abort):
         raise
     except Exception as error:
-        if hasattr(error, "exit_code"):  # a usage error: typer has its own words for it
-            raise
+        if isinstance(error, _UsageError):
+            help_of = "" if error.ctx is None else f"; see {error.ctx.command_path} --help"
+            _end(f"{error.format_message().removesuffix('.').replace('Value error, ', '')}{help_of}", 2)
         failure = os_error_of(error)
         if failure is not None and failure.errno in _USERS_OS_ERRORS:
             _end(str(explain_os_error(failure, Path(os.fsdecode(failure.filename or ".")))), 2)

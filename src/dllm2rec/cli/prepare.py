@@ -101,7 +101,17 @@ def _remarks(dataset: "Dataset", duplicates: str) -> list[str]:
             f"{asked:,} of {possible:,} events that follow another of their user are examples, as in the paper; "
             "--split global-time takes all"
         )
-    return found + _dominated(dataset)
+    return found + _unseen(dataset) + _dominated(dataset)
+
+
+def _unseen(dataset: "Dataset") -> list[str]:
+    """Say how many targets occur in nothing that students learn from, if that is much."""
+    new = dataset.train_counts("before-cut") == 0
+    shares = {split: float(new[dataset.examples(split).target].mean()) for split in ("validation", "test")}
+    if max(shares.values()) < MUCH:
+        return []
+    told = " and ".join(f"{share:.0%} of {split}" for split, share in shares.items())
+    return [f"{told} targets are items that no event before the split date has: only who reads titles can find them"]
 
 
 def _dominated(dataset: "Dataset") -> list[str]:

@@ -47,14 +47,22 @@ def recommend(
     """
     from dllm2rec.serving.recommender import Recommender
 
-    if (history is None) == (interactions is None) or (interactions is not None) != ((user is None) != (out is None)):
-        raise UserError("give --history, or --interactions with --user, or --interactions with --out")
+    said = {"--history": history, "--interactions": interactions, "--user": user, "--out": out}
+    given = {name for name, value in said.items() if value is not None}
+    if given not in ({"--history"}, {"--interactions", "--user"}, {"--interactions", "--out"}):
+        there = f", not {', '.join(sorted(given))} together" if given else ""
+        raise UserError(f"give --history, or --interactions with --user, or --interactions with --out{there}")
     if out is not None and out.suffix != ".parquet":
         raise UserError(f"--out {out}: it becomes a Parquet file; name it so, such as {out.with_suffix('.parquet')}")
     recommender = Recommender.load(bundle, approximate=approximate)
     columns = {"user": user_column, "item": item_column, "time": time_column, "time_unit": time_unit}
-    options: dict[str, Any] = {"k": k, "exclude_seen": exclude_seen}
-    options["candidates"] = None if only is None else _ids(only, recommender)
+    options: dict[str, Any] = {"k": k, "exclude_seen": exclude_seen, "candidates": None}
+    unknown: list[str] = []
+    if only is not None:
+        options["candidates"], unknown = _ids(only, recommender)
+        if unknown:
+            some = ", ".join(map(repr, unknown[:3]))
+            typer.echo(f"{only}: {len(unknown):,} ids that are not in the catalogue are left out ({some})", err=True)
     if interactions is not None and out is not None:
         _all(recommender, interactions, columns, out=out, json=json, **options)
         return
@@ -65,7 +73,7 @@ def recommend(
         table.add_column(name, overflow="fold")  # an id that is cut is lost
     for place, (item, title, score) in enumerate(zip(found.items, found.titles, found.scores, strict=True), start=1):
         table.add_row(str(place), str(item), title, f"{score:.3f}")
-    show({"history": items, **vars(found)}, table, as_json=json)
+    show({"history": items, "unknown_candidates": unknown, **vars(found)}, table, as_json=json)
 
 
 def _all(
@@ -101,22 +109,21 @@ def _of_user(
     return history_of(user, interactions, recommender, Columns(**columns))
 
 
-def _ids(file: Path, recommender: "Recommender") -> "list[ItemId]":
+def _ids(file: Path, recommender: "Recommender") -> "tuple[list[ItemId], list[str]]":
+    """Read ids, one a line: those of the catalogue, and the others, as of a stock that is newer than the bundle.
+
+    Raises:
+        UserError: the file can't be read, or names no item of the catalogue.
+    """
     try:
         lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{file}: can't be read as text ({error})") from None
-    if not any(lines):
-        raise UserError(f"{file}: names no item")
-    found = []
-    for number, line in enumerate(lines, start=1):
-        if not line:
-            continue
-        item = recommender.identify(line)
-        if item is None:
-            raise UserError(f"{file}: line {number}: {line!r} is not in the catalogue")
-        found.append(item)
-    return found
+    named = {line: recommender.identify(line) for line in lines if line}
+    found = [item for item in named.values() if item is not None]
+    if not found:
+        raise UserError(f"{file}: names no item of the catalogue; write ids, one a line")
+    return found, [line for line, item in named.items() if item is None]
 
 
 def _typed(recommender: "Recommender", history: str) -> "list[ItemId]":

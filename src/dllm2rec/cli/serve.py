@@ -1,6 +1,7 @@
 """`dllm2rec serve`: a bundle behind HTTP."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -53,4 +54,5 @@ def serve(
             as_json=json,
         )
 
-    run(validate(ServeSettings, override(values, settings or [])), started=started)
+    with suppress(KeyboardInterrupt):  # how a server is asked to end
+        run(validate(ServeSettings, override(values, settings or [])), started=started)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from dllm2rec.cli.options import DatasetPath, Json, Out, Set, show, words_to_stderr
+from dllm2rec.core.errors import UserError
 from dllm2rec.settings.protocol import DEFAULT
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def train(
     ] = None,
     variant: Annotated[Literal["paper", "released"] | None, typer.Option(help="Of dllm2rec.")] = None,
     knowledge: Annotated[Path | None, typer.Option(metavar="KNOWLEDGE", help="What the teacher knows.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the first weights and of training.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Of the first weights and of training.")] = 1,
     settings: Set = None,
     json: Json = False,
 ) -> None:
@@ -53,6 +54,7 @@ def train(
     from dllm2rec.knowledge.store import Knowledge
     from dllm2rec.settings.config import CellSettings
     from dllm2rec.settings.parsing import override, validate
+    from dllm2rec.workflow.runs import RESULT
     from dllm2rec.workflow.training import train as run
 
     known = None if knowledge is None else Knowledge.load(knowledge)
@@ -60,12 +62,17 @@ def train(
     for name, kind in (("student", student), ("loss", loss)):
         if kind is not None:
             values[name] = {"kind": kind}
+    if variant is not None and values["method"]["kind"] != "dllm2rec":
+        raise UserError(
+            f"--variant {variant}: it is of method dllm2rec, this is {values['method']['kind']}; leave it out"
+        )
     if variant is not None:
         values["method"]["variant"] = variant
     chosen = validate(CellSettings, override(values, settings or []))
+    trained_before = (out / RESULT).is_file()
     with words_to_stderr():
         done = run(Dataset.load(dataset), chosen, out=out, seed=seed, knowledge=known)
-    fit, peak = done.finished().fit, peak_memory()
+    fit, peak = done.finished().fit, None if trained_before else peak_memory()
     config = done.config
     show(
         {
@@ -80,7 +87,7 @@ def train(
         f"{config.label}, seed {config.seed}: best of {fit.epochs_run} epochs is {fit.best_epoch}, validation "
         f"HR@20 {figure(fit.validation['HR@20'])}, NDCG@20 {figure(fit.validation['NDCG@20'])} "
         f"({fit.seconds:.0f} s, {fit.examples_per_second:,.0f} examples/s"
-        f"{'' if peak is None else f', {peak / 1e9:.1f} GB at the peak'})",
+        f"{'' if peak is None else f', {peak / 1e9:.1f} GB at the peak'}{', before' if trained_before else ''})",
         *_unsaid(chosen.method, fit.labelled, known),
         f"run in {out}; on the test examples: dllm2rec evaluate {out}",
         as_json=json,

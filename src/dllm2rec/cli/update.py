@@ -76,11 +76,13 @@ def update(
             "replayed": done.replayed,
             "old": done.old,
             "new": done.new,
+            "examples": done.examples,
             "p_value": done.p_value,
         },
         f"{done.new_events:,} new events and {done.new_items:,} new items; learned from {done.learned:,} examples that "
-        f"are new and {done.replayed:,} that are not",
-        f"on the newest events: NDCG@20 {figure(new)}, the old student {figure(old)} ({p_text(done.p_value)})",
+        f"training had not seen, what the old split held out among them, and from {done.replayed:,} that it had",
+        f"on the newest tenth of the new events ({done.examples:,} examples), which the new run keeps for its test: "
+        f"NDCG@20 {figure(new)}, the old student {figure(old)} ({p_text(done.p_value)})",
         f"run in {out}; a bundle of it: dllm2rec export {out} --out BUNDLE",
         as_json=json,
     )

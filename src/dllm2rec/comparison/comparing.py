@@ -245,7 +245,10 @@ def _versus(name: str, own: NDArray[np.float64], baseline: NDArray[np.float64], 
 
 def _notes(evidence: Evidence, tests: int) -> tuple[str, ...]:
     manifest = evidence.dataset.manifest
-    itself = followed([run for group in evidence.groups for run in group.runs]) in ("history", "ever")
+    follows = followed([run for group in evidence.groups for run in group.runs])
+    itself = ", but by students that learned without them, and where a row says so"
+    if follows == "demand":
+        itself = ", but by students and references with weights of demand, where these say so"
     masked = "left out" if evidence.mask_history else "not left out"
     chose = evidence.split == "validation"
     notes = [
@@ -255,7 +258,7 @@ def _notes(evidence: Evidence, tests: int) -> tuple[str, ...]:
         "Selection: epochs and settings by validation NDCG@20 only"
         f"{', that is by these examples: what looks better here may have been chosen for it' if chose else ''}.",
         f"Ranks: among all {manifest.num_items:,} items, ties take the mean rank, items of the history {masked}"
-        f"{' but by students that learned without them, and where a row says so' if itself else ''}.",
+        f"{'' if follows == 'nothing' else itself}.",
         _data(evidence),
     ]
     unseen = sum(int(one.rows.sum()) for one in evidence.slices if one.name == UNSEEN)

@@ -40,7 +40,10 @@ def headline(page: Examination) -> str:
     if not rivals:
         return "Unknown: no validation or test example is labelled, so the teacher can't be compared with anything."
     fitted = split == "validation" and (page.mixture is not None or page.text_weight is not None)
-    return _standing(rivals, f"on {split}{', which chose its weights,' if fitted else ''}")
+    standing = _standing(rivals, f"on {split}{', which chose its weights,' if fitted else ''}")
+    if page.vectors is None or standing.startswith("Promising"):
+        return standing
+    return f"{standing} That is about its rankings; its item vectors may help all the same."
 
 
 def _standing(rivals: Sequence[Rival], where: str) -> str:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from dllm2rec.comparison.diagnosis import diagnose
 from dllm2rec.comparison.evidence import Taught, judge_teacher, metric_values
 from dllm2rec.comparison.examination import Calibration, Coverage, Examination, Rival, Texts, Vectors, Weights
+from dllm2rec.core.errors import UserError
 from dllm2rec.core.seeding import numpy_generator
 from dllm2rec.data import Dataset, Examples, Split, TrainOn
 from dllm2rec.data.splits import SPLITS
@@ -48,8 +49,10 @@ def examine(knowledge: Knowledge, dataset: Dataset, *, student: Run | None = Non
         student: a plain student to compare with; without one nothing is trained, and the page says so.
 
     Raises:
-        UserError: knowledge of another dataset, or the student was trained on another one.
+        UserError: knowledge of another dataset, or the student was trained on another one, or taught.
     """
+    if student is not None and student.config.knowledge is not None:
+        raise UserError(f"{student.path}: a teacher had a part in it ({student.config.method}); give a plain run")
     examples = {split: dataset.examples(split) for split in SPLITS}
     examples["train"] = dataset.training_examples(labels_among(knowledge))
     rows = {split: align(knowledge, dataset, some) for split, some in examples.items()}

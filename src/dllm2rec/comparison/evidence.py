@@ -232,8 +232,8 @@ def _knowledge(runs: Sequence[Run]) -> tuple[list[Knowledge], list[Knowledge], t
     """Load what taught the runs.
 
     Returns:
-        What is as it was, a copy of it left out; that, and what has got labels since, whose item vectors are still what runs read; and where
-        knowledge lay that is gone, or has changed.
+        What is as it was, without copies of it; that, and what has got labels since, whose item vectors are still what
+        runs read; and where knowledge lay that is gone, or has changed.
     """
     same: dict[Path, Knowledge] = {}
     read: dict[Path, Knowledge] = {}

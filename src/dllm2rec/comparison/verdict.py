@@ -24,7 +24,7 @@ def judge(tables: Sequence[Table], *, split: Split = "test") -> Verdict:
     tested = [(row, row.versus) for row in rows if row.versus is not None]
     taught = [(row, versus) for row, versus in tested if versus.plain]
     lines = [_versus_line(row, versus) for row, versus in tested]
-    lines += _reference_line(rows, tables[0].over_reference)
+    lines += _reference_line(rows, tables[0].over_reference, split)
     for table in tables[1:]:
         lines += _teacher_line(table)
     outcome, headline = _headline(taught, alone=any(row.distilled for row in rows))
@@ -94,7 +94,7 @@ def _best(rows: Sequence[Row], kind: str) -> Row | None:
     return max((row for row in rows if row.kind == kind), key=lambda row: row.metrics[METRIC], default=None)
 
 
-def _reference_line(rows: Sequence[Row], over: Versus | None) -> list[str]:
+def _reference_line(rows: Sequence[Row], over: Versus | None, split: Split) -> list[str]:
     reference, student = _best(rows, "reference"), _best(rows, "student")
     if reference is None or student is None:
         return []
@@ -113,6 +113,7 @@ def _reference_line(rows: Sequence[Row], over: Versus | None) -> list[str]:
     return [
         f"{reference.label}, which needs no training, reaches {figure(counted)} and the best student, {student.label}, "
         f"{figure(learned)}{tested}; {advice}{_how(rows, reference)}."
+        + (" See what `compare --split validation` says, which is what to choose by." if split == "test" else "")
     ]
 
 

@@ -24,8 +24,11 @@ def first_problem(error: Any) -> str:
     return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
 
 
-def suggest(name: str, options: Iterable[str]) -> str:
-    """Return ``" (did you mean 'x'?)"`` for the option nearest to ``name``, else the sorted options."""
+def suggest(name: str, options: Iterable[str], *, before: str = "") -> str:
+    """Return ``" (did you mean 'x'?)"`` for the option nearest to ``name``, else the sorted options.
+
+    ``before`` is written before the nearest.
+    """
     known = sorted(options)
     near = difflib.get_close_matches(name, known, n=1)
-    return f" (did you mean '{near[0]}'?)" if near else f" (known: {', '.join(known)})"
+    return f" (did you mean '{before}{near[0]}'?)" if near else f" (known: {', '.join(known)})"

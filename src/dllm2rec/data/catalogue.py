@@ -42,21 +42,23 @@ def read_catalogue(
     item_id = ids(table[id_column], path)
     if known is not None:
         item_id = like(known, item_id, path)
-    require(item_id.cast(pl.String).is_first_distinct(), item_id, path, "is a duplicate item id; keep one row an item")
+    first = table.select(pl.struct(pl.all()).is_first_distinct()).to_series()  # the same row again is no other item
+    distinct = item_id.cast(pl.String).is_first_distinct()
+    require(distinct | ~first, item_id, path, "is a duplicate item id; keep one row an item")
     others = [
         column for column in table.columns if column not in {id_column, title_column, "index", "item_id", "title"}
     ]
     plain = [column for column in others if table[column].dtype == pl.String or table[column].dtype.is_numeric()]
     if table.height < 2 and known is None:
         raise UserError(f"{path}: holds one item only; there is nothing to choose from")
-    return pl.DataFrame(
+    listed = pl.DataFrame(
         [
-            pl.Series("index", range(table.height), dtype=pl.Int32),
             item_id.alias("item_id"),
             clean_titles(table[title_column], item_id, path, known=item_id if untitled else known),
             *(table[column].cast(pl.String) for column in plain),
         ]
     )
+    return listed.filter(first).with_row_index("index").cast({"index": pl.Int32})
 
 
 def titled(catalogue: pl.DataFrame) -> pl.DataFrame:

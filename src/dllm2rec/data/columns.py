@@ -72,11 +72,11 @@ def find_column(columns: Sequence[str], path: Path, field: Field, name: str | No
     Raises:
         UserError: there is none; the message lists the columns that are there and the option that maps them.
     """
-    option = f"--{field.replace('_', '-')}-column or, in a configuration, dataset.columns.{field}"
+    option = f"--{field.replace('_', '-')}-column (in a configuration dataset.columns.{field})"
     if name is not None:
         if name in columns:
             return name
-        raise UserError(f"{path}: no column '{name}' ({option}){suggest(name, columns)}")
+        raise UserError(f"{path}: no column '{name}', from {option}{suggest(name, columns)}")
     by_key = {_key(column): column for column in reversed(columns)}
     for known in _KNOWN_NAMES[field]:
         if known in by_key:

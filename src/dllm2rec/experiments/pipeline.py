@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from dllm2rec.comparison.comparing import tabulate
 from dllm2rec.comparison.doctor import examine
@@ -31,12 +32,11 @@ from dllm2rec.settings.config import Config
 from dllm2rec.settings.teacher import KnowledgeSource, MergedTeacher, TeacherChoice
 from dllm2rec.workflow.labelling import directory_name, finished, request
 from dllm2rec.workflow.preparing import log_hashes, prepare
-from dllm2rec.workflow.runs import EXPERIMENT, Run, software
+from dllm2rec.workflow.runs import CONCLUSION, EXPERIMENT, Run, software
 from dllm2rec.workflow.search import Choice
 from dllm2rec.workflow.teaching import teach
 
 SEARCH = "search.json"
-CONCLUSION = "conclusion.json"
 COMPARISON = "comparison.json"
 REPORT = "report.html"
 SUMMARY = "results.md"
@@ -80,9 +80,14 @@ def run(config: Config, *, out: Path, jobs: int = 1, say: Say = lambda _: None) 
             be trained.
     """
     with exclusive(out):
-        before = _reported(out)
-        if before not in (None, config.name):
-            say(f"{out}: the report of '{before}' there gives way to that of '{config.name}'; the runs of both stay")
+        before = _concluded(out)
+        if before.get("name", config.name) != config.name:
+            say(
+                f"{out}: the report of '{before['name']}' there gives way to that of '{config.name}'; the runs of both "
+                "stay"
+            )
+        elif "name" in before and _asked(out) != config.model_dump(mode="json"):
+            say(f"{out}: the report there is of other settings and gives way to a new one; its runs stay")
         work = _begin(config, out, say, total=_count(config))
         trained = train_cells(work, jobs, config.seeds)
         runs = [run for one in trained for run in one.runs]
@@ -149,13 +154,19 @@ def _begin(config: Config, out: Path, say: Say, *, total: int) -> Work:
     return Work(config=config, out=out, stages=stages, dataset=dataset, teachers=teachers, knowledge=learned)
 
 
-def _reported(out: Path) -> str | None:
-    """Return the name of the experiment whose report lies there; None where there is none."""
-    if not (out / REPORT).is_file():
-        return None
-    concluded = read_json(out / CONCLUSION) if (out / CONCLUSION).is_file() else {}
-    name: str | None = concluded.get("name")
-    return name
+def _asked(out: Path) -> object:
+    """Return what the experiment there was asked for."""
+    return read_json(out / EXPERIMENT)["config"]
+
+
+def _concluded(out: Path) -> dict[str, Any]:
+    """Return the `runs` of each experiment that was concluded there, by its name.
+
+    Where the report there is whole, also the `name` of its experiment and a `key` of all that it is made of.
+    """
+    concluded = dict(read_json(out / CONCLUSION)) if (out / CONCLUSION).is_file() else {}
+    whole = all((out / name).is_file() for name in (COMPARISON, REPORT, SUMMARY))
+    return concluded if whole else {"runs": concluded.get("runs", {})}
 
 
 def _count(config: Config) -> int:
@@ -203,13 +214,15 @@ def _conclude(work: Work, runs: Sequence[Run], choices: Sequence[Choice]) -> Com
             "version": software().get("dllm2rec"),
         }
     )
-    whole = all((out / name).is_file() for name in (CONCLUSION, COMPARISON, REPORT, SUMMARY))
-    concluded = {"key": key, "name": work.config.name}
-    if whole and read_json(out / CONCLUSION) == concluded:
+    name, before = work.config.name, _concluded(out)
+    if (before.get("name"), before.get("key")) == (name, key):
         load = partial(Comparison.model_validate, read_json(out / COMPARISON))
         return work.stages.do("compare and report", out / REPORT, load, cached=True)
     comparison = work.stages.do("compare and report", out / REPORT, partial(_write, work, runs, choices), cached=False)
-    write_json(out / CONCLUSION, concluded)
+    others = before.get("runs", {})
+    write_json(
+        out / CONCLUSION, {"name": name, "key": key, "runs": {**others, name: sorted(run.path.name for run in runs)}}
+    )
     return comparison
 
 

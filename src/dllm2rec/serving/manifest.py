@@ -38,6 +38,7 @@ class BundleManifest:
         format_version: of the directory.
         student: what was exported, for people.
         num_items: V.
+        added: how many of them `add-items` added, which `metrics` knows nothing of.
         dim: length of an item's vector as the table has it, its text's direction included.
         history: the most items of a history that the encoder reads, L.
         dataset: name and content hash of what it was trained on.
@@ -67,6 +68,7 @@ class BundleManifest:
     again: float = 0.0
     ever: bool = False
     neighbours_decay: float | None = None
+    added: int = 0
     text: TextSource | None = None
     files: dict[str, str]
 
@@ -118,6 +120,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "again": (_is_number, "a number"),
     "ever": (lambda value: isinstance(value, bool), "true or false"),
     "neighbours_decay": (lambda value: value is None or _is_number(value), "a number"),
+    "added": (lambda value: value == 0 or _is_count(value), "a count"),
     "text": (lambda value: value is None or isinstance(value, dict), "a description of text vectors"),
     "files": (_maps_to(_is_text), "names and hashes"),
 }

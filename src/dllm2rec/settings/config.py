@@ -329,7 +329,8 @@ def _check_search(search: Search, methods: Mapping[str, Any]) -> None:
     empty = [name for name in methods if not search.of(name)]
     if empty:
         raise ValueError(
-            f"search: method '{empty[0]}' has nothing to search; every method is tuned, or none: give it a range"
+            f"search: method '{empty[0]}' has nothing to search; every method is tuned, or none: give it choices, "
+            f"such as methods.{empty[0]}.training.learning_rate.choices = [1e-3, 3e-3] under [search]"
         )
 
 

@@ -27,7 +27,9 @@ def explain(model: type[BaseModel], error: ErrorDetails) -> str:
     where = ".".join(path) or "settings"
     match error["type"]:
         case "extra_forbidden":
-            return f"unknown setting '{where}'{suggest(path[-1], names)}"
+            return (
+                f"unknown setting '{where}'{suggest(path[-1], names, before=''.join(f'{part}.' for part in path[:-1]))}"
+            )
         case "missing":
             return f"{where} is missing"
         case "union_tag_not_found" | "union_tag_invalid":

@@ -21,8 +21,8 @@ from dllm2rec.settings.config import CellSettings
 from dllm2rec.workflow.rank_files import read_ranks, write_ranks
 
 MARKER = "config.json"
-EXPERIMENT = "experiment.json"
-"""In a directory above those of its runs."""
+EXPERIMENT, CONCLUSION = "experiment.json", "conclusion.json"
+"""In a directory above those of its runs: what it is asked for, and which of the runs its last tables are of."""
 RESULT = "result.json"
 Model = TypeVar("Model", bound=Settings)
 _SOFTWARE = ("dllm2rec", "torch", "numpy", "polars", "scipy", "transformers", "peft", "trl")

@@ -69,6 +69,7 @@ class Update:
         replayed: examples that it had.
         old: metrics of the old student on the newest tenth of the new events, new items by their text alone.
         new: metrics of the new one.
+        examples: that they were measured on.
         p_value: of the difference in NDCG@20, paired permutation test.
     """
 
@@ -79,6 +80,7 @@ class Update:
     replayed: int
     old: dict[str, float]
     new: dict[str, float]
+    examples: int
     p_value: float
 
 
@@ -313,9 +315,9 @@ def _judge(updated: Run, result: RunResult, after: Material, old: Student, *, fo
         user=test.user,
         generator=numpy_generator(updated.config.seed, "update"),
     )
-    outcome: dict[str, Any] = {"old": was, "new": now, "p_value": p_value}
+    outcome: dict[str, Any] = {"old": was, "new": now, "examples": len(test), "p_value": p_value}
     if updated.result is None:  # else it was taken before, and one may be adding an evaluation to it
-        write_json(updated.path / OUTCOME, {**outcome, "examples": len(test), "forced": force})
+        write_json(updated.path / OUTCOME, {**outcome, "forced": force})
         if now[METRIC] < was[METRIC] and not force:
             raise UserError(
                 f"{updated.path}: refused, for the updated student is worse on the newest {len(test):,} events: "

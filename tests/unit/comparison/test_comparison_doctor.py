@@ -70,7 +70,8 @@ def test_a_difference_that_may_be_chance_makes_no_headline(small: Dataset, tmp_p
     chances = (0.2, 0.01)  # of popularity and item-kNN
     rivals = [rival.model_copy(update={"p_value": chances[rival.name == "item-kNN"]}) for rival in page.rivals]
     said = headline(page.model_copy(update={"rivals": tuple(rivals)}))
-    assert said == "Doubtful: on validation the teacher beats item-kNN, but not popularity, beyond chance."
+    doubtful = "Doubtful: on validation the teacher beats item-kNN, but not popularity, beyond chance."
+    assert said == f"{doubtful} That is about its rankings; its item vectors may help all the same."
     rivals = [rival.model_copy(update={"p_value": 0.2}) for rival in page.rivals]
     assert headline(page.model_copy(update={"rivals": tuple(rivals)})).startswith(
         "Not shown: on validation the teacher is neither better nor worse than popularity and item-kNN beyond chance"

@@ -100,7 +100,7 @@ def test_missing_column_of_items_and_wrong_mapping(write_log: WriteLog) -> None:
     fails(write_log(), r"user 'item_id', item 'item_id' .* must be three columns", Columns(user="item_id"))
     fails(
         write_log(),
-        r"no column 'user' \(--user-column or, .*dataset\.columns\.user\) .*did you mean 'user_id'",
+        r"no column 'user', from --user-column \(in a .*dataset\.columns\.user\) \(did you mean 'user_id'",
         Columns(user="user"),
     )
 
@@ -142,6 +142,13 @@ def test_what_is_incomplete_is_dropped_on_demand(write_log: WriteLog) -> None:
     assert log.dropped == Dropped(items=1, events=2)
 
 
+def test_the_same_row_of_the_items_again_is_no_other_item(write_log: WriteLog) -> None:
+    log = read_log(*write_log(items="1,One\n2,Two\n1,One\n3,Three\n2,Two\n"))
+
+    assert log.items["item_id"].to_list() == ["1", "2", "3"]
+    assert log.items["index"].to_list() == [0, 1, 2]
+
+
 def test_a_log_of_other_items_is_no_incomplete_one(write_log: WriteLog) -> None:
     with pytest.raises(UserError, match=r"row 1: item_id 'x1' is not in .*nor is any other"):
         read_log(*write_log("a,x1,10\nb,x2,20\n"), incomplete="drop")
@@ -152,7 +159,7 @@ def test_a_log_of_other_items_is_no_incomplete_one(write_log: WriteLog) -> None:
     [
         ("1,One\n2,\n3,Three\n", r"items\.csv: row 2: item_id '2' has no title \(column 'title'\)"),
         ("1,One\n2,&nbsp; \n3,Three\n", r"row 2: item_id '2' has no title"),
-        ("1,One\n2,Two\n1,Three\n3,Three\n", r"items\.csv: row 3: item_id '1' is a duplicate item id"),
+        ("1,One\n1,One\n2,Two\n1,Three\n3,Three\n", r"items\.csv: row 4: item_id '1' is a duplicate item id"),
         ("1,One\n,Two\n", r"items\.csv: row 2: item_id None is missing"),
         ("1,One\n", r"items\.csv: holds one item only"),
     ],

@@ -17,7 +17,7 @@ from dllm2rec.data import Dataset, LeaveOneOutSplit, Log, prepare
 from dllm2rec.data.demand import measure_demand
 from dllm2rec.evaluation.demand import DemandWeights
 from dllm2rec.knowledge import Knowledge, KnowledgeWriter
-from dllm2rec.serving.bundle import TABLE, Bundle
+from dllm2rec.serving.bundle import CARD, TABLE, Bundle
 from dllm2rec.serving.packing import Precision
 from dllm2rec.serving.recommender import Recommender
 from dllm2rec.workflow.training import rebuild
@@ -70,6 +70,8 @@ def test_the_old_vectors_are_the_same_bits(bundle: Bundle, knowledge: Knowledge,
     assert new["popularity"][-1] == 0
     again = add_items(Bundle.load(tmp_path / "more"), **{**write(tmp_path, "5004,b\n"), "out": tmp_path / "twice"})
     assert again.items == ITEMS + 2
+    assert "2 of the items were added from their titles" in (tmp_path / "twice" / CARD).read_text()
+    assert "were added" not in (bundle.path / CARD).read_text()
 
 
 def test_packed_vectors_and_an_index_take_new_items(dataset: Dataset, knowledge: Knowledge, tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ def test_items(client: TestClient, bundles: list[Path]) -> None:
         ({"histories": [[1]], "k": 2.5}, 422, "k: "),
         ({"histories": [[1.5]]}, 422, "histories.0.0"),
         ({"histories": [[[1]]]}, 422, "histories.0.0"),
-        ({"histories": [[True]]}, 422, "histories.0.0"),
+        ({"histories": [[True]]}, 422, "histories.0.0: Input should be an id: text or a whole number"),
         ({"histories": [1]}, 422, "histories.0"),
         ({}, 422, "histories"),
         ({"histories": [[1]], "top": 3}, 422, "top"),

@@ -88,8 +88,8 @@ def test_override_past_a_list_or_through_a_value_is_refused() -> None:
     ("values", "message"),
     [
         ({"colours": "red"}, "unknown setting 'colours' (did you mean 'colour'?)"),
-        ({"pet": {"kind": "cat", "livs": 3}}, "unknown setting 'pet.livs' (did you mean 'lives'?)"),
-        ({"pets": [{"kind": "dog", "wight": 3}]}, "unknown setting 'pets.0.wight' (did you mean 'weight'?)"),
+        ({"pet": {"kind": "cat", "livs": 3}}, "unknown setting 'pet.livs' (did you mean 'pet.lives'?)"),
+        ({"pets": [{"kind": "dog", "wight": 3}]}, "unknown setting 'pets.0.wight' (did you mean 'pets.0.weight'?)"),
         ({"pet": {"kind": "catt"}}, "pet.kind: unknown 'catt' (did you mean 'cat'?)"),
         ({"pet": {"lives": 3}}, "pet.kind is missing; one of 'cat', 'dog'"),
         (
@@ -103,7 +103,7 @@ def test_override_past_a_list_or_through_a_value_is_refused() -> None:
         ({"rooms": 0}, "rooms: 0 is not allowed; it must be a whole number greater than 0"),
         ({"height": -1}, "height: -1 is not allowed; it must be a number greater than 0"),
         ({"shares": [0.5, 1]}, "shares.1: 1 is not allowed; it must be a number greater than 0 and less than 1"),
-        ({"street": {"nome": "x"}}, "unknown setting 'street.nome' (did you mean 'name'?)"),
+        ({"street": {"nome": "x"}}, "unknown setting 'street.nome' (did you mean 'street.name'?)"),
         ({"pet": 3}, "pet: 3 is not allowed; it must be a table of settings"),
         ({"street": 3}, "street: 3 is not allowed; it must be a table of settings"),
         ({"rooms": "many"}, "rooms: 'many' is not allowed; it must be a whole number greater than 0"),

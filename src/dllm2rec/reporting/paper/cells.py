@@ -14,7 +14,7 @@ from dllm2rec.data import Split
 from dllm2rec.distillation.settings import DLLM2RecSettings, decide
 from dllm2rec.evaluation.metrics import METRIC
 from dllm2rec.reporting.paper.published import dataset_of
-from dllm2rec.workflow.runs import EXPERIMENT, MARKER, RESULT, Run, family
+from dllm2rec.workflow.runs import CONCLUSION, EXPERIMENT, MARKER, RESULT, Run, family
 
 METHODS = {
     "none": "none",
@@ -109,11 +109,12 @@ class Results:
 def load_results(paths: Sequence[Path], *, split: Split = "test") -> list[Results]:
     """Read the finished runs under each path.
 
-    Of several settings of one cell (the trials of a search), the one with most seeds counts, then the one with the best
-    validation NDCG@20.
+    Of an experiment those that its last tables are made of count; of several in one directory, those of each. Of
+    several settings of one cell, the one with most seeds counts, then the one with the best mean validation NDCG@20.
 
     Raises:
-        UserError: there is no finished run under a path, its runs are of different datasets, or two paths have one.
+        UserError: there is no finished run under a path, an experiment there has not ended, its runs are of different
+            datasets, or two paths have one.
     """
     found = [Results(path=path, evidence=gather(_chosen(path), split=split)) for path in paths]
     names = [one.evidence.dataset.content_hash for one in found]
@@ -180,10 +181,10 @@ def _described(group: Group) -> dict[str, object]:
 def _chosen(path: Path) -> list[Run]:
     if not path.is_dir():
         raise UserError(f"{path}: no such directory; give one that `dllm2rec run` wrote, or that holds runs")
-    runs = [Run.load(file.parent) for file in sorted(path.rglob(RESULT)) if (file.parent / MARKER).is_file()]
+    found = [file.parent for file in sorted(path.rglob(RESULT)) if (file.parent / MARKER).is_file()]
+    runs = [Run.load(place) for place in found if _counts(place)]
     if not runs:
         raise UserError(f"{path}: holds no finished run; make some with `dllm2rec run` or `dllm2rec train`")
-    runs = [run for run in runs if not _only_tried(run)]
     hashes = {run.config.dataset.hash: run for run in runs}
     if len(hashes) > 1:
         first, second, *_ = hashes.values()
@@ -197,13 +198,19 @@ def _chosen(path: Path) -> list[Run]:
     return [run for settings in cells.values() for run in max(settings.values(), key=_weight)]
 
 
-def _only_tried(run: Run) -> bool:
-    """Whether a search of the experiment around it trained it, with a seed that no result has: it served to choose."""
-    file = run.path.parent.parent / EXPERIMENT
-    config = read_json(file)["config"] if file.is_file() else {}
-    search = config.get("search") or {}
-    return bool(search) and run.config.seed == search["seed"] and run.config.seed not in config["seeds"]
+def _counts(run: Path) -> bool:
+    """Say whether a run is one of those that the tables of the experiment around it are made of, where there is one.
+
+    Others in its directory served to choose settings, or are of settings that it had before.
+    """
+    out = run.parent.parent
+    if not (out / EXPERIMENT).is_file():
+        return True
+    if not (out / CONCLUSION).is_file():
+        raise UserError(f"{out}: an experiment that has not ended; let `dllm2rec run` go on with it")
+    return any(run.name in names for names in read_json(out / CONCLUSION).get("runs", {}).values())
 
 
 def _weight(runs: Sequence[Run]) -> tuple[int, float]:
-    return len({run.config.seed for run in runs}), max(run.finished().fit.validation[METRIC] for run in runs)
+    reached = [run.finished().fit.validation[METRIC] for run in runs]
+    return len({run.config.seed for run in runs}), sum(reached) / len(reached)

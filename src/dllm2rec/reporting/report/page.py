@@ -52,7 +52,8 @@ def document(title: str, body: str) -> str:
 
 
 def _body(evidence: Evidence, comparison: Comparison, extras: Extras) -> str:
-    question = f"{extras.name}: did the language model teach the small one anything?"
+    taught = any(group.distilled for group in evidence.groups)
+    question = f"{extras.name}: {'did the teacher teach the small one anything?' if taught else 'which one to ship?'}"
     parts = [
         answer(question, comparison.verdict),
         section("Results", *(comparison_table(table) for table in comparison.tables)),

@@ -1,9 +1,11 @@
 """The bundles that answer now, and how they are replaced."""
 
+import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+from dllm2rec.core.errors import UserError
 from dllm2rec.serving.bundle import version_of
 from dllm2rec.serving.recommender import Recommender
 
@@ -45,13 +47,18 @@ class Live:
         return [version_of(path) for path in self._paths if path is not None] != now
 
     def reload(self) -> Served:
-        """Read the directories again and swap.
+        """Read the directories again and swap; the log says how that went.
 
         Raises:
             UserError: one is broken; what answered before goes on answering.
         """
         with self._loading:
-            self.now = self._load()
+            try:
+                self.now = self._load()
+            except UserError as error:
+                print(f"not swapped: {error}", file=sys.stderr, flush=True)  # noqa: T201 - the log of a server
+                raise
+            print(f"serving {self.now.main.version}", file=sys.stderr, flush=True)  # noqa: T201
             return self.now
 
     def _load(self) -> Served:

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, StrictStr
+from pydantic_core import PydanticCustomError
 
 MAX_HISTORIES = 256
 MAX_HISTORY = 10_000
@@ -14,7 +15,14 @@ def _whole(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Id = Annotated[StrictStr | Annotated[StrictInt, BeforeValidator(_whole)], Field(union_mode="left_to_right")]
+def _id(value: object) -> object:
+    whole = _whole(value)
+    if isinstance(whole, bool) or not isinstance(whole, str | int):
+        raise PydanticCustomError("id", "Input should be an id: text or a whole number")
+    return whole
+
+
+Id = Annotated[StrictStr | StrictInt, BeforeValidator(_id)]
 History = Annotated[list[Id], Field(max_length=MAX_HISTORY)]
 
 

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 
@@ -107,15 +107,10 @@ async def _reload_on_hangup(app: FastAPI) -> AsyncIterator[None]:
     loop, running = asyncio.get_running_loop(), set[asyncio.Task[None]]()
 
     async def reload() -> None:
-        try:
-            if not app.state.live.outdated:
-                return
-            now = await asyncio.to_thread(app.state.live.reload)
-        except UserError as error:
-            print(f"not swapped: {error}", file=sys.stderr, flush=True)  # noqa: T201 - the log of a server
-            return
-        app.state.metrics.serve(now.main.version)
-        print(f"serving {now.main.version}", file=sys.stderr, flush=True)  # noqa: T201
+        with suppress(UserError):  # the log has it, and what answered goes on answering
+            if app.state.live.outdated:
+                now = await asyncio.to_thread(app.state.live.reload)
+                app.state.metrics.serve(now.main.version)
 
     def start() -> None:
         task = asyncio.create_task(reload())
