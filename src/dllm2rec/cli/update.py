@@ -26,11 +26,13 @@ def update(
     time_column: Column = None,
     item_id_column: Column = None,
     title_column: Column = None,
-    time_unit: TimeUnit = "s",
+    time_unit: TimeUnit | None = None,
     settings: Set = None,
     json: Json = False,
 ) -> None:
     """Continue training on newer events, with replay; a student that is worse for it is refused.
+
+    Columns have the names that `prepare` was given, unless others are given here.
 
     Settings: replay, epochs, rate, patience.
 
@@ -45,14 +47,14 @@ def update(
     from dllm2rec.workflow.runs import Run
     from dllm2rec.workflow.updating import update as go_on
 
-    columns = Columns(
-        user=user_column,
-        item=item_column,
-        time=time_column,
-        item_id=item_id_column,
-        title=title_column,
-        time_unit=time_unit,
-    )
+    columns = {
+        "user": user_column,
+        "item": item_column,
+        "time": time_column,
+        "item_id": item_id_column,
+        "title": title_column,
+        "time_unit": time_unit,
+    }
     with words_to_stderr():
         done = go_on(
             Run.load(run),
@@ -62,7 +64,7 @@ def update(
             knowledge=None if knowledge is None else Knowledge.load(knowledge),
             settings=validate(UpdateSettings, override({}, settings or [])),
             force=force,
-            columns=columns,
+            columns=Columns.model_validate({name: value for name, value in columns.items() if value is not None}),
             say=lambda line: typer.echo(line, err=True),
         )
     old, new = done.old[METRIC], done.new[METRIC]

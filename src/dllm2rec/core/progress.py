@@ -8,7 +8,7 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-SECONDS_BETWEEN_LINES = 30.0
+SECONDS_BETWEEN_LINES, SECONDS_TO_FIRST = 30.0, 5.0
 Say = Callable[[str], None]
 """Told in words what was done."""
 _silent = False
@@ -29,7 +29,7 @@ class Advance(Protocol):
 
 @contextmanager
 def progress_bar(description: str, total: int, *, completed: int = 0) -> Iterator[Advance]:
-    """Show a bar with elapsed and remaining time; where there is no terminal, a line at most every 30 seconds.
+    """Show a bar with elapsed and remaining time; where there is no terminal, a line after 5 and then every 30 seconds.
 
     Args:
         description: what is being done.
@@ -69,16 +69,16 @@ def _say_nothing(steps: int = 1, *, note: str = "") -> None:
 
 
 def _line_reporter(console: Console, description: str, total: int, completed: int) -> Advance:
-    start = last = time.monotonic()
-    done = completed
+    start = time.monotonic()
+    done, following = completed, start + SECONDS_TO_FIRST
 
     def advance(steps: int = 1, *, note: str = "") -> None:
-        nonlocal done, last
+        nonlocal done, following
         done += steps
         now = time.monotonic()
-        if now - last < SECONDS_BETWEEN_LINES:
+        if now < following:
             return
-        last = now
+        following = now + SECONDS_BETWEEN_LINES
         left = (now - start) / max(done - completed, 1) * (total - done)
         console.print(f"{description}: {done}/{total}, about {left:.0f} s left {note}".rstrip(), highlight=False)
 

@@ -266,6 +266,7 @@ def _manifest(tables: Tables, split: SplitSettings, name: str, extends: tuple[st
         num_items=tables.items.height,
         num_interactions=tables.interactions.height,
         counts={part: int((tables.examples["split"] == part).sum()) for part in SPLITS},
+        columns=log.columns,
         duplicates=log.duplicates,
         dropped=log.dropped,
         extends=extends,

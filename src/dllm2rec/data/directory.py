@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from dllm2rec.core.errors import UserError, first_problem
 from dllm2rec.core.files import explain_os_error, read_json, write_json
 from dllm2rec.core.settings import Settings
+from dllm2rec.data.columns import WELL_KNOWN, Columns
 from dllm2rec.data.splits import Split, SplitSettings
 
 FORMAT_VERSION = 1
@@ -44,6 +45,7 @@ class DatasetManifest(Settings):
         num_items: V.
         num_interactions: events of the log.
         counts: examples of each split.
+        columns: names of the columns of the log, and the unit of its times, as far as they were given.
         duplicates: what happened to rows of the log that repeat user, item and time of another one.
         dropped: what was left out because it was incomplete; None: that would have been refused.
         extends: content hashes of the datasets that this one goes on from, the oldest first: their items and events
@@ -59,6 +61,7 @@ class DatasetManifest(Settings):
     num_items: int
     num_interactions: int
     counts: dict[Split, int]
+    columns: Columns = WELL_KNOWN
     duplicates: Duplicates = "keep"
     dropped: Dropped | None = None
     extends: tuple[str, ...] = ()

@@ -36,12 +36,13 @@ def extend(
         interactions: the new events, none older than the newest of ``dataset``, and any that are known.
         items: ids and titles of new items; rows with known ids are passed over.
         out: the new dataset directory; an equal dataset that is there already is left as it is.
-        columns: names of columns that are not well known.
+        columns: names of columns; those that are not given are as in the log of ``dataset``.
 
     Raises:
         UserError: an event that is not known is older than the newest that is, or of an unknown item; none is new, the
             files are wrong, or there are too few new events to hold some out.
     """
+    columns = dataset.manifest.columns.model_copy(update=columns.model_dump(exclude_unset=True))
     drop = dataset.manifest.dropped is not None
     catalogue, untitled = (dataset.items, 0) if items is None else _extended(dataset.items, items, columns, drop=drop)
     user, item, time = read_events(interactions, columns)
@@ -66,6 +67,7 @@ def extend(
     log = Log(
         interactions=pl.concat([old, new], how="vertical_relaxed"),
         items=catalogue,
+        columns=columns,
         duplicates=dataset.manifest.duplicates,
         dropped=Dropped(items=untitled, events=incomplete) if drop else None,
     )

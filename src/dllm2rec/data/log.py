@@ -23,12 +23,14 @@ class Log:
         interactions: `user` (external id), `item` (Int32 index), `time` (seconds, Int64 or Float64). Users in the order
             of their first row in the file; a user's rows in time order, equal times in the order of the file.
         items: `index` (Int32), `item_id` (external id), `title`, other text columns; row i is item i.
+        columns: names that were given.
         duplicates: what happened to rows that repeat another one.
         dropped: what was left out because it was incomplete; None: that would have been refused.
     """
 
     interactions: pl.DataFrame
     items: pl.DataFrame
+    columns: Columns = WELL_KNOWN
     duplicates: Duplicates = "keep"
     dropped: Dropped | None = None
 
@@ -71,6 +73,7 @@ def read_log(
     return Log(
         interactions=order_events(events).drop("user_index"),
         items=catalogue,
+        columns=columns,
         duplicates=duplicates,
         dropped=dropped if drop else None,
     )

@@ -134,7 +134,7 @@ def fit(
         settings=settings,
         epochs=epochs,
     )
-    with progress_bar(f"training {run.name}", epochs, completed=progress.epoch) as advance:
+    with progress_bar(f"training {run.name}, at most {epochs} epochs", epochs, completed=progress.epoch) as advance:
         while not (progress.epoch >= epochs or progress.over(patience=settings.patience)):
             progress = _epoch(step, train, validation, progress, run=run, seed=seed)
             _show(advance, progress.history[-1])

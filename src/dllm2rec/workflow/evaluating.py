@@ -68,9 +68,12 @@ def dataset_of(run: Run, dataset: Dataset | None = None, *, option: str = "") ->
     source = run.config.dataset
     dataset = dataset or Dataset.load(run.locate("dataset", source, option=option))
     if dataset.content_hash != source.hash:
+        compared = (
+            "" if run.config.continues is None else "; `dllm2rec update` compared it with the run that it continues"
+        )
         raise UserError(
             f"{dataset.path}: another dataset (content hash {dataset.content_hash}) than {run.path} was trained on "
-            f"({source.hash})"
+            f"({source.hash}){compared}"
         )
     return dataset
 

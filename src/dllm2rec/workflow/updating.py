@@ -109,7 +109,7 @@ def update(
         knowledge: of the extended dataset, where it was taught elsewhere (see `teach_only_new`).
         settings: see there.
         force: keep the new student even if it is worse.
-        columns: names of columns that are not well known.
+        columns: names of columns; those that are not given are as in the log of the run's dataset.
         say: told in words that an update that was refused gives way, or that events are left out.
 
     Raises:

@@ -48,7 +48,7 @@ def test_core_imports_without_torch() -> None:
 def test_without_a_terminal_a_long_run_prints_lines_with_an_estimate(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dllm2rec.core.progress.SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr("dllm2rec.core.progress.SECONDS_TO_FIRST", 0.0)
     with progress_bar("labelling", 10, completed=4) as advance:
         advance(3, note="fast")
     line = capsys.readouterr().err

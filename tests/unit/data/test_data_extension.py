@@ -156,6 +156,24 @@ def test_a_log_that_is_exported_whole_again_goes_on_as_its_new_events_do(old: Da
     assert set(whole.examples("test").example_id) == set(alone.examples("test").example_id)
 
 
+def test_columns_have_the_names_that_they_had_unless_others_are_given(tmp_path: Path) -> None:
+    names = {"user_id": "who", "item_id": "what", "timestamp": "when"}
+    in_ms = pl.col("timestamp") * 1000
+    rows(1000, 8, ITEMS).with_columns(in_ms).rename(names).write_csv(tmp_path / "log.csv")
+    rows(5000, 5, ITEMS).with_columns(in_ms).rename(names | {"user_id": "visitor"}).write_csv(tmp_path / "new.csv")
+    catalogue(ITEMS).write_csv(tmp_path / "items.csv")
+    columns = Columns(user="who", item="what", time="when", time_unit="ms")
+    log = read_log(tmp_path / "log.csv", tmp_path / "items.csv", columns=columns)
+    old = prepare(log, PaperSplit(history=4), tmp_path / "old", name="shop")
+
+    with pytest.raises(UserError, match="no column 'who'"):
+        extend(old, tmp_path / "new.csv", out=tmp_path / "new")
+    new = extend(old, tmp_path / "new.csv", out=tmp_path / "new", columns=Columns(user="visitor"))
+
+    assert new.examples("test").time.max() < 10_000
+    assert new.manifest.columns == Columns(user="visitor", item="what", time="when", time_unit="ms")
+
+
 def test_what_is_incomplete_is_dropped_as_it_was_before(tmp_path: Path) -> None:
     rows(1000, 8, ITEMS + 1).write_csv(tmp_path / "log.csv")
     catalogue(ITEMS).write_csv(tmp_path / "items.csv")
