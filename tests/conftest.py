@@ -1,6 +1,10 @@
 """The files that take longest come first: `make test` gives a process a file at a time, and waits for the last one."""
 
+import os
+
 import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # processes that all use all cores stand in each other's way
 
 LONGEST = ("test_cli_run.py", "test_readme.py", "test_retrieval.py", "test_bigrec.py", "test_cli_update.py")
 
