@@ -26,7 +26,7 @@ class CDSettings(Settings):
         softness: t1 of the targets ``sigma((t + t2) / t1)``.
         shift: t2 of the targets.
         guided: whose ranks r the drawing follows: the `student`'s, anew every epoch, or the `teacher`'s.
-        distance_normalisation: puts the teacher's scores on a scale where sigma says something, see `distances`.
+        distance_normalisation: `robust` puts the teacher's scores on a scale where sigma says something.
     """
 
     kind: Literal["cd"] = "cd"

@@ -19,7 +19,7 @@ class HintSettings(Settings):
             is that of HTD, its nearest relative here.
         hidden: size of the hidden layer of g; None puts it halfway between the two spaces.
         items_per_step: most items a step; None takes all of the batch, which costs several times as much.
-        vector_scaling: of the teacher's vectors, see `ItemTable`.
+        vector_scaling: of the teacher's vectors, as `student.vector_scaling`.
     """
 
     kind: Literal["hint"] = "hint"

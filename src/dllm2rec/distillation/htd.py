@@ -26,7 +26,7 @@ class HTDSettings(Settings):
         temperature_end: T from `anneal_epochs` on; on the way there it falls by the same factor each epoch.
         anneal_epochs: epochs that the fall takes.
         items_per_step: most items a step; None takes all of the batch, at a cost that grows with items x groups.
-        vector_scaling: of the teacher's vectors, see `ItemTable`.
+        vector_scaling: of the teacher's vectors, as `student.vector_scaling`.
     """
 
     kind: Literal["htd"] = "htd"

@@ -26,7 +26,7 @@ class KARSettings(Settings):
         shared_experts: that read texts about items and about users alike.
         specific_experts: of each of the two.
         hidden, size: of an expert's hidden layer and of what it says.
-        vector_scaling: of the vectors of the texts, see `ItemTable`.
+        vector_scaling: of the vectors of the texts, as `student.vector_scaling`.
     """
 
     kind: Literal["kar"] = "kar"

@@ -25,7 +25,8 @@ class DLLM2RecSettings(Settings):
         top_k: K, how many of the teacher's items are distilled; shorter lists are refused, the weights are of K.
         beta: temperature of the position weights (eq. 6).
         gamma_position, gamma_confidence, gamma_consistency: shares of the three weights (eq. 10).
-        distance_normalisation: what makes confidence weights spread, see `distances`.
+        distance_normalisation: `robust` centres distances and divides them by their spread, so that confidence weights
+            differ; `none` leaves them.
         confidence: one weight a `sequence` from the distance of its target (paper), or one an `item` of the list from
             that item's distance, normalised over the list (released).
         sampled_negative_term: add ``-log sigma(1 - y_neg)`` to the loss of each candidate, for one sampled negative

@@ -36,7 +36,8 @@ class DROSSettings(Settings):
     """Binary cross-entropy plus ``alpha`` times the robust term.
 
     Attributes:
-        negatives, reduction: of the cross-entropy, see `BCESettings`.
+        negatives: how many sampled items for each target.
+        reduction: `sum` or `mean` of the terms of an example in the cross-entropy.
         alpha: weight of the robust term.
         beta: its temperature.
     """

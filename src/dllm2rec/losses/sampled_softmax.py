@@ -21,7 +21,7 @@ class SampledSoftmaxSettings(Settings):
         negatives: items drawn for each step; all its examples share them.
         power: they are drawn in proportion to ``count ** power`` among the items seen in training: 0 uniformly, 1 by
             popularity.
-        candidates: those `seen` in training compete, or those `available`, see `SoftmaxSettings`.
+        candidates: those `seen` in training compete, or those `available`, which were seen by the time of the example.
     """
 
     kind: Literal["sampled-softmax"] = "sampled-softmax"

@@ -27,7 +27,7 @@ class SoftmaxSettings(Settings):
         leave_history: leave the items of a history out of its softmax, but never the target, so that what was just
             chosen need not be pushed away from what is like it; `ever`: all that the user chose before, and not only
             what is read. None: `ever` where choosing an item again is rare among the training examples; else as far as
-            they read where that is so of what they read; else nothing. See `Examples.returns_are_rare`.
+            they read where that is so of what they read; else nothing.
         scores_at_once: most scores in memory; examples are taken in as many parts as that needs, one example at least.
     """
 

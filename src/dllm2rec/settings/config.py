@@ -40,14 +40,14 @@ class CellSettings(Settings):
     """One training: what is trained, on what, on which loss, taught by what, and how long.
 
     Attributes:
-        protocol: what is left open is as in the `paper`, or as in the `strong` protocol; see `protocol.py`.
-        train_on: see `Dataset.training_examples`.
-        student: see `StudentSettings`.
-        loss: see `LossSettings`.
+        protocol: what is left open is as in the `paper`, or as a `strong` student wants it.
+        train_on: what is an example: those of the split (`examples`), every position of the sequences that these end
+            (`positions`), or every position before the split date, of all users (`before-cut`).
+        student: which student.
+        loss: which loss.
         method: how a teacher takes part.
         training: see `FitSettings`.
-        demand: whether `validation` chooses, after training, how far scores follow the newest demand, see
-            `evaluation/demand.py`.
+        demand: whether `validation` chooses, after training, how far scores follow the newest demand.
     """
 
     protocol: Protocol = DEFAULT

@@ -56,8 +56,8 @@ class LabellingTeacher(Settings):
 
     Attributes:
         limits: how many examples of each split are labelled.
-        choose: which training examples come first, see `teachers.choosing`. Examples of the other splits come in the
-            order that is the default.
+        choose: which training examples come first. Examples of the other splits come in the order that is the
+            default.
         vectors: knowledge directory whose item vectors the choice may read, in a file of settings relative to that
             file; without, it reads histories.
     """
@@ -127,7 +127,7 @@ class EncoderTeacher(Settings):
 
 
 class TextTeacher(WritingSettings, LanguageModelTeacher):
-    """A language model that explains items, users and examples in words; it is not tuned; see `LanguageModelTeacher`.
+    """A language model that explains items, users and examples in words; it is not tuned.
 
     Attributes:
         counts: how many texts of each kind.
@@ -193,7 +193,7 @@ def _several(sources: tuple[Source, ...]) -> tuple[Source, ...]:
 
 
 class MergedTeacher(Settings):
-    """Several teachers as one, by calibrated confidence; see `merge`.
+    """Several teachers as one, by calibrated confidence.
 
     Attributes:
         sources: directories, and teachers that are taught first, in directories beside the merged one.

@@ -27,7 +27,7 @@ class SharedSettings(Settings):
             its vector is its text alone, or is, after training, that of its `neighbours` by text. An item that is added
             later gets the same, and what it would be without training where this is `random`.
         text_neighbours: size of the directions of text vectors that a trained student may have beside its own vectors,
-            with a weight chosen on validation, see `text_neighbours`; None has none. Nothing comes of it without item
+            with a weight chosen on validation; None has none. Nothing comes of it without item
             vectors, without a tied output, or where the cell's `demand` chooses no weights.
     """
 

@@ -29,7 +29,8 @@ class ItemTable(nn.Module):
         num_items: V.
         dim: D.
         output: `separate`: the output layer has its own weights and knows nothing of the text, as in the authors' code;
-            an item that training never saw can't be recommended then. `tied`: the output weights are the ``e_i``.
+            an item that training never saw can't be recommended then. `tied`: the output weights are the
+            items' vectors.
         output_bias: one learned bias per item in the output; None means yes if separate (as a linear layer has), no if
             tied.
         item_vectors: ``z``, `[V, Dt]`, or None.
@@ -37,10 +38,10 @@ class ItemTable(nn.Module):
             that neither the norm of the vectors nor one loud dimension of a language model's state decides. `unit`
             then divides all by ``sqrt(Dt)``: an optimiser as Adam moves each weight of ``g`` by about its learning
             rate, and this way ``g(z)`` as far as ``b``, and not ``sqrt(Dt)`` times as far.
-        offset: False leaves ``b_i`` out (only with item vectors).
+        offset: False leaves ``b_i``, what is learned of an item beside its text, out (only with item vectors).
         offset_dropout: share of the items that are their text alone in a step of training, as an item is that comes
-            later; another draw each step, see `draw` (after DropoutNet, Volkovs et al., NeurIPS 2017).
-        text_weight: ``w_e``.
+            later; another draw each step (after DropoutNet, Volkovs et al., NeurIPS 2017).
+        text_weight: ``w_e``, of the projected text in the vector of an item, ``e_i = b_i + w_e g(z_i)``.
         projector_hidden: None makes ``g`` linear; a size puts one hidden layer with ReLU in between.
         offset_std: standard deviation of the first ``b_i``.
         projector_std: standard deviation of the first ``g(z_i)`` where the columns of ``z`` vary as much as

@@ -41,7 +41,8 @@ class FitSettings(Settings):
     """How a student is trained.
 
     Attributes:
-        epochs: most passes over the training examples; None decides by how many there are, see `enough_epochs`.
+        epochs: most passes over the training examples; None takes as many as make
+            about 2,000 steps, but at least 4 and at most 50.
         batch_size: examples a step.
         learning_rate: of the optimiser; its peak, where it changes.
         warm_up: share of all steps in which the learning rate rises linearly to its peak.

@@ -55,7 +55,7 @@ def test_defaults_are_those_of_the_protocol() -> None:
 
 def test_what_another_class_says_is_said_here() -> None:
     one = settings(manual("train"))["student.text_weight"]
-    assert one.meaning == "``w_e``."
+    assert one.meaning == "``w_e``, of the projected text in the vector of an item, ``e_i = b_i + w_e g(z_i)``."
     assert one.allowed == "a number greater than 0"
 
 
