@@ -8,6 +8,7 @@ import sys
 import time
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cli_helpers import SMALL_TEACHER, call, log_rows, refused, write_log
@@ -158,7 +159,17 @@ def test_tables_of_the_paper_have_the_seeds_of_the_experiment_and_no_trials(conf
         assert f"{wanted[label]['NDCG@20']:.4f}".removeprefix("0") in text
 
 
-def test_tables_of_the_paper_are_of_the_last_settings(config: Path, tmp_path: Path) -> None:
+def figures(comparison: dict[str, Any]) -> list[object]:
+    """What a comparison measured, without the time it took."""
+    return [(row["label"], row["metrics"]) for table in comparison["tables"] for row in table["rows"]]
+
+
+def test_tables_of_the_paper_are_of_the_last_settings(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
     text = config.read_text()
     config.write_text(text[: text.index("[search]")] + text[text.index("[training]") :])
     asked = ["--out", tmp_path / "out", "--set", "seeds=[1]"]
@@ -176,6 +187,14 @@ def test_tables_of_the_paper_are_of_the_last_settings(config: Path, tmp_path: Pa
         )
         told = json.dumps(call("paper", tmp_path / "out", "--table", 5, "--json").json)
         assert f"{plain:.4f}".removeprefix("0") in told
+    with monkeypatch.context() as patch:
+        patch.setattr("dllm2rec.experiments.pipeline.write_report", interrupt)
+        assert call("run", config, *asked, "--set", "training.epochs=2").code == 130
+    resumed = call("run", config, *asked, "--json")
+    assert "of other settings" not in resumed.err  # of what was interrupted there is no report
+    written = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    for comparison in (resumed.json["comparison"], written):
+        assert figures(comparison) == figures(first.json["comparison"]) != figures(changed.json["comparison"])
     other = call("run", config, *asked, "--set", "dataset.split.kind=leave-one-out", "--json")
     assert other.code == 0, other.err
     assert call("paper", tmp_path / "out", "--table", 5, "--json").code == 0

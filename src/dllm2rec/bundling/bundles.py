@@ -188,7 +188,7 @@ def _card(manifest: BundleManifest) -> str:
         else "It was not measured: `dllm2rec evaluate` does that."
     )
     added = f"{manifest.added:,} of the items were added from their titles; the figures are from before that. "
-    stored = f"Item vectors are stored as {manifest.precision}; the figures are those of float32. "
+    stored = f"It is stored with the precision of {manifest.precision}; the figures are those of float32. "
     remarks = (added if manifest.added else "") + (stored if manifest.precision != "float32" else "")
     name, digest = manifest.dataset["name"], manifest.dataset["content_hash"]
     return f"""# {manifest.student}

@@ -42,11 +42,14 @@ def export(
         bool, typer.Option("--index", help="Also an approximate index, for catalogues of millions (needs usearch).")
     ] = False,
     examples: Annotated[
-        int,
+        int | None,
         typer.Option(
-            min=0, max=1000, help="Histories of test examples, without user ids, for the bundle's page to show."
+            show_default="20",
+            min=0,
+            max=1000,
+            help="Histories of test examples, without user ids, for the bundle's page to show.",
         ),
-    ] = 20,
+    ] = None,
     json: Json = False,
 ) -> None:
     """Export a student: folded item vectors, the encoder as ONNX, titles, a card; checked against PyTorch.
@@ -61,8 +64,14 @@ def export(
     from dllm2rec.workflow.runs import MARKER as RUN
 
     if (source / KNOWLEDGE).is_file():
-        if knowledge is not None or index or precision != "float32":
-            option = "--knowledge" if knowledge is not None else "--index" if index else "--precision"
+        unread = {
+            "--knowledge": knowledge is not None,
+            "--index": index,
+            "--precision": precision != "float32",
+            "--examples": examples is not None,
+        }
+        if any(unread.values()):
+            option = next(name for name, given in unread.items() if given)
             raise UserError(f"{source}: is knowledge, which leaves as the original code's files; leave {option} out")
         _knowledge(source, dataset, out=out, json=json)
     elif (source / DATASET).is_file():
@@ -109,9 +118,10 @@ def _counting(
     out: Path,
     precision: "Precision",
     max_loss: float,
-    examples: int,
+    examples: int | None,
     json: bool,
 ) -> None:
+    from dllm2rec.bundling.bundles import SHOWN
     from dllm2rec.bundling.counting import export_counting
     from dllm2rec.core.figures import figure
     from dllm2rec.data import Dataset
@@ -120,7 +130,12 @@ def _counting(
     known = None if knowledge is None else Knowledge.load(knowledge)
     with words_to_stderr():
         done = export_counting(
-            Dataset.load(source), out=out, knowledge=known, precision=precision, max_loss=max_loss, shown=examples
+            Dataset.load(source),
+            out=out,
+            knowledge=known,
+            precision=precision,
+            max_loss=max_loss,
+            shown=SHOWN if examples is None else examples,
         )
     unread = "" if known is None or done.text_weight else "; validation gives titles no weight"
     show(
@@ -149,9 +164,10 @@ def _student(
     precision: "Precision",
     index: bool,
     max_loss: float,
-    examples: int,
+    examples: int | None,
     json: bool,
 ) -> None:
+    from dllm2rec.bundling.bundles import SHOWN
     from dllm2rec.bundling.exporting import export as write
     from dllm2rec.data import Dataset
     from dllm2rec.knowledge.store import Knowledge
@@ -166,7 +182,7 @@ def _student(
             precision=precision,
             index=index,
             max_loss=max_loss,
-            shown=examples,
+            shown=SHOWN if examples is None else examples,
         )
     approximate = [] if done.recall is None else [f"the index finds {done.recall:.1%} of the exact top 20"]
     show(

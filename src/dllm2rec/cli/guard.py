@@ -74,7 +74,7 @@ def guarded(*, debug: bool = False) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, _UsageError):
             help_of = "" if error.ctx is None else f"; see {error.ctx.command_path} --help"
-            _end(f"{error.format_message().removesuffix('.').replace('Value error, ', '')}{help_of}", 2)
+            _end(f"{error.format_message().rstrip('.?').replace('Value error, ', '')}{help_of}", 2)
         failure = os_error_of(error)
         if failure is not None and failure.errno in _USERS_OS_ERRORS:
             _end(str(explain_os_error(failure, Path(os.fsdecode(failure.filename or ".")))), 2)

@@ -72,6 +72,6 @@ for verb in (
 
 
 def main() -> None:
-    """Run the program; never returns. To be asked to end (SIGTERM) is to be interrupted: temporary files go first."""
+    """Run the program; never returns. SIGTERM interrupts it as Ctrl-C does, so its temporary files go first."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     app()

@@ -50,7 +50,7 @@ def recommend(
     said = {"--history": history, "--interactions": interactions, "--user": user, "--out": out}
     given = {name for name, value in said.items() if value is not None}
     if given not in ({"--history"}, {"--interactions", "--user"}, {"--interactions", "--out"}):
-        there = f", not {', '.join(sorted(given))} together" if given else ""
+        there = f", not {' with '.join(sorted(given))} alone" if given else ""
         raise UserError(f"give --history, or --interactions with --user, or --interactions with --out{there}")
     if out is not None and out.suffix != ".parquet":
         raise UserError(f"--out {out}: it becomes a Parquet file; name it so, such as {out.with_suffix('.parquet')}")

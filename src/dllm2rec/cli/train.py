@@ -62,13 +62,12 @@ def train(
     for name, kind in (("student", student), ("loss", loss)):
         if kind is not None:
             values[name] = {"kind": kind}
-    if variant is not None and values["method"]["kind"] != "dllm2rec":
-        raise UserError(
-            f"--variant {variant}: it is of method dllm2rec, this is {values['method']['kind']}; leave it out"
-        )
+    values = override(values, settings or [])
     if variant is not None:
+        if (kind := values["method"]["kind"]) != "dllm2rec":
+            raise UserError(f"--variant {variant}: it is of method dllm2rec, this is {kind}; leave it out")
         values["method"]["variant"] = variant
-    chosen = validate(CellSettings, override(values, settings or []))
+    chosen = validate(CellSettings, values)
     trained_before = (out / RESULT).is_file()
     with words_to_stderr():
         done = run(Dataset.load(dataset), chosen, out=out, seed=seed, knowledge=known)
@@ -87,7 +86,7 @@ def train(
         f"{config.label}, seed {config.seed}: best of {fit.epochs_run} epochs is {fit.best_epoch}, validation "
         f"HR@20 {figure(fit.validation['HR@20'])}, NDCG@20 {figure(fit.validation['NDCG@20'])} "
         f"({fit.seconds:.0f} s, {fit.examples_per_second:,.0f} examples/s"
-        f"{'' if peak is None else f', {peak / 1e9:.1f} GB at the peak'}{', before' if trained_before else ''})",
+        f"{', before this command' if peak is None else f', {peak / 1e9:.1f} GB at the peak'})",
         *_unsaid(chosen.method, fit.labelled, known),
         f"run in {out}; on the test examples: dllm2rec evaluate {out}",
         as_json=json,

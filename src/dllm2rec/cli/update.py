@@ -82,7 +82,8 @@ def update(
             "p_value": done.p_value,
         },
         f"{done.new_events:,} new events and {done.new_items:,} new items; learned from {done.learned:,} examples that "
-        f"training had not seen, what the old split held out among them, and from {done.replayed:,} that it had",
+        "are new to the student (the validation and test examples of its first training, too), and once more from "
+        f"{done.replayed:,} that are not",
         f"on the newest tenth of the new events ({done.examples:,} examples), which the new run keeps for its test: "
         f"NDCG@20 {figure(new)}, the old student {figure(old)} ({p_text(done.p_value)})",
         f"run in {out}; a bundle of it: dllm2rec export {out} --out BUNDLE",

@@ -8,7 +8,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from dllm2rec.core.errors import UserError
-from dllm2rec.core.files import atomic_path, require_fresh_directory
+from dllm2rec.core.files import atomic_path, require_fresh_directory, write_json
 from dllm2rec.core.ids import padding_index
 from dllm2rec.data.directory import (
     FORMAT_VERSION,
@@ -276,6 +276,10 @@ def _manifest(tables: Tables, split: SplitSettings, name: str, extends: tuple[st
 def _same_or_refuse(out: Path, manifest: DatasetManifest) -> Dataset:
     there = Dataset.load(out)
     if there.content_hash == manifest.content_hash:
+        told = {name: getattr(manifest, name) for name in ("columns", "duplicates", "dropped")}
+        if told != {name: getattr(there.manifest, name) for name in told}:  # for the log that comes next
+            write_json(out / MARKER, there.manifest.model_copy(update=told).model_dump(mode="json"))
+            return Dataset.load(out)
         return there
     raise UserError(
         f"{out}: holds another dataset (content hash {there.content_hash}, this one has {manifest.content_hash}); "

@@ -58,8 +58,12 @@ def extend(
             "time": time.cast(known["time"].dtype) if known["time"].dtype == pl.Float64 else time,
         }
     )
-    incomplete = new["item"].null_count()
-    new = _unknown(new, old, interactions, time_column=time.name)
+    newest = np.max(known["time"].to_numpy()).item()
+    incomplete = new.filter(pl.col("item").is_null() & (pl.col("time") >= newest)).height
+    if drop:  # what was dropped before, because its item had no title then, stays out
+        stays = (pl.col("item") < dataset.num_items) | (pl.col("time") >= newest)
+        new = new.with_columns(item=pl.when(stays).then("item"))
+    new = _unknown(new, old, interactions, newest=newest, time_column=time.name)
     if dataset.manifest.duplicates == "drop":
         new = new.unique(maintain_order=True, keep="first")
     held_out = float(HELD_OUT * new.height / (old.height + new.height))
@@ -95,18 +99,19 @@ def _extended(known: pl.DataFrame, items: Path, columns: Columns, *, drop: bool)
     return pl.concat([known, table], how="diagonal_relaxed"), listed.height - table.height
 
 
-def _unknown(rows: pl.DataFrame, old: pl.DataFrame, file: Path, *, time_column: str) -> pl.DataFrame:
-    """Leave out the rows that are known, or of no known item; the others are newer, or an error.
+def _unknown(rows: pl.DataFrame, old: pl.DataFrame, file: Path, *, newest: float, time_column: str) -> pl.DataFrame:
+    """Leave out the rows that are known, or of no item; the others are not older than ``newest``, or an error.
+
+    Times are compared as whole microseconds: by how it was written, a fraction of a second may differ in its last bit.
 
     Raises:
-        UserError: none is left, or one is older than the newest of ``old``.
+        UserError: none is left, or one is older.
     """
-    names = list(old.columns)
+    same = [pl.col("user"), pl.col("item"), (pl.col("time") * 1e6).round().cast(pl.Int64)]
     numbered = rows.with_row_index("row").drop_nulls("item")
-    left = numbered.join(old.cast(rows.schema).unique(), on=names, how="anti", maintain_order="left")
+    left = numbered.join(old, on=same, how="anti", maintain_order="left")
     if not left.height:
         raise UserError(f"{file}: all of its events are known; give newer ones")
-    newest = np.max(old["time"].to_numpy()).item()
     older = left.filter(pl.col("time") < newest)
     if older.height:
         row, time = older["row"][0], older["time"][0]
@@ -116,4 +121,4 @@ def _unknown(rows: pl.DataFrame, old: pl.DataFrame, file: Path, *, time_column: 
             f"({shown_time(newest, dated=dated)}), and this event is not known; {older.height:,} of {rows.height:,} "
             "rows are so; give newer ones only, or prepare a dataset anew"
         )
-    return left.select(names)
+    return left.drop("row")

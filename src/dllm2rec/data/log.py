@@ -63,6 +63,10 @@ def read_log(
     drop = incomplete == "drop"
     listed = read_catalogue(items, columns, untitled=drop)
     catalogue = titled(listed)
+    if catalogue.height < 2:
+        raise UserError(
+            f"{items}: {catalogue.height} of {listed.height:,} items have a title; name another --title-column"
+        )
     index = item_index(item, catalogue, interactions, items, unknown=drop)
     rows = pl.DataFrame([user.alias("user"), index, time.alias("time")])
     events = rows.drop_nulls("item")

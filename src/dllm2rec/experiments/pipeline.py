@@ -86,7 +86,7 @@ def run(config: Config, *, out: Path, jobs: int = 1, say: Say = lambda _: None) 
                 f"{out}: the report of '{before['name']}' there gives way to that of '{config.name}'; the runs of both "
                 "stay"
             )
-        elif "name" in before and _asked(out) != config.model_dump(mode="json"):
+        elif before.get("config", _hash(config)) != _hash(config):
             say(f"{out}: the report there is of other settings and gives way to a new one; its runs stay")
         work = _begin(config, out, say, total=_count(config))
         trained = train_cells(work, jobs, config.seeds)
@@ -154,15 +154,15 @@ def _begin(config: Config, out: Path, say: Say, *, total: int) -> Work:
     return Work(config=config, out=out, stages=stages, dataset=dataset, teachers=teachers, knowledge=learned)
 
 
-def _asked(out: Path) -> object:
-    """Return what the experiment there was asked for."""
-    return read_json(out / EXPERIMENT)["config"]
+def _hash(config: Config) -> str:
+    return hash_json(config.model_dump(mode="json"))
 
 
 def _concluded(out: Path) -> dict[str, Any]:
     """Return the `runs` of each experiment that was concluded there, by its name.
 
-    Where the report there is whole, also the `name` of its experiment and a `key` of all that it is made of.
+    Where the report there is whole, also the `name` of its experiment, a hash of its `config`, and a `key` of all that
+    it is made of.
     """
     concluded = dict(read_json(out / CONCLUSION)) if (out / CONCLUSION).is_file() else {}
     whole = all((out / name).is_file() for name in (COMPARISON, REPORT, SUMMARY))
@@ -215,14 +215,15 @@ def _conclude(work: Work, runs: Sequence[Run], choices: Sequence[Choice]) -> Com
         }
     )
     name, before = work.config.name, _concluded(out)
-    if (before.get("name"), before.get("key")) == (name, key):
-        load = partial(Comparison.model_validate, read_json(out / COMPARISON))
-        return work.stages.do("compare and report", out / REPORT, load, cached=True)
-    comparison = work.stages.do("compare and report", out / REPORT, partial(_write, work, runs, choices), cached=False)
-    others = before.get("runs", {})
-    write_json(
-        out / CONCLUSION, {"name": name, "key": key, "runs": {**others, name: sorted(run.path.name for run in runs)}}
+    cached = (before.get("name"), before.get("key")) == (name, key)
+    read = partial(Comparison.model_validate, read_json(out / COMPARISON)) if cached else None
+    if read is None and before:  # what is written from now on is not of the report that was there
+        write_json(out / CONCLUSION, {"runs": before.get("runs", {})})
+    comparison = work.stages.do(
+        "compare and report", out / REPORT, read or partial(_write, work, runs, choices), cached=cached
     )
+    compared = {**before.get("runs", {}), name: sorted(run.path.name for run in runs)}
+    write_json(out / CONCLUSION, {"name": name, "config": _hash(work.config), "key": key, "runs": compared})
     return comparison
 
 

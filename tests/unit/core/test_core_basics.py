@@ -51,9 +51,14 @@ def test_without_a_terminal_a_long_run_prints_lines_with_an_estimate(
     monkeypatch.setattr("dllm2rec.core.progress.SECONDS_TO_FIRST", 0.0)
     with progress_bar("labelling", 10, completed=4) as advance:
         advance(3, note="fast")
-    line = capsys.readouterr().err
-    assert "labelling: 7/10" in line
-    assert "s left fast" in line
+        advance(1, note="soon after")
+        later = time.monotonic() + 31
+        monkeypatch.setattr("dllm2rec.core.progress.time.monotonic", lambda: later)
+        advance(1, note="later")
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("labelling: 7/10")
+    assert first.endswith("s left fast")
+    assert second.startswith("labelling: 9/10")
 
 
 def test_free_memory_is_some_of_what_the_machine_has() -> None:

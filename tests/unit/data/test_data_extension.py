@@ -156,6 +156,33 @@ def test_a_log_that_is_exported_whole_again_goes_on_as_its_new_events_do(old: Da
     assert set(whole.examples("test").example_id) == set(alone.examples("test").example_id)
 
 
+def test_a_fraction_of_a_second_is_the_same_however_it_was_written(tmp_path: Path) -> None:
+    times = pl.from_epoch(pl.col("timestamp") * 1000 + 7, time_unit="ms")
+    log = rows(1_000_000, 8, ITEMS).with_columns(timestamp=pl.col("timestamp") * 1000 + 7)
+    log.write_csv(tmp_path / "log.csv")
+    catalogue(ITEMS).write_csv(tmp_path / "items.csv")
+    read = read_log(tmp_path / "log.csv", tmp_path / "items.csv", columns=Columns(time_unit="ms"))
+    old = prepare(read, PaperSplit(history=4), tmp_path / "old", name="shop")
+    new = pl.concat([rows(1_000_000, 8, ITEMS), rows(5_000_000, 5, ITEMS)]).with_columns(timestamp=times)
+    new.with_columns(pl.col("timestamp").dt.strftime("%Y-%m-%dT%H:%M:%S%.6f")).write_csv(tmp_path / "new.csv")
+
+    longer = extend(old, tmp_path / "new.csv", out=tmp_path / "longer")
+
+    assert longer.manifest.num_interactions == new.height
+
+
+def test_what_is_told_of_a_log_later_counts_for_what_comes_next(old: Dataset, tmp_path: Path) -> None:
+    log = read_log(tmp_path / "log.csv", tmp_path / "items.csv", columns=Columns(user="user_id"), incomplete="drop")
+
+    again = prepare(log, PaperSplit(history=4), old.path, name="shop")
+
+    assert old.manifest.dropped is None
+    assert Dataset.load(old.path).manifest == again.manifest
+    assert again.manifest.dropped == Dropped()
+    assert again.manifest.columns == Columns(user="user_id")
+    assert again.content_hash == old.content_hash
+
+
 def test_columns_have_the_names_that_they_had_unless_others_are_given(tmp_path: Path) -> None:
     names = {"user_id": "who", "item_id": "what", "timestamp": "when"}
     in_ms = pl.col("timestamp") * 1000
@@ -184,6 +211,12 @@ def test_what_is_incomplete_is_dropped_as_it_was_before(tmp_path: Path) -> None:
     (tmp_path / "more.csv").write_text(f"item_id,title\ni{ITEMS},a thing\ni{ITEMS + 1},\n")
 
     longer = extend(old, tmp_path / "new.csv", tmp_path / "more.csv", out=tmp_path / "longer")
+
+    untitled = pl.concat([rows(1000, 8, ITEMS + 1), new])  # whole again, and what was dropped has a title by now
+    untitled.write_csv(tmp_path / "whole.csv")
+    whole = extend(old, tmp_path / "whole.csv", tmp_path / "more.csv", out=tmp_path / "whole")
+    assert whole.content_hash == longer.content_hash
+    assert whole.manifest.dropped == longer.manifest.dropped
 
     unknown = (new["item_id"] == f"i{ITEMS + 1}").sum()
     assert unknown > 0

@@ -142,6 +142,11 @@ def test_what_is_incomplete_is_dropped_on_demand(write_log: WriteLog) -> None:
     assert log.dropped == Dropped(items=1, events=2)
 
 
+def test_items_that_all_lack_a_title_are_rather_in_another_column(write_log: WriteLog) -> None:
+    with pytest.raises(UserError, match=r"items\.csv: 1 of 3 items have a title; name another --title-column"):
+        read_log(*write_log(items="1,\n2,Two\n3,\n"), incomplete="drop")
+
+
 def test_the_same_row_of_the_items_again_is_no_other_item(write_log: WriteLog) -> None:
     log = read_log(*write_log(items="1,One\n2,Two\n1,One\n3,Three\n2,Two\n"))
 

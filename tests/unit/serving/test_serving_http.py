@@ -231,6 +231,19 @@ def test_a_bundle_is_swapped_and_a_broken_one_refused(bundles: list[Path], tmp_p
     assert client.post("/v1/recommend", json={"histories": [[1]]}, headers=WITH_KEY).status_code == 200
 
 
+def test_what_is_no_bundle_any_more_is_told_in_the_log(
+    bundles: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = shutil.copytree(bundles[0], tmp_path / "place")
+    live = Live(place, None)
+    assert live.reload(if_outdated=True) is live.now
+    assert capsys.readouterr().err == ""
+    (place / "bundle.json").unlink()
+    with pytest.raises(UserError):
+        live.reload(if_outdated=True)
+    assert capsys.readouterr().err.startswith("not swapped: ")
+
+
 def test_a_reload_may_take_longer_than_an_answer(bundles: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[int] = []
     settings = ServeSettings(bundle=bundles[0], api_key=SecretStr(KEY), timeout=0.2)
@@ -250,12 +263,13 @@ def test_a_worker_knows_that_another_bundle_lies_there(bundles: list[Path], tmp_
     place = tmp_path / "current"
     place.symlink_to(bundles[0])
     live = Live(place, bundles[1])
-    assert not live.outdated
+    before = live.now
+    assert live.reload(if_outdated=True) is before
     place.unlink()
     place.symlink_to(bundles[1])
-    assert live.outdated
-    live.reload()
-    assert not live.outdated
+    after = live.reload(if_outdated=True)
+    assert after.main.version != before.main.version
+    assert live.reload(if_outdated=True) is after
 
 
 def test_slow_requests_that_come_again_wait_for_each_other(

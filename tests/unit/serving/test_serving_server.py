@@ -123,6 +123,10 @@ def test_a_swap_loses_no_request(workers: int, bundles: list[Path], tmp_path: Pa
         assert set(statuses) == {200}
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=60) == 0
+        assert process.stderr is not None
+        log = process.stderr.read()
+        assert f"serving {after}" in log
+        assert "not swapped: " in log
 
 
 def test_a_worker_that_still_starts_is_not_ended_by_a_swap(bundles: list[Path]) -> None:

@@ -40,26 +40,27 @@ class Live:
         self._loading = threading.Lock()
         self.now = self._load()
 
-    @property
-    def outdated(self) -> bool:
-        """Whether other bundles lie there by now than those that answer."""
-        now = [one.version for one in (self.now.main, self.now.other) if one is not None]
-        return [version_of(path) for path in self._paths if path is not None] != now
-
-    def reload(self) -> Served:
-        """Read the directories again and swap; the log says how that went.
+    def reload(self, *, if_outdated: bool = False) -> Served:
+        """Read the directories again and swap, or only if others lie there by now; the log says how that went.
 
         Raises:
             UserError: one is broken; what answered before goes on answering.
         """
         with self._loading:
             try:
+                if if_outdated and not self._outdated():
+                    return self.now
                 self.now = self._load()
             except UserError as error:
                 print(f"not swapped: {error}", file=sys.stderr, flush=True)  # noqa: T201 - the log of a server
                 raise
             print(f"serving {self.now.main.version}", file=sys.stderr, flush=True)  # noqa: T201
             return self.now
+
+    def _outdated(self) -> bool:
+        """Whether other bundles lie there by now than those that answer."""
+        now = [one.version for one in (self.now.main, self.now.other) if one is not None]
+        return [version_of(path) for path in self._paths if path is not None] != now
 
     def _load(self) -> Served:
         bundle, compare = self._paths

@@ -22,8 +22,8 @@ def _id(value: object) -> object:
     return whole
 
 
-Id = Annotated[StrictStr | StrictInt, BeforeValidator(_id)]
-History = Annotated[list[Id], Field(max_length=MAX_HISTORY)]
+Id = StrictStr | StrictInt
+History = Annotated[list[Annotated[Id, BeforeValidator(_id)]], Field(max_length=MAX_HISTORY)]
 
 
 class RecommendRequest(BaseModel):

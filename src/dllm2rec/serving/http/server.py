@@ -108,9 +108,8 @@ async def _reload_on_hangup(app: FastAPI) -> AsyncIterator[None]:
 
     async def reload() -> None:
         with suppress(UserError):  # the log has it, and what answered goes on answering
-            if app.state.live.outdated:
-                now = await asyncio.to_thread(app.state.live.reload)
-                app.state.metrics.serve(now.main.version)
+            now = await asyncio.to_thread(app.state.live.reload, if_outdated=True)
+            app.state.metrics.serve(now.main.version)
 
     def start() -> None:
         task = asyncio.create_task(reload())
