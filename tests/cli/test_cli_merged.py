@@ -164,7 +164,11 @@ def test_an_experiment_teaches_its_sources_first_and_once(tmp_path: Path) -> Non
     changed = call("run", file, "--out", out, "--set", "teacher.sources.1.depth=25", "--json")
     fresh = [stage["name"] for stage in changed.json["stages"] if not stage["cached"]]
     assert fresh[:2] == ["teach source 2", "teach"]
-    refused(call("run", file, "--out", out, "--set", "teacher.sources.0.dept=3"), "teacher.sources.0.dept", "did you mean 'teacher.sources.0.depth'")
+    refused(
+        call("run", file, "--out", out, "--set", "teacher.sources.0.dept=3"),
+        "teacher.sources.0.dept",
+        "did you mean 'teacher.sources.0.depth'",
+    )
     refused(call("run", file, "--out", out, "--set", "teacher.sources.0.kind=encoder"), "sources.0.kind", "'encoder'")
     refused(call("run", file, "--out", out, "--set", "teacher.sources=[]"), "teacher.sources", "two or more, not 0")
     same = call("run", file, "--out", out, "--set", "teacher.sources.1.reference.kind=knn")

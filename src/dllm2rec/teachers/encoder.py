@@ -199,15 +199,6 @@ def _continued(
     return np.concatenate([known, found[probes:]])
 
 
-def encode_titles(dataset: Dataset, *, model: str = "minilm", words: bool = True) -> NDArray[np.float32]:
-    """Encode the titles of a catalogue, `[V, D_t]`, without writing anything.
-
-    Raises:
-        UserError: the model cannot be found or loaded.
-    """
-    return load_encoder(model).encode(dataset.titles, words=words)
-
-
 def encode_as(width: int, texts: Sequence[str], *, model: str = "minilm") -> NDArray[np.float32]:
     """Encode texts as vectors of size ``width`` were made: with words, where that is as wide.
 

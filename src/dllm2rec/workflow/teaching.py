@@ -1,5 +1,8 @@
 """Verb `teach`: a teacher labels a dataset."""
 
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +10,11 @@ from numpy.typing import NDArray
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from dllm2rec.core.errors import UserError, first_problem
-from dllm2rec.core.files import exclusive
+from dllm2rec.core.files import exclusive, hash_json, require_fresh_directory
 from dllm2rec.data import Dataset, Examples
 from dllm2rec.evaluation.references import with_text_weight
 from dllm2rec.knowledge.align import require_same_dataset
+from dllm2rec.knowledge.schema import MARKER
 from dllm2rec.knowledge.store import Knowledge
 from dllm2rec.settings.teacher import (
     BigRecTeacher,
@@ -26,7 +30,7 @@ from dllm2rec.settings.teacher import (
     method_of,
 )
 from dllm2rec.teachers.bigrec import BigRecSettings, take_over, teach_bigrec
-from dllm2rec.teachers.encoder import continue_vectors, encode_titles, teach_encoder
+from dllm2rec.teachers.encoder import continue_vectors, teach_encoder
 from dllm2rec.teachers.merging import MERGED, merge
 from dllm2rec.teachers.reference_teacher import label_with_reference
 from dllm2rec.teachers.references import BlendSettings, needs_vectors
@@ -138,23 +142,50 @@ def _teach(dataset: Dataset, settings: TeacherSettings, out: Path) -> Knowledge:
                 revision=settings.revision,
             )
         case ReferenceTeacher():
-            vectors = _vectors(dataset, settings)
-            if vectors is None and needs_vectors(settings.reference):
-                vectors = encode_titles(dataset, model=settings.model, words=settings.words)
-            reference = with_text_weight(settings.reference, dataset, item_vectors=vectors, train_on=settings.train_on)
-            return label_with_reference(
-                dataset,
-                reference,
-                examples=_together(dataset, settings, vectors),
-                out=out,
-                item_vectors=vectors,
-                train_on=settings.train_on,
-                folds=settings.folds,
-                depth=settings.depth,
-            )
+            return _teach_reference(dataset, settings, out)
         case MergedTeacher():
             sources = [_source(dataset, source, out) for source in settings.sources]
             return merge(dataset, sources, out=out, depth=settings.depth, vectors=settings.vectors)
+
+
+def _teach_reference(dataset: Dataset, settings: ReferenceTeacher, out: Path) -> Knowledge:
+    vectors = _vectors(dataset, settings)
+    if vectors is not None or not needs_vectors(settings.reference):
+        return _label(dataset, settings, vectors, out)
+    with _encoded(dataset, settings, out) as vectors:
+        return _label(dataset, settings, vectors, out)
+
+
+def _label(dataset: Dataset, settings: ReferenceTeacher, vectors: NDArray[np.float32] | None, out: Path) -> Knowledge:
+    return label_with_reference(
+        dataset,
+        with_text_weight(settings.reference, dataset, item_vectors=vectors, train_on=settings.train_on),
+        examples=_together(dataset, settings, vectors),
+        out=out,
+        item_vectors=vectors,
+        train_on=settings.train_on,
+        folds=settings.folds,
+        depth=settings.depth,
+    )
+
+
+@contextmanager
+def _encoded(dataset: Dataset, settings: ReferenceTeacher, out: Path) -> Iterator[NDArray[np.float32] | None]:
+    """Yield the text vectors of all items; an interruption of what follows keeps them for the next time.
+
+    Raises:
+        UserError: the model can't be had, or something else is at ``out``.
+    """
+    require_fresh_directory(out, marker=MARKER)
+    kept = out / f".titles-{hash_json([dataset.content_hash, settings.model, settings.words])[:8]}.tmp"
+    try:
+        yield teach_encoder(dataset, out=kept, model=settings.model, words=settings.words).item_vectors
+    except Exception:
+        shutil.rmtree(kept, ignore_errors=True)
+        with suppress(OSError):  # what was refused leaves nothing
+            out.rmdir()
+        raise
+    shutil.rmtree(kept)
 
 
 def _source(dataset: Dataset, settings: Source, out: Path) -> Knowledge:
