@@ -37,6 +37,8 @@ LEARNED: dict[TrainOn, str] = {
 }
 """What students learn from, in words."""
 
+AS_ABOVE = "Made as the table above, on fewer examples; of the differences only the teacher's is tested."
+
 
 def compare(runs: Sequence[Run], *, split: Split = "test", mask_history: bool = False, seed: int = 0) -> Comparison:
     """Compare runs on the same dataset with each other, with their teacher, and with references without training.
@@ -81,7 +83,7 @@ def _table(evidence: Evidence, kept: Mask, teachers: Sequence[Taught], *, tested
         title=title,
         examples=int(kept.sum()),
         rows=tuple(rows),
-        notes=_notes(evidence, len(versus)),
+        notes=_notes(evidence, len(versus)) if tested else (AS_ABOVE,),
         over_reference=_over_reference(evidence, seed) if tested else None,
         teacher_over=None if tested else _teacher_over(evidence, teachers[0], seed),
     )

@@ -232,6 +232,8 @@ def test_a_teacher_of_some_examples_has_a_table_on_these_examples(small: Dataset
     rank = np.where(np.arange(count) < 3, 1.0, 50.0)
     tables = tabulate(evidence(small, group(small, "S", [rank]), teachers=(teacher(small, 3),))).tables
     assert [table.examples for table in tables] == [count, 3]
+    assert "Split: paper, test part." in tables[0].notes
+    assert [note[:23] for note in tables[1].notes] == ["Made as the table above"]
     assert [row.kind for row in tables[0].rows] == ["reference", "student"]
     by_kind = {row.kind: row for row in tables[1].rows}
     assert by_kind["teacher"].metrics["HR@20"] == 1.0
