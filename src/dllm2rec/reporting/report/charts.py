@@ -7,6 +7,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 _COLOURS = ("#0f8b8d", "#e07a1f", "#7b5cd6", "#c2385a", "#4f7f2a", "#3273c8", "#9a6b3f", "#777777")
+_DASHES, _PATTERNS = ("solid", "dash", "dot"), ("", "/", "x")
 _GRID = "rgba(128,128,128,0.25)"
 _THEME = """
 (() => {
@@ -26,7 +27,13 @@ def line_chart(
 ) -> str:
     """Draw a line for each of ``series``: its x values and its y values."""
     traces = [
-        go.Scatter(x=list(xs), y=list(ys), name=label, mode="lines+markers", line={"color": colour(index)})
+        go.Scatter(
+            x=list(xs),
+            y=list(ys),
+            name=label,
+            mode="lines+markers",
+            line={"color": colour(index), "dash": _again(index, _DASHES)},
+        )
         for index, (label, (xs, ys)) in enumerate(series.items())
     ]
     return _figure(name, traces, x=x, y=y, caption=caption)
@@ -37,15 +44,25 @@ def bar_chart(
 ) -> str:
     """Draw for each of ``groups`` a bar of each of ``series``."""
     traces = [
-        go.Bar(x=list(groups), y=list(values), name=label, marker={"color": colour(index)})
+        go.Bar(
+            x=list(groups),
+            y=list(values),
+            name=label,
+            marker={"color": colour(index), "pattern": {"shape": _again(index, _PATTERNS)}},
+        )
         for index, (label, values) in enumerate(series.items())
     ]
     return _figure(name, traces, x="", y=y, caption=caption)
 
 
 def colour(index: int) -> str:
-    """Return the colour of a series; they repeat after eight."""
+    """Return the colour of a series; they repeat after eight, with other dashes or patterns."""
     return _COLOURS[index % len(_COLOURS)]
+
+
+def _again(index: int, styles: Sequence[str]) -> str:
+    """Return the style of a series by how often its colour was taken before."""
+    return styles[index // len(_COLOURS) % len(styles)]
 
 
 def scripts() -> tuple[str, str]:
