@@ -58,6 +58,8 @@ def test_evaluate_on_both_splits_with_and_without_the_history(
     test = call("evaluate", tmp_path / "paper", "--json").json
     masked = call("evaluate", tmp_path / "paper", "--mask-history", "--json").json
     assert masked["metrics"] != test["metrics"]
+    words = call("evaluate", tmp_path / "paper", "--mask-history").out.split()
+    assert "items of the history left out" in " ".join(words)
 
 
 def test_what_was_evaluated_is_not_told_of_another_dataset(runs: dict[str, Path], tmp_path: Path) -> None:

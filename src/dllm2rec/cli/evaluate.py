@@ -40,7 +40,8 @@ def evaluate(
             dataset=None if dataset is None else Dataset.load(dataset),
             knowledge=None if knowledge is None else Knowledge.load(knowledge),
         )
-    table = Table(title=f"{opened.config.label}, seed {opened.config.seed}: {done.examples:,} {split} examples")
+    masked = ", items of the history left out" if mask_history else ""
+    table = Table(title=f"{opened.config.label}, seed {opened.config.seed}: {done.examples:,} {split} examples{masked}")
     table.add_column("metric")
     table.add_column("value", justify="right")
     for name, value in done.metrics.items():

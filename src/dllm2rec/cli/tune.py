@@ -33,7 +33,7 @@ def tune(
         choices = search(experiment, out=out, jobs=jobs, say=lambda line: typer.echo(line, err=True))
     table = Table(title=f"{experiment.name}: trials, by validation NDCG@20")
     for name in SEARCH_HEADER:
-        table.add_column(name)
+        table.add_column(name, overflow="fold")  # a value that is cut tells nothing
     for row in search_rows(choices):
         table.add_row(*row)
     lines = [f"importance for {line}" for line in importance_lines(choices)]
