@@ -173,6 +173,10 @@ def test_tables_of_the_paper_are_of_the_last_settings(
     text = config.read_text()
     config.write_text(text[: text.index("[search]")] + text[text.index("[training]") :])
     asked = ["--out", tmp_path / "out", "--set", "seeds=[1]"]
+    with monkeypatch.context() as patch:
+        patch.setattr("dllm2rec.experiments.pipeline.write_report", interrupt)
+        assert call("run", config, *asked).code == 130
+    refused(call("paper", tmp_path / "out", "--table", 5), "an experiment that has not ended")
     first = call("run", config, *asked, "--json")  # three epochs, which validation prefers
     changed = call("run", config, *asked, "--set", "training.epochs=1", "--json")
     assert (first.code, changed.code) == (0, 0)

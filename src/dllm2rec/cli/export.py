@@ -10,7 +10,6 @@ from dllm2rec.core.errors import UserError
 
 if TYPE_CHECKING:
     from dllm2rec.bundling.bundles import Check
-    from dllm2rec.serving.packing import Precision
 
 
 def export(
@@ -42,14 +41,11 @@ def export(
         bool, typer.Option("--index", help="Also an approximate index, for catalogues of millions (needs usearch).")
     ] = False,
     examples: Annotated[
-        int | None,
+        int,
         typer.Option(
-            show_default="20",
-            min=0,
-            max=1000,
-            help="Histories of test examples, without user ids, for the bundle's page to show.",
+            min=0, max=1000, help="Histories of test examples, without user ids, for the bundle's page to show."
         ),
-    ] = None,
+    ] = 20,
     json: Json = False,
 ) -> None:
     """Export a student: folded item vectors, the encoder as ONNX, titles, a card; checked against PyTorch.
@@ -63,12 +59,13 @@ def export(
     from dllm2rec.knowledge.schema import MARKER as KNOWLEDGE
     from dllm2rec.workflow.runs import MARKER as RUN
 
+    options: dict[str, Any] = {"precision": precision, "max_loss": max_loss, "shown": examples}
     if (source / KNOWLEDGE).is_file():
         unread = {
             "--knowledge": knowledge is not None,
             "--index": index,
             "--precision": precision != "float32",
-            "--examples": examples is not None,
+            "--examples": examples != 20,
         }
         if any(unread.values()):
             option = next(name for name, given in unread.items() if given)
@@ -80,23 +77,13 @@ def export(
                 ("--dataset", "is one itself") if dataset is not None else ("--index", "gives no vectors to index")
             )
             raise UserError(f"{source}: is a dataset, which {why}; leave {option} out")
-        _counting(source, knowledge, out=out, precision=precision, max_loss=max_loss, examples=examples, json=json)
+        _counting(source, knowledge, out=out, json=json, **options)
     elif not (source / RUN).is_file():
         raise UserError(
             f"{source}: not a run, dataset or knowledge directory; make one with `dllm2rec train`, `prepare` or `teach`"
         )
     else:
-        _student(
-            source,
-            dataset,
-            knowledge,
-            out=out,
-            precision=precision,
-            index=index,
-            max_loss=max_loss,
-            examples=examples,
-            json=json,
-        )
+        _student(source, dataset, knowledge, out=out, json=json, index=index, **options)
 
 
 def _knowledge(source: Path, dataset: Path | None, *, out: Path, json: bool) -> None:
@@ -111,17 +98,7 @@ def _knowledge(source: Path, dataset: Path | None, *, out: Path, json: bool) -> 
     show({"files": files}, f"{', '.join(files)} in {out}, as the original code reads them", as_json=json)
 
 
-def _counting(
-    source: Path,
-    knowledge: Path | None,
-    *,
-    out: Path,
-    precision: "Precision",
-    max_loss: float,
-    examples: int | None,
-    json: bool,
-) -> None:
-    from dllm2rec.bundling.bundles import SHOWN
+def _counting(source: Path, knowledge: Path | None, *, out: Path, json: bool, **options: Any) -> None:
     from dllm2rec.bundling.counting import export_counting
     from dllm2rec.core.figures import figure
     from dllm2rec.data import Dataset
@@ -129,14 +106,7 @@ def _counting(
 
     known = None if knowledge is None else Knowledge.load(knowledge)
     with words_to_stderr():
-        done = export_counting(
-            Dataset.load(source),
-            out=out,
-            knowledge=known,
-            precision=precision,
-            max_loss=max_loss,
-            shown=SHOWN if examples is None else examples,
-        )
+        done = export_counting(Dataset.load(source), out=out, knowledge=known, **options)
     unread = "" if known is None or done.text_weight else "; validation gives titles no weight"
     show(
         {
@@ -156,18 +126,8 @@ def _counting(
 
 
 def _student(
-    source: Path,
-    dataset: Path | None,
-    knowledge: Path | None,
-    *,
-    out: Path,
-    precision: "Precision",
-    index: bool,
-    max_loss: float,
-    examples: int | None,
-    json: bool,
+    source: Path, dataset: Path | None, knowledge: Path | None, *, out: Path, json: bool, **options: Any
 ) -> None:
-    from dllm2rec.bundling.bundles import SHOWN
     from dllm2rec.bundling.exporting import export as write
     from dllm2rec.data import Dataset
     from dllm2rec.knowledge.store import Knowledge
@@ -179,10 +139,7 @@ def _student(
             out=out,
             dataset=None if dataset is None else Dataset.load(dataset),
             knowledge=None if knowledge is None else Knowledge.load(knowledge),
-            precision=precision,
-            index=index,
-            max_loss=max_loss,
-            shown=SHOWN if examples is None else examples,
+            **options,
         )
     approximate = [] if done.recall is None else [f"the index finds {done.recall:.1%} of the exact top 20"]
     show(

@@ -40,7 +40,6 @@ class _UsageError(Protocol):
     """What typer raises of options that it can't read."""
 
     exit_code: int
-    ctx: Any
 
     def format_message(self) -> str: ...
 
@@ -73,7 +72,8 @@ def guarded(*, debug: bool = False) -> Iterator[None]:
         raise
     except Exception as error:
         if isinstance(error, _UsageError):
-            help_of = "" if error.ctx is None else f"; see {error.ctx.command_path} --help"
+            context = getattr(error, "ctx", None)
+            help_of = "" if context is None else f"; see {context.command_path} --help"
             _end(f"{error.format_message().rstrip('.?').replace('Value error, ', '')}{help_of}", 2)
         failure = os_error_of(error)
         if failure is not None and failure.errno in _USERS_OS_ERRORS:

@@ -33,6 +33,11 @@ TimeUnit = Annotated[Literal["s", "ms", "us", "ns"], typer.Option(help="Unit of 
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the result goes.")]
 
 
+def given(**options: Any) -> dict[str, Any]:
+    """Return the options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
 @contextmanager
 def words_to_stderr() -> Iterator[None]:
     """Send what libraries print to standard error, so that standard output holds the result alone."""

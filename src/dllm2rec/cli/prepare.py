@@ -2,11 +2,11 @@
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from dllm2rec.cli.options import Column, Json, Out, Set, TimeUnit, show, words_to_stderr
+from dllm2rec.cli.options import Column, Json, Out, Set, TimeUnit, given, show, words_to_stderr
 
 if TYPE_CHECKING:
     from dllm2rec.data import Dataset
@@ -44,17 +44,9 @@ def prepare(
     from dllm2rec.settings.parsing import override, validate
     from dllm2rec.workflow.preparing import prepare as run
 
-    columns = {
-        "user": user_column,
-        "item": item_column,
-        "time": time_column,
-        "item_id": item_id_column,
-        "title": title_column,
-        "time_unit": time_unit,
-    }
-    files = {"source": source, "interactions": interactions, "items": items, "name": name}
-    values: dict[str, Any] = {key: value for key, value in files.items() if value is not None}
-    values |= {"columns": {key: value for key, value in columns.items() if value is not None}, "split": {"kind": split}}
+    columns = given(user=user_column, item=item_column, time=time_column, item_id=item_id_column, title=title_column)
+    values = given(source=source, interactions=interactions, items=items, name=name)
+    values |= {"columns": {**columns, "time_unit": time_unit}, "split": {"kind": split}}
     chosen = validate(DatasetSettings, override(values, settings or []))
     with words_to_stderr():
         dataset = run(chosen, out=out)

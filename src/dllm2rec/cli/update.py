@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from dllm2rec.cli.options import Column, Json, Out, Set, TimeUnit, show, words_to_stderr
+from dllm2rec.cli.options import Column, Json, Out, Set, TimeUnit, given, show, words_to_stderr
 
 
 def update(
@@ -47,14 +47,7 @@ def update(
     from dllm2rec.workflow.runs import Run
     from dllm2rec.workflow.updating import update as go_on
 
-    columns = {
-        "user": user_column,
-        "item": item_column,
-        "time": time_column,
-        "item_id": item_id_column,
-        "title": title_column,
-        "time_unit": time_unit,
-    }
+    columns = given(user=user_column, item=item_column, time=time_column, item_id=item_id_column, title=title_column)
     with words_to_stderr():
         done = go_on(
             Run.load(run),
@@ -64,7 +57,7 @@ def update(
             knowledge=None if knowledge is None else Knowledge.load(knowledge),
             settings=validate(UpdateSettings, override({}, settings or [])),
             force=force,
-            columns=Columns.model_validate({name: value for name, value in columns.items() if value is not None}),
+            columns=Columns.model_validate({**columns, **given(time_unit=time_unit)}),
             say=lambda line: typer.echo(line, err=True),
         )
     old, new = done.old[METRIC], done.new[METRIC]

@@ -164,9 +164,9 @@ def _concluded(out: Path) -> dict[str, Any]:
     Where the report there is whole, also the `name` of its experiment, a hash of its `config`, and a `key` of all that
     it is made of.
     """
-    concluded = dict(read_json(out / CONCLUSION)) if (out / CONCLUSION).is_file() else {}
+    concluded = {"runs": {}, **(read_json(out / CONCLUSION) if (out / CONCLUSION).is_file() else {})}
     whole = all((out / name).is_file() for name in (COMPARISON, REPORT, SUMMARY))
-    return concluded if whole else {"runs": concluded.get("runs", {})}
+    return concluded if whole else {"runs": concluded["runs"]}
 
 
 def _count(config: Config) -> int:
@@ -216,13 +216,13 @@ def _conclude(work: Work, runs: Sequence[Run], choices: Sequence[Choice]) -> Com
     )
     name, before = work.config.name, _concluded(out)
     cached = (before.get("name"), before.get("key")) == (name, key)
-    read = partial(Comparison.model_validate, read_json(out / COMPARISON)) if cached else None
-    if read is None and before:  # what is written from now on is not of the report that was there
-        write_json(out / CONCLUSION, {"runs": before.get("runs", {})})
-    comparison = work.stages.do(
-        "compare and report", out / REPORT, read or partial(_write, work, runs, choices), cached=cached
-    )
-    compared = {**before.get("runs", {}), name: sorted(run.path.name for run in runs)}
+    if cached:
+        conclude = partial(Comparison.model_validate, read_json(out / COMPARISON))
+    else:  # what is written from now on is not of the report that was there
+        write_json(out / CONCLUSION, {"runs": before["runs"]})
+        conclude = partial(_write, work, runs, choices)
+    comparison = work.stages.do("compare and report", out / REPORT, conclude, cached=cached)
+    compared = {**before["runs"], name: sorted(run.path.name for run in runs)}
     write_json(out / CONCLUSION, {"name": name, "config": _hash(work.config), "key": key, "runs": compared})
     return comparison
 

@@ -180,7 +180,7 @@ def _encoded(dataset: Dataset, settings: ReferenceTeacher, out: Path) -> Iterato
     kept = out / f".titles-{hash_json([dataset.content_hash, settings.model, settings.words])[:8]}.tmp"
     try:
         yield teach_encoder(dataset, out=kept, model=settings.model, words=settings.words).item_vectors
-    except Exception:
+    except UserError:
         shutil.rmtree(kept, ignore_errors=True)
         with suppress(OSError):  # what was refused leaves nothing
             out.rmdir()

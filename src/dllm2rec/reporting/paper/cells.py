@@ -206,9 +206,10 @@ def _counts(run: Path) -> bool:
     out = run.parent.parent
     if not (out / EXPERIMENT).is_file():
         return True
-    if not (out / CONCLUSION).is_file():
+    compared = read_json(out / CONCLUSION).get("runs") if (out / CONCLUSION).is_file() else None
+    if not compared:
         raise UserError(f"{out}: an experiment that has not ended; let `dllm2rec run` go on with it")
-    return any(run.name in names for names in read_json(out / CONCLUSION).get("runs", {}).values())
+    return any(run.name in names for names in compared.values())
 
 
 def _weight(runs: Sequence[Run]) -> tuple[int, float]:

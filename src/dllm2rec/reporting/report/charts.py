@@ -32,7 +32,7 @@ def line_chart(
             y=list(ys),
             name=label,
             mode="lines+markers",
-            line={"color": colour(index), "dash": _again(index, _DASHES)},
+            line={"color": colour(index), "dash": _style(index, _DASHES)},
         )
         for index, (label, (xs, ys)) in enumerate(series.items())
     ]
@@ -48,7 +48,7 @@ def bar_chart(
             x=list(groups),
             y=list(values),
             name=label,
-            marker={"color": colour(index), "pattern": {"shape": _again(index, _PATTERNS)}},
+            marker={"color": colour(index), "pattern": {"shape": _style(index, _PATTERNS)}},
         )
         for index, (label, values) in enumerate(series.items())
     ]
@@ -60,7 +60,7 @@ def colour(index: int) -> str:
     return _COLOURS[index % len(_COLOURS)]
 
 
-def _again(index: int, styles: Sequence[str]) -> str:
+def _style(index: int, styles: Sequence[str]) -> str:
     """Return the style of a series by how often its colour was taken before."""
     return styles[index // len(_COLOURS) % len(styles)]
 
