@@ -11,11 +11,11 @@ import polars as pl
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from dllm2rec.bundling.bundles import write_manifest
+from dllm2rec.bundling.bundles import log_columns, write_manifest
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import atomic_path
 from dllm2rec.data.catalogue import read_catalogue
-from dllm2rec.data.columns import Columns
+from dllm2rec.data.columns import WELL_KNOWN, Columns
 from dllm2rec.serving.approximate import write_index
 from dllm2rec.serving.bundle import INDEX, ITEMS, NEIGHBOURS, TABLE, Bundle, Floats
 from dllm2rec.serving.packing import pack, unpack
@@ -49,7 +49,7 @@ def add_items(
     out: Path,
     model: str | None = None,
     vectors: Path | None = None,
-    columns: Columns | None = None,
+    columns: Columns = WELL_KNOWN,
 ) -> Added:
     """Write a bundle with more items; the vectors of the old ones are the same bits, and items it has are passed over.
 
@@ -62,7 +62,7 @@ def add_items(
         out: the new bundle; must not exist.
         model: the encoder that training used; by default the one that the bundle names, else MiniLM.
         vectors: `.npy`, `[N, Dt]`, text vectors of the table's items, where no sentence encoder made those of training.
-        columns: names of the columns, where they can't be guessed.
+        columns: names of the columns; those that are not given are as in the log of the bundle's dataset.
 
     Raises:
         UserError: the student reads no text, no id is new, a title is missing, or the encoder is another one.
@@ -73,7 +73,7 @@ def add_items(
         raise UserError(f"--model {model} and --vectors {vectors}: both say how titles read; give one of them")
     projection = TextProjection.load(bundle)
     known = pl.Series(bundle.ids)
-    given = read_catalogue(items, columns or Columns(), known=known)
+    given = read_catalogue(items, columns.over(log_columns(bundle)), known=known)
     rows = (~given["item_id"].is_in(known.implode())).arg_true()
     if not len(rows):
         raise UserError(f"{items}: no item of it is new to {bundle.path}; there is nothing to add")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
+from dllm2rec.bundling.bundles import log_columns
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import atomic_path, exclusive, hash_file, read_json, write_json
 from dllm2rec.core.progress import progress_bar
@@ -68,7 +69,7 @@ def recommend_all(
         k: items for each user.
         exclude_seen: leave the items of the history out.
         candidates: recommend only from these.
-        columns: names of columns of the log that are not well known.
+        columns: names of columns; those that are not given are as in the log of the bundle's dataset.
 
     Raises:
         UserError: the log is wrong, something is at ``out``, another process is writing it, or the parts there are of
@@ -76,6 +77,7 @@ def recommend_all(
     """
     if k < 1:
         raise UserError(f"k must be at least 1, not {k}")
+    columns = columns.over(log_columns(recommender.bundle))
     with exclusive(out):
         if out.exists():
             raise UserError(f"{out}: exists already; choose another --out or remove it")
@@ -118,12 +120,12 @@ def recommend_all(
 
 
 def history_of(user: str, interactions: Path, recommender: Recommender, columns: Columns = WELL_KNOWN) -> list[ItemId]:
-    """Return the history of one user of a log.
+    """Return the history of one user of a log, whose columns are those of `recommend_all`.
 
     Raises:
         UserError: the log is wrong, or has no such user.
     """
-    histories = read_histories(interactions, columns)
+    histories = read_histories(interactions, columns.over(log_columns(recommender.bundle)))
     rows = histories.filter(pl.col("user").cast(pl.String) == user)
     if rows.height == 0:
         raise UserError(f"{interactions}: no user {user!r} in it")

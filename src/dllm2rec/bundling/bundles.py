@@ -12,12 +12,12 @@ from torch import nn
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import hash_file
-from dllm2rec.data import Dataset, Examples
+from dllm2rec.data import Columns, Dataset, Examples
 from dllm2rec.evaluation.agreement import overlap
 from dllm2rec.evaluation.metrics import TOP, ndcg
 from dllm2rec.evaluation.ranks import ScoreFunction, best_items, histories_for, ranks_from_lists, rows_at_once
 from dllm2rec.knowledge.store import Knowledge
-from dllm2rec.serving.bundle import CARD, EXAMPLES, FILES, INDEX, ITEMS, MARKER, NEIGHBOURS, TEXT
+from dllm2rec.serving.bundle import CARD, EXAMPLES, FILES, INDEX, ITEMS, MARKER, NEIGHBOURS, TEXT, Bundle
 from dllm2rec.serving.manifest import OPSET, BundleManifest
 from dllm2rec.serving.packing import Precision
 from dllm2rec.serving.recommender import Recommender
@@ -61,6 +61,11 @@ def write_catalogue(bundle: Path, dataset: Dataset, knowledge: Knowledge | None,
     (bundle / ITEMS).write_text(json.dumps(items, ensure_ascii=False), encoding="utf-8")
     examples = _examples(dataset.examples("test"), ids, knowledge, shown)
     (bundle / EXAMPLES).write_text(json.dumps(examples, ensure_ascii=False), encoding="utf-8")
+
+
+def log_columns(bundle: Bundle) -> Columns:
+    """Return the names that columns have in the log of a bundle's dataset, as far as they were given."""
+    return Columns.model_validate(bundle.manifest.columns)
 
 
 def probe_rows(count: int) -> NDArray[np.int64]:

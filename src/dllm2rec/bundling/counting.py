@@ -105,6 +105,7 @@ def export_counting(
         again=counted.weights.again,
         ever=counted.weights.ever,
         dataset={"name": dataset.manifest.name, "content_hash": dataset.content_hash},
+        columns=dataset.manifest.columns.model_dump(exclude_none=True),
         metrics=metrics(ranks, dataset),
         settings={
             "reference": settings.model_dump(mode="json"),

@@ -198,6 +198,7 @@ def _manifest(run: Run, dataset: Dataset, student: Student) -> BundleManifest:
         again=student.again,
         ever=student.ever,
         dataset={"name": dataset.manifest.name, "content_hash": dataset.content_hash},
+        columns=dataset.manifest.columns.model_dump(exclude_none=True),
         metrics={} if evaluation is None else evaluation.metrics,
         settings=run.config.settings.model_dump(mode="json"),
         software=run.config.software,

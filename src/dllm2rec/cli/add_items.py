@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from dllm2rec.cli.options import Column, Json, Out, show, words_to_stderr
+from dllm2rec.cli.options import Column, Json, Out, given, show, words_to_stderr
 
 
 def add_items(
@@ -26,13 +26,14 @@ def add_items(
 ) -> None:
     """Add items to a bundle: each gets its vector from its title and is recommended at once.
 
+    Columns have the names that `prepare` was given, unless others are given here.
     Example: dllm2rec add-items work/bundle --items new.csv --out work/bundle-2
     """
     from dllm2rec.bundling.adding import add_items as run
     from dllm2rec.data import Columns
     from dllm2rec.serving.bundle import Bundle
 
-    columns = Columns(item_id=item_id_column, title=title_column)
+    columns = Columns.model_validate(given(item_id=item_id_column, title=title_column))
     with words_to_stderr():
         done = run(Bundle.load(bundle), items, out=out, model=model, vectors=vectors, columns=columns)
     show(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from dllm2rec.cli.options import Column, Json, TimeUnit, show, words_to_stderr
+from dllm2rec.cli.options import Column, Json, TimeUnit, given, show, words_to_stderr
 from dllm2rec.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -38,24 +38,25 @@ def recommend(
     user_column: Column = None,
     item_column: Column = None,
     time_column: Column = None,
-    time_unit: TimeUnit = "s",
+    time_unit: TimeUnit | None = None,
     json: Json = False,
 ) -> None:
     """Recommend what comes next: after a history, to a user of a log, or to all of them.
 
+    Columns have the names that `prepare` was given, unless others are given here.
     Example: dllm2rec recommend work/bundle --history "B00004T1SC, Uno Card Game" --k 10
     """
     from dllm2rec.serving.recommender import Recommender
 
     said = {"--history": history, "--interactions": interactions, "--user": user, "--out": out}
-    given = {name for name, value in said.items() if value is not None}
-    if given not in ({"--history"}, {"--interactions", "--user"}, {"--interactions", "--out"}):
-        there = f", not {' with '.join(sorted(given))} alone" if given else ""
+    asked = given(**said).keys()
+    if asked not in ({"--history"}, {"--interactions", "--user"}, {"--interactions", "--out"}):
+        there = f", not {' with '.join(sorted(asked))} alone" if asked else ""
         raise UserError(f"give --history, or --interactions with --user, or --interactions with --out{there}")
     if out is not None and out.suffix != ".parquet":
         raise UserError(f"--out {out}: it becomes a Parquet file; name it so, such as {out.with_suffix('.parquet')}")
     recommender = Recommender.load(bundle, approximate=approximate)
-    columns = {"user": user_column, "item": item_column, "time": time_column, "time_unit": time_unit}
+    columns = given(user=user_column, item=item_column, time=time_column, time_unit=time_unit)
     options: dict[str, Any] = {"k": k, "exclude_seen": exclude_seen, "candidates": None}
     unknown: list[str] = []
     if only is not None:

@@ -47,7 +47,14 @@ def update(
     from dllm2rec.workflow.runs import Run
     from dllm2rec.workflow.updating import update as go_on
 
-    columns = given(user=user_column, item=item_column, time=time_column, item_id=item_id_column, title=title_column)
+    columns = given(
+        user=user_column,
+        item=item_column,
+        time=time_column,
+        item_id=item_id_column,
+        title=title_column,
+        time_unit=time_unit,
+    )
     with words_to_stderr():
         done = go_on(
             Run.load(run),
@@ -57,7 +64,7 @@ def update(
             knowledge=None if knowledge is None else Knowledge.load(knowledge),
             settings=validate(UpdateSettings, override({}, settings or [])),
             force=force,
-            columns=Columns.model_validate({**columns, **given(time_unit=time_unit)}),
+            columns=Columns.model_validate(columns),
             say=lambda line: typer.echo(line, err=True),
         )
     old, new = done.old[METRIC], done.new[METRIC]

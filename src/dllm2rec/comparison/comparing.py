@@ -72,10 +72,14 @@ def tabulate(evidence: Evidence, *, seed: int = 0) -> Comparison:
 
 def _table(evidence: Evidence, kept: Mask, teachers: Sequence[Taught], *, tested: bool, seed: int) -> Table:
     slices = evidence.slices
-    rows = [_reference_row(name, evidence, kept, slices) for name in evidence.references]
-    rows += [_teacher_row(taught, slices) for taught in teachers]
     versus = _tests(evidence, seed) if tested else {}
-    rows += [_student_row(group, kept, slices, versus.get(group.label)) for group in evidence.groups]
+    references = [_reference_row(name, evidence, kept, slices) for name in evidence.references]
+    students = [_student_row(group, kept, slices, versus.get(group.label)) for group in evidence.groups]
+    if not tested or evidence.split == "validation":  # these examples chose nothing, or are those that chose
+        references, students = (
+            [row.model_copy(update={"validation": None}) for row in rows] for rows in (references, students)
+        )
+    rows = [*references, *(_teacher_row(taught, slices) for taught in teachers), *students]
     title = f"{evidence.dataset.manifest.name}, {int(kept.sum()):,} {evidence.split} examples"
     if not tested:
         title += f" that {teachers[0].name} labelled"
@@ -90,14 +94,15 @@ def _table(evidence: Evidence, kept: Mask, teachers: Sequence[Taught], *, tested
 
 
 def _reference_row(name: str, evidence: Evidence, kept: Mask, slices: Sequence[Slice]) -> Row:
-    ranks, seconds = evidence.references[name]
-    values = metric_values(ranks)
+    reference = evidence.references[name]
+    values = metric_values(reference.ranks)
     return Row(
         label=name,
         kind="reference",
         metrics={metric: float(value[kept].mean()) for metric, value in values.items()},
+        validation=reference.validation,
         slices=_by_slice(values[HITS], kept, slices),
-        seconds_per_1000=seconds,
+        seconds_per_1000=reference.seconds_per_1000,
     )
 
 
@@ -125,6 +130,7 @@ def _student_row(group: Group, kept: Mask, slices: Sequence[Slice], versus: Vers
         distilled=group.distilled,
         seeds=tuple(run.config.seed for run in group.runs),
         metrics={metric: float(values.mean()) for metric, values in by_seed.items()},
+        validation=group.validation,
         spread={metric: float(values.std(ddof=1)) for metric, values in by_seed.items()} if several else {},
         slices=_by_slice(group.values[HITS].mean(axis=0), kept, slices),
         versus=versus,
@@ -164,12 +170,12 @@ def _tests(evidence: Evidence, seed: int) -> dict[str, Versus]:
 
 
 def _over_reference(evidence: Evidence, seed: int) -> Versus | None:
-    """Test the student with the best mean against the reference with the best mean, a test of its own."""
+    """Test the student that validation prefers against the reference that it prefers, a test of its own."""
     best = evidence.best_reference
     if not evidence.groups or best is None:
         return None
     name, values = best[0], best[1][METRIC][None]
-    own = max(evidence.groups, key=lambda group: float(group.values[METRIC].mean()))
+    own = max(evidence.groups, key=lambda group: group.validation)
     tested = trained_test(
         own.values[METRIC],
         values,
@@ -181,12 +187,12 @@ def _over_reference(evidence: Evidence, seed: int) -> Versus | None:
 
 
 def _teacher_over(evidence: Evidence, taught: Taught, seed: int) -> Versus | None:
-    """Test a teacher against the plain student with the best mean on the examples that it labelled."""
+    """Test a teacher against the plain student that validation prefers, on the examples that it labelled."""
     kept = taught.labelled
     plain = [group for group in evidence.groups if not group.distilled]
     if not plain:
         return None
-    best = max(plain, key=lambda group: float(group.values[METRIC][:, kept].mean()))
+    best = max(plain, key=lambda group: group.validation)
     own, theirs = metric_values(taught.ranks)[METRIC][None], best.values[METRIC][:, kept]
     tested = trained_test(
         own,
@@ -252,13 +258,16 @@ def _notes(evidence: Evidence, tests: int) -> tuple[str, ...]:
     if follows == "demand":
         itself = ", but by students and references with weights of demand, where these say so"
     masked = "left out" if evidence.mask_history else "not left out"
-    chose = evidence.split == "validation"
+    chosen = (
+        ", and so the student and the reference that are compared last"
+        if evidence.split == "test"
+        else ", that is by these examples: what looks better here may have been chosen for it"
+    )
     notes = [
         f"Split: {manifest.split.kind}, {evidence.split} part.",
         f"Methods: {_methods(evidence.groups)}.",
         _seeds(evidence.groups),
-        "Selection: epochs and settings by validation NDCG@20 only"
-        f"{', that is by these examples: what looks better here may have been chosen for it' if chose else ''}.",
+        f"Selection: epochs and settings by validation NDCG@20 only{chosen}.",
         f"Ranks: among all {manifest.num_items:,} items, ties take the mean rank, items of the history {masked}"
         f"{'' if follows == 'nothing' else itself}.",
         _data(evidence),

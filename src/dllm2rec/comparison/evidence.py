@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import hash_json
 from dllm2rec.data import Dataset, Examples, Split, TrainOn
-from dllm2rec.evaluation.metrics import TOP, hit_rate, ndcg
-from dllm2rec.evaluation.ranks import Ranks, ranks_from_lists
+from dllm2rec.evaluation.latency import seconds_per_1000 as latency
+from dllm2rec.evaluation.metrics import METRIC, TOP, hit_rate, ndcg
+from dllm2rec.evaluation.ranks import Ranks, ScoreFunction, rank_targets, ranks_from_lists
 from dllm2rec.evaluation.references import (
     COUNTING,
     REFERENCES,
@@ -20,21 +21,35 @@ from dllm2rec.evaluation.references import (
     Follows,
     affordable_references,
     best_vectors,
-    reference_ranks,
+    reference_score,
     with_text_weight,
 )
 from dllm2rec.evaluation.slices import Slice, popularity_slices
 from dllm2rec.knowledge.align import align
 from dllm2rec.knowledge.schema import MARKER as MANIFEST
 from dllm2rec.knowledge.store import Knowledge
+from dllm2rec.teachers.references import ReferenceSettings
 from dllm2rec.workflow.evaluating import dataset_of, evaluate
 from dllm2rec.workflow.labelling import seconds_per_1000
 from dllm2rec.workflow.runs import Run, family, identity
 from dllm2rec.workflow.training import is_source
 
 Values = NDArray[np.float64]
-Timed = tuple[Ranks, float]
-"""Ranks, and the seconds that 1,000 users take."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranked:
+    """What one run or one reference did.
+
+    Attributes:
+        ranks: on the examples of the evidence.
+        validation: mean NDCG@20 on validation, by which the best is chosen.
+        seconds_per_1000: that 1,000 users take.
+    """
+
+    ranks: Ranks
+    validation: float
+    seconds_per_1000: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,12 +60,14 @@ class Group:
         label: name of the row in tables.
         runs: in the order of their seeds.
         ranks: of each run.
+        validation: mean NDCG@20 on validation, over the runs.
         seconds_per_1000: mean over the runs.
     """
 
     label: str
     runs: tuple[Run, ...]
     ranks: tuple[Ranks, ...]
+    validation: float
     seconds_per_1000: float
 
     @property
@@ -118,7 +135,7 @@ class Evidence:
     mask_history: bool
     examples: Examples
     groups: tuple[Group, ...]
-    references: Mapping[str, Timed]
+    references: Mapping[str, Ranked]
     teachers: tuple[Taught, ...]
     missing: tuple[Path, ...]
 
@@ -130,9 +147,9 @@ class Evidence:
 
     @cached_property
     def best_reference(self) -> tuple[str, dict[str, Values]] | None:
-        """The reference with the best mean NDCG@20, and its metrics `[N]`; None where there is none."""
-        counted = [(name, metric_values(ranks)) for name, (ranks, _) in self.references.items()]
-        return max(counted, key=lambda one: float(one[1]["NDCG@20"].mean()), default=None)
+        """The reference that validation prefers, and its metrics `[N]`; None where there is none."""
+        name = max(self.references, key=lambda one: self.references[one].validation, default=None)
+        return None if name is None else (name, metric_values(self.references[name].ranks))
 
 
 def gather(
@@ -167,7 +184,7 @@ def gather(
         mask_history=mask_history,
         examples=examples,
         groups=_groups(runs, partial(_ranked, dataset, split, mask_history)),
-        references=_references(runs, read, dataset, examples, mask_history=mask_history),
+        references=_references(runs, read, dataset, split, mask_history=mask_history),
         teachers=tuple(replace(taught, name=name) for taught, name in zip(judged, names, strict=True)),
         missing=missing,
     )
@@ -193,7 +210,7 @@ def judge_teacher(knowledge: Knowledge, dataset: Dataset, examples: Examples) ->
     )
 
 
-def _groups(runs: Sequence[Run], rank: Callable[[Run], Timed]) -> tuple[Group, ...]:
+def _groups(runs: Sequence[Run], rank: Callable[[Run], Ranked]) -> tuple[Group, ...]:
     by_settings: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
         by_settings.setdefault((run.config.label, family(run.config)), []).append(run)
@@ -214,18 +231,27 @@ def distinct(named: Sequence[tuple[str, Path]]) -> list[str]:
     return result
 
 
-def _group(runs: list[Run], label: str, rank: Callable[[Run], Timed]) -> Group:
+def _group(runs: list[Run], label: str, rank: Callable[[Run], Ranked]) -> Group:
     runs = sorted(runs, key=lambda run: run.config.seed)
-    ranks, seconds = zip(*(rank(run) for run in runs), strict=True)
-    return Group(label=label, runs=tuple(runs), ranks=ranks, seconds_per_1000=float(np.mean(seconds)))
+    found = [rank(run) for run in runs]
+    return Group(
+        label=label,
+        runs=tuple(runs),
+        ranks=tuple(one.ranks for one in found),
+        validation=float(np.mean([one.validation for one in found])),
+        seconds_per_1000=float(np.mean([one.seconds_per_1000 for one in found])),
+    )
 
 
-def _ranked(dataset: Dataset, split: Split, mask_history: bool, run: Run) -> Timed:
+def _ranked(dataset: Dataset, split: Split, mask_history: bool, run: Run) -> Ranked:
     done = evaluate(run, split=split, mask_history=mask_history, dataset=dataset)
     ranks = run.read_ranks(split, mask_history=mask_history)
     if not np.array_equal(ranks.example_id, dataset.examples(split).example_id):
         raise UserError(f"{run.path}: its {split} ranks are of other examples; remove them and evaluate again")
-    return ranks, done.seconds_per_1000
+    reached = run.finished().fit.validation
+    if mask_history:
+        reached = evaluate(run, split="validation", mask_history=True, dataset=dataset).metrics
+    return Ranked(ranks=ranks, validation=reached[METRIC], seconds_per_1000=done.seconds_per_1000)
 
 
 def _knowledge(runs: Sequence[Run]) -> tuple[list[Knowledge], list[Knowledge], tuple[Path, ...]]:
@@ -254,15 +280,21 @@ def _knowledge(runs: Sequence[Run]) -> tuple[list[Knowledge], list[Knowledge], t
 
 
 def _references(
-    runs: Sequence[Run], knowledge: Sequence[Knowledge], dataset: Dataset, examples: Examples, *, mask_history: bool
-) -> dict[str, Timed]:
+    runs: Sequence[Run], knowledge: Sequence[Knowledge], dataset: Dataset, split: Split, *, mask_history: bool
+) -> dict[str, Ranked]:
     """Rank with the references: fitted to as much as any run learned from, and with what any run has.
 
     That is text where a run reads text, by those of their item vectors that validation prefers; and for item-kNN demand
     after the cut where a run follows it, or else that the items of a history are left out where a run does that.
     """
     train_on = reference_data(runs)
-    rank = partial(reference_ranks, dataset=dataset, examples=examples, mask_history=mask_history, train_on=train_on)
+
+    def rank(
+        settings: ReferenceSettings, item_vectors: NDArray[np.float32] | None = None, follows: Follows = "nothing"
+    ) -> Ranked:
+        score = reference_score(settings, dataset, train_on=train_on, item_vectors=item_vectors, follows=follows)
+        return _with_score(score, dataset, split, mask_history=mask_history)
+
     found = {name: rank(settings) for name, settings in affordable_references(dataset, train_on).items()}
     read = [one.item_vectors for one in knowledge if one.item_vectors is not None]
     vectors = best_vectors(read, dataset, train_on)
@@ -277,6 +309,19 @@ def _references(
             how = {"demand": "demand", "history": "history left out", "ever": "all chosen left out"}[follows]
             found[f"{name}, {how}"] = rank(settings, item_vectors=vectors, follows=follows)
     return found
+
+
+def _with_score(score: ScoreFunction, dataset: Dataset, split: Split, *, mask_history: bool) -> Ranked:
+    examples = dataset.examples(split)
+    ranks = rank_targets(score, examples, mask_history=mask_history, top_k=TOP)
+    chosen = ranks
+    if split != "validation":
+        chosen = rank_targets(score, dataset.examples("validation"), mask_history=mask_history)
+    return Ranked(
+        ranks=ranks,
+        validation=float(ndcg(chosen.rank, TOP).mean()),
+        seconds_per_1000=latency(score, examples),
+    )
 
 
 def followed(runs: Sequence[Run]) -> Follows:

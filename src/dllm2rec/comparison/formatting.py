@@ -8,18 +8,23 @@ from dllm2rec.evaluation.slices import UNSEEN
 
 
 def header(table: Table) -> tuple[str, ...]:
-    """Name the columns; targets that training never saw have one where any row hits any of them."""
+    """Name the columns; some are there only where a row has something to show in them.
+
+    That is NDCG@20 on validation, by which the best were chosen, and HR@20 on targets that training never saw.
+    """
+    chosen = ("(validation)",) if _shows_validation(table) else ()
     unseen = ("unseen",) if _shows_unseen(table) else ()
-    return ("", *METRICS, *unseen, "vs plain", "p (Holm)", "s/1k users")
+    return ("", *METRICS, *chosen, *unseen, "vs plain", "p (Holm)", "s/1k users")
 
 
 def table_rows(table: Table) -> list[tuple[str, ...]]:
     """Return one text for each column of `header`, for each row of a table."""
-    shows_unseen = _shows_unseen(table)
+    shows_validation, shows_unseen = _shows_validation(table), _shows_unseen(table)
     return [
         (
             row.label,
             *(_metric(row, name) for name in METRICS),
+            *([figure(row.validation) if row.validation is not None else ""] if shows_validation else []),
             *([figure(row.slices[UNSEEN]) if UNSEEN in row.slices else ""] if shows_unseen else []),
             percent(row.versus.gain) if row.versus else "",
             p_text(row.versus.p_value).removeprefix("p ").removeprefix("= ") if row.versus else "",
@@ -41,6 +46,10 @@ def markdown(table: Table) -> str:
     lines = [f"**{table.title}**", "", piped(names), piped(["---", *["---:"] * (len(names) - 1)])]
     lines += [piped(row) for row in table_rows(table)]
     return "\n".join([*lines, "", " ".join(table.notes)])
+
+
+def _shows_validation(table: Table) -> bool:
+    return any(row.validation is not None for row in table.rows)
 
 
 def _shows_unseen(table: Table) -> bool:

@@ -45,7 +45,9 @@ class Row(Settings):
         method: name of the method, for students.
         distilled: whether a teacher taught it.
         seeds: of the runs that are averaged.
-        metrics: mean over seeds of HR@20 and NDCG@20, and others.
+        metrics: mean over seeds of HR@20 and NDCG@20.
+        validation: mean over seeds of NDCG@20 on validation, by which the best are chosen; None of a teacher, and in
+            tables of some examples.
         spread: standard deviation over seeds (n - 1) of the same; empty for one seed.
         slices: HR@20 by how often training saw the target, see `popularity_slices`; by name of the slice.
         versus: the test against the plain student.
@@ -59,6 +61,7 @@ class Row(Settings):
     distilled: bool = False
     seeds: tuple[int, ...] = ()
     metrics: dict[str, float]
+    validation: float | None = None
     spread: dict[str, float] = Field(default_factory=dict)
     slices: dict[str, float] = Field(default_factory=dict)
     versus: Versus | None = None
@@ -73,9 +76,9 @@ class Table(Settings):
         examples: how many.
         rows: references, teacher, students.
         notes: split, variants, seeds, selection, tie rule; printed below each table.
-        over_reference: the best student against the best reference that needs no training; None where there is none.
-        teacher_over: the teacher that labelled these examples against the best plain student; None where they are all
-            examples, or no student is plain.
+        over_reference: the student against the reference that validation prefers; None where there is none.
+        teacher_over: the teacher that labelled these examples against the plain student that validation prefers; None
+            where they are all examples, or no student is plain.
     """
 
     title: str

@@ -17,8 +17,9 @@ def judge(tables: Sequence[Table], *, split: Split = "test") -> Verdict:
         split: which examples; those of validation made the choices.
 
     Returns:
-        A headline and the figures behind it: each distilled student against the plain one, the best student against the
-        best reference that needs no training, and the teacher against the plain students on the examples it labelled.
+        A headline and the figures behind it: each distilled student against the plain one, then of those that
+        validation prefers the student against the reference that needs no training, and the teacher against the plain
+        student on the examples it labelled.
     """
     rows = tables[0].rows
     tested = [(row, row.versus) for row in rows if row.versus is not None]
@@ -91,7 +92,12 @@ def _certain(versus: Versus) -> str:
 
 
 def _best(rows: Sequence[Row], kind: str) -> Row | None:
-    return max((row for row in rows if row.kind == kind), key=lambda row: row.metrics[METRIC], default=None)
+    """Return the row of a kind that validation prefers; of rows that do not say, the best on these examples."""
+    return max((row for row in rows if row.kind == kind), key=_preferred, default=None)
+
+
+def _preferred(row: Row) -> float:
+    return row.metrics[METRIC] if row.validation is None else row.validation
 
 
 def _reference_line(rows: Sequence[Row], over: Versus | None, split: Split) -> list[str]:
@@ -101,24 +107,32 @@ def _reference_line(rows: Sequence[Row], over: Versus | None, split: Split) -> l
     counted, learned = reference.metrics[METRIC], student.metrics[METRIC]
     if counted == learned == 0:
         return ["No student and no reference hits any target here: these examples can't say what to ship."]
-    tested = "" if over is None else f": {percent(over.gain)}, {_certain(over)} ({_best_on(over)})"
-    if counted < learned:
-        return [
-            f"The best student, {student.label}, reaches {figure(learned)}; the best reference that needs no training, "
-            f"{reference.label}, {figure(counted)}{tested}."
-        ]
-    advice = "on this data, ship the counting"
-    if over is not None and not is_significant(over):
-        advice = "they may be level, and what needs no training is simpler: ship the counting"
+    seeds = "" if over is None or over.several_seeds else ", the student with one seed"
+    tested = "" if over is None else f" ({percent(over.gain)}, {_certain(over)}{seeds})"
     return [
-        f"{reference.label}, which needs no training, reaches {figure(counted)} and the best student, {student.label}, "
-        f"{figure(learned)}{tested}; {advice}{_how(rows, reference)}."
-        + (" See what `compare --split validation` says, which is what to choose by." if split == "test" else "")
+        f"{'Validation chose these' if split == 'test' else 'The best on these examples'}: {student.label} reaches "
+        f"{_reached(student, split)} and {reference.label}, which needs no training, {_reached(reference, split)}"
+        f"{tested}; {_advice(rows, student, reference, over)}."
     ]
 
 
-def _best_on(over: Versus) -> str:
-    return f"both are the best on these examples{'' if over.several_seeds else ', the student with one seed'}"
+def _advice(rows: Sequence[Row], student: Row, reference: Row, over: Versus | None) -> str:
+    preferred = _preferred(student) > _preferred(reference)
+    ahead = student.metrics[METRIC] > reference.metrics[METRIC]
+    sure = over is None or is_significant(over)
+    if preferred and ahead and sure:
+        return f"ship {student.label}"
+    why = "on this data"
+    if preferred != ahead:
+        why = "validation and test disagree, and what needs no training is simpler"
+    elif not sure:
+        why = "they may be level, and what needs no training is simpler"
+    return f"{why}: ship the counting{_how(rows, reference)}"
+
+
+def _reached(row: Row, split: Split) -> str:
+    there = f" (validation {figure(row.validation)})" if split == "test" and row.validation is not None else ""
+    return f"{figure(row.metrics[METRIC])}{there}"
 
 
 def _how(rows: Sequence[Row], best: Row) -> str:

@@ -62,6 +62,10 @@ class Columns(Settings):
     title: str | None = None
     time_unit: TimeUnit = "s"
 
+    def over(self, known: "Columns") -> "Columns":
+        """Return these names, and where none is given here, what ``known`` has."""
+        return known.model_copy(update=self.model_dump(exclude_unset=True))
+
 
 WELL_KNOWN = Columns()
 
@@ -70,13 +74,13 @@ def find_column(columns: Sequence[str], path: Path, field: Field, name: str | No
     """Return the one of ``columns`` that holds ``field``: ``name`` if it is given, else the first well-known one.
 
     Raises:
-        UserError: there is none; the message lists the columns that are there and the option that maps them.
+        UserError: there is none; the message lists the columns that are there and the option that names one.
     """
     option = f"--{field.replace('_', '-')}-column (in a configuration dataset.columns.{field})"
     if name is not None:
         if name in columns:
             return name
-        raise UserError(f"{path}: no column '{name}', from {option}{suggest(name, columns)}")
+        raise UserError(f"{path}: no column '{name}'{suggest(name, columns)}; name the right one with {option}")
     by_key = {_key(column): column for column in reversed(columns)}
     for known in _KNOWN_NAMES[field]:
         if known in by_key:

@@ -42,7 +42,7 @@ def extend(
         UserError: an event that is not known is older than the newest that is, or of an unknown item; none is new, the
             files are wrong, or there are too few new events to hold some out.
     """
-    columns = dataset.manifest.columns.model_copy(update=columns.model_dump(exclude_unset=True))
+    columns = columns.over(dataset.manifest.columns)
     drop = dataset.manifest.dropped is not None
     catalogue, untitled = (dataset.items, 0) if items is None else _extended(dataset.items, items, columns, drop=drop)
     user, item, time = read_events(interactions, columns)

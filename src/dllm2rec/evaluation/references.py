@@ -65,7 +65,21 @@ def reference_ranks(
     item_vectors: NDArray[np.float32] | None = None,
     follows: Follows = "nothing",
 ) -> tuple[Ranks, float]:
-    """Fit a reference to the sequences that ``train_on`` names and rank; also returns its seconds for 1,000 users.
+    """Fit a reference and rank with it, see `reference_score`; also returns its seconds for 1,000 users."""
+    score = reference_score(settings, dataset, train_on=train_on, item_vectors=item_vectors, follows=follows)
+    ranks = rank_targets(score, examples, mask_history=mask_history, top_k=TOP)
+    return ranks, seconds_per_1000(score, examples)
+
+
+def reference_score(
+    settings: ReferenceSettings,
+    dataset: Dataset,
+    *,
+    train_on: TrainOn = "positions",
+    item_vectors: NDArray[np.float32] | None = None,
+    follows: Follows = "nothing",
+) -> ScoreFunction:
+    """Fit a reference to the sequences that ``train_on`` names.
 
     A weight of text that is open is chosen first, see `with_text_weight`. It can do what students do after training:
     leave the items of a history out, or all that was `ever` chosen, or follow the demand after the cut, with weights
@@ -74,14 +88,12 @@ def reference_ranks(
     settings = with_text_weight(settings, dataset, item_vectors=item_vectors, train_on=train_on)
     sequences = dataset.training_sequences(train_on)
     reference = fit_reference(settings, dataset, item_vectors=item_vectors, sequences=sequences)
-    reads = dataset.manifest.history
-    score = adjusted(score_with_reference(reference), reads=reads)
     if follows == "demand":
-        score = follow_demand(reference, dataset, train_on).score
-    elif follows != "nothing":
-        score = adjusted(score_with_reference(reference), reads=reads, again=LEFT_OUT, ever=follows == "ever")
-    ranks = rank_targets(score, examples, mask_history=mask_history, top_k=TOP)
-    return ranks, seconds_per_1000(score, examples)
+        return follow_demand(reference, dataset, train_on).score
+    again = 0.0 if follows == "nothing" else LEFT_OUT
+    return adjusted(
+        score_with_reference(reference), reads=dataset.manifest.history, again=again, ever=follows == "ever"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ class BundleManifest:
         dim: length of an item's vector as the table has it, its text's direction included.
         history: the most items of a history that the encoder reads, L.
         dataset: name and content hash of what it was trained on.
+        columns: names of the columns of its log, as far as they were given, see `dllm2rec.data.Columns`.
         metrics: on the test examples, as far as they were measured.
         settings: of the run.
         software: versions that the run was made with.
@@ -60,6 +61,7 @@ class BundleManifest:
     dim: int
     history: int
     dataset: dict[str, str]
+    columns: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, float]
     settings: dict[str, Any]
     software: dict[str, str]
@@ -112,6 +114,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "dim": (_is_count, "a count"),
     "history": (_is_count, "a count"),
     "dataset": (_maps_to(_is_text), "names and texts"),
+    "columns": (_maps_to(_is_text), "names of columns"),
     "metrics": (_maps_to(_is_number), "names and numbers"),
     "settings": (_maps_to(lambda _: True), "settings"),
     "software": (_maps_to(_is_text), "names and versions"),
@@ -142,7 +145,7 @@ def _checked(
     def wrong(name: str, problem: str) -> UserError:
         return UserError(f"{file}: {prefix}{name}: {problem}; export the bundle again")
 
-    needed = {field.name for field in fields(model) if field.default is MISSING}
+    needed = {one.name for one in fields(model) if one.default is MISSING and one.default_factory is MISSING}
     for name in sorted(values.keys() - checks.keys()):
         raise wrong(name, "not known")
     for name in sorted(needed - values.keys()):

@@ -9,12 +9,13 @@ import pytest
 from numpy.typing import NDArray
 
 from dllm2rec.comparison.comparing import plain_of, tabulate
-from dllm2rec.comparison.evidence import Evidence, Group, Taught, distinct
+from dllm2rec.comparison.evidence import Evidence, Group, Ranked, Taught, distinct
 from dllm2rec.comparison.formatting import header, markdown, piped, table_rows
 from dllm2rec.core.seeding import numpy_generator
 from dllm2rec.data import Dataset
 from dllm2rec.distillation.methods import NoMethod
 from dllm2rec.distillation.settings import DLLM2RecSettings
+from dllm2rec.evaluation.metrics import ndcg
 from dllm2rec.evaluation.ranks import Ranks
 from dllm2rec.evaluation.significance import paired_permutation_test
 from dllm2rec.knowledge import Knowledge, KnowledgeManifest, Labels
@@ -41,6 +42,7 @@ def group(
     taught: bool = False,
     protocol: Protocol = "paper",
     dim: int = 64,
+    validation: float | None = None,
 ) -> Group:
     student_settings = SASRecSettings(dim=dim) if protocol == "paper" else TransformerSettings()
     method = DLLM2RecSettings() if taught else NoMethod()
@@ -62,6 +64,7 @@ def group(
         label=runs[0].config.label,
         runs=runs,
         ranks=tuple(ranked(dataset, rank) for rank in ranks),
+        validation=float(np.mean([ndcg(rank, 20) for rank in ranks])) if validation is None else validation,
         seconds_per_1000=0.5,
     )
 
@@ -74,7 +77,9 @@ def evidence(dataset: Dataset, *groups: Group, teachers: tuple[Taught, ...] = ()
         mask_history=False,
         examples=dataset.examples("test"),
         groups=groups,
-        references={"popularity": (ranked(dataset, np.full(count, 3.0)), 0.1)},
+        references={
+            "popularity": Ranked(ranks=ranked(dataset, np.full(count, 3.0)), validation=0.5, seconds_per_1000=0.1)
+        },
         teachers=teachers,
         missing=(),
     )
@@ -146,10 +151,10 @@ def test_slices_by_how_often_training_saw_the_target(small: Dataset, monkeypatch
     assert set(part.rows[1].slices.values()) == {1.0}
     assert part.rows[2].slices["unseen in training"] == pytest.approx(hits[: count - 2][seen[: count - 2] == 0].mean())
     assert f"Of {count} targets {sizes['unseen in training']} are in none of these" in " ".join(whole.notes)
-    assert header(whole)[3] == "unseen"
+    assert header(whole)[3:5] == ("(validation)", "unseen")
     rows = [row.model_copy(update={"slices": {"unseen in training": 0.0}}) for row in whole.rows]
     assert "unseen" not in header(whole.model_copy(update={"rows": tuple(rows)}))
-    assert table_rows(whole)[1][3] == f"{student.slices['unseen in training']:.4f}".removeprefix("0")
+    assert table_rows(whole)[1][4] == f"{student.slices['unseen in training']:.4f}".removeprefix("0")
 
 
 def test_a_taught_student_is_tested_against_the_plain_one_of_its_name(small: Dataset) -> None:
@@ -198,6 +203,26 @@ def test_a_bar_in_a_name_does_not_part_a_row() -> None:
     assert piped(["a|b", "c"]) == r"| a\|b | c |"
 
 
+def test_validation_chooses_what_test_then_tells_of(small: Dataset) -> None:
+    count = len(small.examples("test"))
+    good, bad = np.ones(count), np.full(count, 30.0)
+    lucky = group(small, "lucky", [good], validation=0.4)
+    chosen = group(small, "chosen", [bad], validation=0.6)
+    found = tabulate(evidence(small, lucky, chosen, teachers=(teacher(small, 3),)))
+    whole, part = found.tables
+    assert whole.over_reference is not None
+    assert whole.over_reference.gain == -1.0
+    assert (
+        "Validation chose these: chosen plain reaches .0000 (validation .6000) and popularity, which needs no "
+        "training, .5000 (validation .5000) (-100.0%" in found.verdict.lines[-2]
+    )
+    assert "validation and test disagree, and what needs no training is simpler" in found.verdict.lines[-2]
+    assert [row[3] for row in table_rows(whole)] == [".5000", ".4000", ".6000"]
+    assert "(validation)" not in header(part)
+    assert part.teacher_over is not None
+    assert part.teacher_over.baseline == "chosen plain"
+
+
 def test_the_best_student_is_tested_against_the_best_reference(small: Dataset) -> None:
     count = len(small.examples("test"))
     good, bad = np.where(np.arange(count) % 3, 1.0, 2.0), np.full(count, 9.0)
@@ -211,7 +236,7 @@ def test_the_best_student_is_tested_against_the_best_reference(small: Dataset) -
         own, counted, user=small.examples("test").user, generator=numpy_generator(0, "permutation", "popularity")
     )
     assert found.p_value == pytest.approx(raw)
-    assert any("needs no training, popularity" in line and "p <" in line for line in comparison.verdict.lines)
+    assert any("popularity, which needs no training" in line and "p <" in line for line in comparison.verdict.lines)
 
 
 def test_where_nothing_is_taught_the_others_are_tested_against_the_first(small: Dataset) -> None:

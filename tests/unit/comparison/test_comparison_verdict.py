@@ -128,7 +128,27 @@ def test_counting_that_wins_is_named() -> None:
     verdict = judge([table(other("item-kNN", "reference", 0.05), student("S", 0.04))])
     assert any("item-kNN" in line and "ship the counting (`dllm2rec export DATASET" in line for line in verdict.lines)
     verdict = judge([table(other("item-kNN", "reference", 0.03), student("S", 0.04))])
-    assert not any("ship the counting" in line for line in verdict.lines)
+    assert verdict.lines[-1].endswith("; ship S.")
+
+
+@pytest.mark.parametrize(
+    ("learned", "p_value", "says"),
+    [
+        ((0.04, 0.06), 0.01, "; ship S."),
+        ((0.04, 0.06), 0.20, "they may be level, and what needs no training is simpler: ship the counting"),
+        ((0.02, 0.06), 0.01, "validation and test disagree, and what needs no training is simpler: ship the counting"),
+        ((0.04, 0.02), 0.01, "validation and test disagree, and what needs no training is simpler: ship the counting"),
+        ((0.02, 0.02), 0.01, "on this data: ship the counting"),
+    ],
+)
+def test_what_to_ship_is_chosen_on_validation_and_proven_on_test(
+    learned: tuple[float, float], p_value: float, says: str
+) -> None:
+    own = student("S", learned[0], difference=0.01, p_value=p_value).model_copy(update={"validation": learned[1]})
+    counted = other("item-kNN", "reference", 0.03).model_copy(update={"validation": 0.05})
+    worse = student("T", 0.9).model_copy(update={"validation": 0.01})
+    rows = table(counted, own, worse).model_copy(update={"over_reference": own.versus})
+    assert says in judge([rows]).lines[-1]
 
 
 def test_where_nothing_is_hit_nothing_is_said() -> None:
@@ -136,7 +156,7 @@ def test_where_nothing_is_hit_nothing_is_said() -> None:
     assert lines == ("No student and no reference hits any target here: these examples can't say what to ship.",)
 
 
-@pytest.mark.parametrize(("p_value", "says"), [(0.001, "on this data, ship"), (0.4, "they may be level")])
+@pytest.mark.parametrize(("p_value", "says"), [(0.001, "on this data: ship"), (0.4, "they may be level")])
 def test_a_loss_to_counting_tells_how_sure_it_is(p_value: float, says: str) -> None:
     own = student("S", 0.04, difference=-0.01, p_value=p_value)
     rows = table(other("item-kNN", "reference", 0.05), own).model_copy(update={"over_reference": own.versus})

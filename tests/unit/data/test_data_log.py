@@ -100,7 +100,7 @@ def test_missing_column_of_items_and_wrong_mapping(write_log: WriteLog) -> None:
     fails(write_log(), r"user 'item_id', item 'item_id' .* must be three columns", Columns(user="item_id"))
     fails(
         write_log(),
-        r"no column 'user', from --user-column \(in a .*dataset\.columns\.user\) \(did you mean 'user_id'",
+        r"no column 'user' \(did you mean 'user_id'\?\); name the right one with --user-column ",
         Columns(user="user"),
     )
 

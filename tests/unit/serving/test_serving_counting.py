@@ -12,12 +12,13 @@ from serving_helpers import ITEMS
 
 from dllm2rec.bundling import counting
 from dllm2rec.bundling.adding import add_items
+from dllm2rec.bundling.batch import history_of, recommend_all
 from dllm2rec.bundling.bundles import write_manifest
 from dllm2rec.bundling.counting import export_counting
 from dllm2rec.comparison.evidence import metric_values
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import hash_file
-from dllm2rec.data import Dataset
+from dllm2rec.data import Columns, Dataset
 from dllm2rec.evaluation.demand import DemandWeights
 from dllm2rec.evaluation.references import Following, follow_demand, reference_ranks
 from dllm2rec.knowledge import Knowledge, KnowledgeWriter
@@ -122,6 +123,25 @@ def test_a_new_item_is_as_one_that_training_never_saw(dataset: Dataset, knowledg
     np.testing.assert_allclose(
         (read[0] - read[1])[8:ITEMS], 0.8 * (more.bundle.output[8:ITEMS] @ more.bundle.output[3]), rtol=1e-3, atol=1e-5
     )
+
+
+@pytest.mark.usefixtures("chosen")
+def test_a_bundle_remembers_how_the_columns_of_its_log_are_named(
+    dataset: Dataset, knowledge: Knowledge, tmp_path: Path
+) -> None:
+    known = Columns(user="who", item="what", time="when", title="called", time_unit="ms")
+    dataset.manifest = dataset.manifest.model_copy(update={"columns": known})
+    export_counting(dataset, out=tmp_path / "bundle", knowledge=knowledge)
+    bundle, (log, items) = Bundle.load(tmp_path / "bundle"), (tmp_path / name for name in ("log.csv", "items.csv"))
+    log.write_text("visitor,what,when\na,1001,1500000002000\na,1004,1500000001000\n")
+    items.write_text("item_id,called\n5003,a\n")
+    with pytest.raises(UserError, match=r"no column 'who'.*--user-column"):
+        recommend_all(Recommender(bundle), log, out=tmp_path / "all.parquet")
+    assert history_of("a", log, Recommender(bundle), Columns(user="visitor")) == [1004, 1001]
+    assert knowledge.item_vectors is not None
+    np.save(tmp_path / "new.npy", knowledge.item_vectors[[3]])
+    assert add_items(bundle, items, out=tmp_path / "more", vectors=tmp_path / "new.npy").new == 1
+    assert Bundle.load(tmp_path / "more").manifest.columns == bundle.manifest.columns
 
 
 def test_what_is_similar_is_what_stood_near_and_reads_alike(
