@@ -105,6 +105,19 @@ def test_nothing_heavy_is_imported_before_a_verb_runs() -> None:
     assert not {"numpy", "torch", "polars", "onnxruntime"} & set(done.stdout.split())
 
 
+@pytest.mark.parametrize("words", [["--nope"], ["nope"], ["train", "--nope"]])
+def test_what_is_not_known_is_one_line(words: list[str]) -> None:
+    ended = call(*words)
+    assert ended.code == 2
+    assert ended.err.startswith(f"error: No such {'option: --nope' if '--nope' in words else 'command'}")
+    assert ended.err.count("\n") == 1
+
+
+def test_without_a_word_the_help_is_shown() -> None:
+    ended = call()
+    assert (ended.code, "Usage: dllm2rec" in ended.out + ended.err) == (2, True)
+
+
 def test_the_version() -> None:
     assert call("--version").out == f"dllm2rec {version('dllm2rec')}\n"
 

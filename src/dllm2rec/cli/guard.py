@@ -47,6 +47,13 @@ class _UsageError(Protocol):
 class GuardedGroup(TyperGroup):
     """Runs a verb and turns what it raises into one line on standard error and an exit code."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read what stands before the verb; without anything the help is shown."""
+        if not args:
+            return super().parse_args(ctx, args)
+        with guarded():
+            return super().parse_args(ctx, args)
+
     def invoke(self, ctx: Any) -> Any:
         """Run the verb of ``ctx`` (a `typer.Context`)."""
         with guarded(debug=bool(ctx.params.get("debug"))):
