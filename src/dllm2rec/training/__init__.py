@@ -1,5 +1,5 @@
 """One `fit`: a student, a loss and a list of distillers; validation decides when it ends."""
 
-from dllm2rec.training.loop import FitResult, FitSettings, fit
+from dllm2rec.training.loop import FitSettings, fit
 
-__all__ = ["FitResult", "FitSettings", "fit"]
+__all__ = ["FitSettings", "fit"]

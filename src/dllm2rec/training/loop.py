@@ -67,25 +67,6 @@ class FitSettings(Settings):
     clip_norm: Annotated[float, Field(gt=0)] | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class FitResult:
-    """How training went.
-
-    Attributes:
-        best_epoch: whose weights the student has now, from 1.
-        epochs_run: epochs that were trained.
-        seconds: that they took, validation included.
-        examples_per_second: training examples a second, validation excluded.
-        history: a line an epoch, as in `metrics.jsonl`.
-    """
-
-    best_epoch: int
-    epochs_run: int
-    seconds: float
-    examples_per_second: float
-    history: list[dict[str, Any]]
-
-
 def fit(
     *,
     student: Student,
@@ -96,7 +77,7 @@ def fit(
     settings: FitSettings,
     run: Path,
     seed: int,
-) -> FitResult:
+) -> Progress:
     """Train a student until validation stops getting better, and give it the best weights.
 
     What is random in an epoch follows from the seed and the number of the epoch alone. So a run that is interrupted
@@ -111,6 +92,9 @@ def fit(
         settings: see there.
         run: directory for `checkpoint/` and `metrics.jsonl`.
         seed: of the order, the negatives and dropout.
+
+    Returns:
+        All epochs that were trained, those before an interruption too.
 
     Raises:
         UserError: the loss is not finite, or the checkpoint in ``run`` is damaged, or of another student or version.
@@ -141,7 +125,7 @@ def fit(
             _show(advance, progress.history[-1])
     load_student_weights(student, run)
     student.eval()
-    return _result(progress, len(train))
+    return progress
 
 
 def enough_epochs(examples: int, *, batch_size: int) -> int:
@@ -258,15 +242,3 @@ def _diverged(epoch: int) -> UserError:
 
 def _show(advance: Advance, line: dict[str, Any]) -> None:
     advance(note=f"loss {line['loss']:.4f}, validation {METRIC} {line['validation'][METRIC]:.4f}")
-
-
-def _result(progress: Progress, examples: int) -> FitResult:
-    history = progress.history
-    seconds = sum(line["train_seconds"] for line in history)
-    return FitResult(
-        best_epoch=progress.best_epoch,
-        epochs_run=progress.epoch,
-        seconds=progress.seconds,
-        examples_per_second=examples * len(history) / max(seconds, 1e-9),
-        history=list(history),
-    )

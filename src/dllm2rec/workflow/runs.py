@@ -87,9 +87,13 @@ class RunConfig(Settings):
 
 
 class FitSummary(Settings):
-    """How training went; see `FitResult`.
+    """How training went.
 
     Attributes:
+        best_epoch: whose weights the student has now, from 1.
+        epochs_run: epochs that were trained.
+        seconds: that they took, validation included.
+        examples_per_second: training examples a second, validation excluded.
         validation: of the best epoch, and with the demand that was chosen.
         labelled: training examples that had a label.
         demand: what validation chose after training; None where it was not asked.

@@ -267,7 +267,7 @@ def fit_student(
     run.begin()  # not before: what was asked for may not be possible
     left_out = loss.leave_history if isinstance(loss, SoftmaxLoss) else False
     student.again, student.ever = LEFT_OUT if left_out else 0.0, left_out == "ever"
-    result = fit(
+    progress = fit(
         student=student,
         loss=loss,
         distillers=distillers,
@@ -291,11 +291,12 @@ def fit_student(
         finish(student, run, dataset, weights)
         student.again, student.ever = weights.again, weights.ever
     reached = summary(rank_targets(student.eval(), validation).rank, ks=(20,))
+    seconds = sum(line["train_seconds"] for line in progress.history)
     told = FitSummary(
-        best_epoch=result.best_epoch,
-        epochs_run=result.epochs_run,
-        seconds=result.seconds,
-        examples_per_second=result.examples_per_second,
+        best_epoch=progress.best_epoch,
+        epochs_run=progress.epoch,
+        seconds=progress.seconds,
+        examples_per_second=len(training) * progress.epoch / max(seconds, 1e-9),
         validation=reached,
         labelled=int((rows >= 0).sum()),
         demand=weights,

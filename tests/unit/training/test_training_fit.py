@@ -21,7 +21,7 @@ from dllm2rec.losses.softmax import SoftmaxSettings
 from dllm2rec.students.base import Student
 from dllm2rec.students.factory import build_student
 from dllm2rec.students.sasrec import SASRecSettings
-from dllm2rec.training import FitResult, FitSettings, checkpoint, fit
+from dllm2rec.training import FitSettings, checkpoint, fit
 from dllm2rec.training import loop as loop_module
 from dllm2rec.training.checkpoint import load_student_weights
 from dllm2rec.training.loop import pace
@@ -52,7 +52,7 @@ def student(dropout: float = 0.2) -> Student:
 
 def train(
     run: Path, *, epochs: int | None = 4, distillers: tuple[Distiller, ...] = (), seed: int = 1, **changes: object
-) -> tuple[Student, FitResult]:
+) -> tuple[Student, checkpoint.Progress]:
     model = student()
     settings = FitSettings(epochs=epochs, batch_size=16, learning_rate=0.01, patience=50).model_copy(update=changes)
     result = fit(
@@ -89,7 +89,7 @@ def test_epochs_that_are_left_open_make_enough_steps(tmp_path: Path, monkeypatch
     """Seventy examples are five steps of sixteen; sixteen steps are four epochs, and so the whole schedule."""
     monkeypatch.setattr("dllm2rec.training.loop.ENOUGH_STEPS", 16)
     found, result = train(tmp_path / "open", epochs=None, decay="cosine")
-    assert result.epochs_run == 4
+    assert result.epoch == 4
     assert_same(weights(found), weights(train(tmp_path / "said", epochs=4, decay="cosine")[0]))
 
 
@@ -138,7 +138,7 @@ def test_a_kill_between_the_files_of_an_epoch_changes_nothing(
     resumed, result = train(tmp_path / "killed")
     assert_same(weights(whole), weights(resumed))
     assert [line["epoch"] for line in read_log(tmp_path / "killed")] == [1, 2, 3, 4]
-    assert result.epochs_run == 4
+    assert result.epoch == 4
 
 
 @pytest.mark.parametrize("moment", ["save_checkpoint", "save_best"])
@@ -243,7 +243,7 @@ def test_early_stopping_restores_the_best_epoch(tmp_path: Path, monkeypatch: pyt
         run=tmp_path,
         seed=0,
     )
-    assert (result.best_epoch, result.epochs_run) == (2, 5)
+    assert (result.best_epoch, result.epoch) == (2, 5)
     assert_same(weights(model), states[1])
     fresh = student()
     load_student_weights(fresh, tmp_path)
