@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from dllm2rec.teachers.llm import LanguageModel
 
@@ -126,12 +127,9 @@ def _read_prefix(llm: LanguageModel, prefix: list[int]) -> Cache | None:
 
 def _pad_left(prompts: list[list[int]], device: torch.device) -> tuple[Tensor, Tensor]:
     """Return ids and mask, `[B, L]`, padded on the left."""
-    length = max(map(len, prompts))
-    ids = torch.zeros(len(prompts), length, dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    for row, prompt in enumerate(prompts):
-        ids[row, length - len(prompt) :] = torch.tensor(prompt)
-        mask[row, length - len(prompt) :] = 1
+    texts = [torch.tensor(prompt, dtype=torch.long) for prompt in prompts]
+    ids = pad_sequence(texts, batch_first=True, padding_side="left")
+    mask = pad_sequence([torch.ones_like(text) for text in texts], batch_first=True, padding_side="left")
     return ids.to(device), mask.to(device)
 
 

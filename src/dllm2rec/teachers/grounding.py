@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn.utils.rnn import pad_sequence
 
 from dllm2rec.core.arrays import place_in_group
 from dllm2rec.teachers.llm import LanguageModel
@@ -48,9 +49,7 @@ def text_states(
         size = max(1, _TOKENS_A_BATCH // max(1, len(texts[order[min(start + 255, len(order) - 1)]])))
         rows = order[start : start + min(size, 256)]
         lengths = torch.tensor([len(texts[row]) for row in rows])
-        ids = torch.zeros(len(rows), int(lengths.max()), dtype=torch.long)
-        for place, row in enumerate(rows):
-            ids[place, : len(texts[row])] = torch.tensor(texts[row])
+        ids = pad_sequence([torch.tensor(texts[row]) for row in rows], batch_first=True)
         hidden = llm.model.base_model(input_ids=ids.to(llm.device), use_cache=False).last_hidden_state
         states[rows] = hidden[torch.arange(len(rows)), lengths.to(hidden.device) - 1].float().cpu().numpy()
         start += len(rows)

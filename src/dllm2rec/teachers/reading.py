@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import atomic_path
@@ -100,11 +101,9 @@ def states_of(llm: LanguageModel, lines: Lines, items: NDArray[np.int32], chunks
     texts, wanted = [], []
     for chunk in chunks:
         tokens, ends = lines.read(items[chunk.start : chunk.rows[-1] + 1])
-        texts.append(tokens)
+        texts.append(torch.tensor(tokens))
         wanted.append([ends[row - chunk.start] for row in chunk.rows.tolist()])
-    ids = torch.zeros(len(texts), max(map(len, texts)), dtype=torch.long)
-    for place, tokens in enumerate(texts):
-        ids[place, : len(tokens)] = torch.tensor(tokens)
+    ids = pad_sequence(texts, batch_first=True)
     hidden = llm.model.base_model(input_ids=ids.to(llm.device), use_cache=False).last_hidden_state
     batch = torch.tensor([place for place, ends in enumerate(wanted) for _ in ends], device=hidden.device)
     columns = torch.tensor([end for ends in wanted for end in ends], device=hidden.device)

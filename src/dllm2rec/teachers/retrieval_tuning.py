@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from dllm2rec.core.progress import progress_bar
 from dllm2rec.core.seeding import derive_seed, torch_generator
@@ -157,11 +158,8 @@ def _chunks(sequences: Sequences, users: NDArray[np.int64], *, max_titles: int, 
 
 def _histories(chunks: Sequence[Chunk], items: NDArray[np.int32], *, padding: int) -> Tensor:
     """Return the items of a chunk up to each of its rows, `[rows, longest]`."""
-    parts = [items[chunk.start : row + 1] for chunk in chunks for row in chunk.rows.tolist()]
-    found = torch.full((len(parts), max(map(len, parts))), padding, dtype=torch.long)
-    for place, part in enumerate(parts):
-        found[place, : len(part)] = torch.from_numpy(part.astype(np.int64))
-    return found
+    parts = [items[chunk.start : row + 1].astype(np.int64) for chunk in chunks for row in chunk.rows.tolist()]
+    return pad_sequence([torch.from_numpy(part) for part in parts], batch_first=True, padding_value=padding)
 
 
 def _pace(step: int, steps: int) -> float:
