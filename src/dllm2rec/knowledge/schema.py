@@ -52,16 +52,6 @@ class KnowledgeManifest(Settings):
         """The teacher and its model, for people."""
         return f"{self.teacher} ({self.model})" if self.model else self.teacher
 
-    def differences(self, other: "KnowledgeManifest") -> list[str]:
-        """Say each field in which ``other`` differs, as ``"seed is 0, asked for 1"``; settings one by one."""
-        here, there = _flatten(self), _flatten(other)
-        names = sorted(here.keys() | there.keys())
-        return [
-            f"{name} is {here.get(name)!r}, asked for {there.get(name)!r}"
-            for name in names
-            if here.get(name) != there.get(name)
-        ]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Labels:
@@ -180,12 +170,6 @@ def check_vectors(vectors: NDArray[np.float32], manifest: KnowledgeManifest, whe
             f"{where}: {len(bad)} of {len(vectors)} item vectors are not finite (first: item {bad[0]}); "
             "remove this file and teach again"
         )
-
-
-def _flatten(manifest: KnowledgeManifest) -> dict[str, JsonValue]:
-    fields = manifest.model_dump(mode="json")
-    settings = fields.pop("settings")
-    return fields | {f"settings.{name}": value for name, value in settings.items()}
 
 
 def _refuse(bad: NDArray[np.bool_], what: str, labels: Labels, where: Path) -> None:

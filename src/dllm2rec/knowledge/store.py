@@ -20,6 +20,7 @@ from safetensors.numpy import save as save_tensors
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import atomic_path, explain_os_error, hash_json, require_fresh_directory, write_json
+from dllm2rec.core.settings import differences
 from dllm2rec.knowledge.schema import (
     MARKER,
     REMEDY,
@@ -195,10 +196,10 @@ def _read_vectors(file: Path, manifest: KnowledgeManifest) -> NDArray[np.float32
 
 
 def _require_equal(path: Path, manifest: KnowledgeManifest) -> None:
-    differences = read_manifest(path).differences(manifest)
-    if differences:
+    different = differences(read_manifest(path).model_dump(mode="json"), manifest.model_dump(mode="json"))
+    if different:
         raise UserError(
-            f"{path}: holds other knowledge ({'; '.join(differences)}); choose another --out, remove it, or ask for "
+            f"{path}: holds other knowledge ({'; '.join(different)}); choose another --out, remove it, or ask for "
             "the same"
         )
 

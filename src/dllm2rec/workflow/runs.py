@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError
 
 from dllm2rec.core.errors import UserError, first_problem
 from dllm2rec.core.files import exclusive, hash_json, read_json, require_fresh_directory, write_json
-from dllm2rec.core.settings import Settings
+from dllm2rec.core.settings import Settings, differences
 from dllm2rec.data import Split
 from dllm2rec.data.directory import MARKER as DATASET
 from dllm2rec.distillation.methods import NoMethod
@@ -182,7 +182,7 @@ class Run:
         if not (path / MARKER).exists():
             return cls(path, config)
         there = cls.load(path)
-        different = _differences(identity(there.config), identity(config))
+        different = differences(identity(there.config), identity(config))
         if different:
             raise UserError(f"{path}: holds another run ({'; '.join(different)}); choose another --out or remove it")
         return cls(path, there.config.model_copy(update={"student": config.student, "method": config.method}))
@@ -340,14 +340,3 @@ def _parse(model: type[Model], file: Path) -> Model:
         return model.model_validate(read_json(file))
     except ValidationError as error:
         raise UserError(f"{file}: {first_problem(error)}; it is of another version or damaged, train again") from None
-
-
-def _differences(here: dict[str, Any], there: dict[str, Any], prefix: str = "") -> list[str]:
-    found = []
-    for name in sorted(here.keys() | there.keys()):
-        first, second = here.get(name), there.get(name)
-        if isinstance(first, dict) and isinstance(second, dict):
-            found += _differences(first, second, f"{prefix}{name}.")
-        elif first != second:
-            found.append(f"{prefix}{name} is {first!r}, asked for {second!r}")
-    return found
