@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import atomic_path, require_fresh_directory, write_json
-from dllm2rec.core.ids import padding_index
 from dllm2rec.data.directory import (
     FORMAT_VERSION,
     MARKER,
@@ -190,7 +189,7 @@ class Dataset:
         return Examples(
             example_id=rows["example_id"].to_numpy(writable=True),
             user=rows["user"].to_numpy(writable=True),
-            history=pad_histories(rows["history"], self.manifest.history, padding_index(self.num_items)),
+            history=pad_histories(rows["history"], self.manifest.history, self.num_items),
             target=rows["target"].to_numpy(writable=True),
             time=rows["time"].to_numpy(writable=True),
             num_items=self.num_items,

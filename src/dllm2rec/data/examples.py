@@ -1,4 +1,9 @@
-"""What a dataset hands out: examples of one split, and training sequences."""
+"""What a dataset hands out: examples of one split, and training sequences.
+
+External ids are whatever the user's log holds (text or integers); inside, items are ``0 .. num_items - 1`` in the order
+of the catalogue, so that index ``i`` is row ``i`` of every item matrix and column ``i`` of every score matrix. Padding
+is the index after the last item. Histories are padded on the left: the most recent item is always in the last column.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,9 +13,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from dllm2rec.core.arrays import place_in_group
-from dllm2rec.core.ids import padding_index
 from dllm2rec.data.windows import history_windows
 
+DECAY = 0.8
+"""How much an item of a history counts beside the next newer one, where what is near to each is added up."""
 RARE = 0.01
 """Share of targets below which choosing an item again is taken for an exception."""
 
@@ -102,7 +108,7 @@ class Examples:
             position=self.past.target[rows],
             length=length,
             history=max(history.shape[1], int(length.max())),
-            padding=padding_index(self.num_items),
+            padding=self.num_items,
         )
 
     @property

@@ -7,7 +7,6 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from dllm2rec.core.ids import padding_index
 from dllm2rec.core.seeding import numpy_generator
 from dllm2rec.data.log import Log, order_events
 from dllm2rec.data.splits import SPLITS, Positions, SplitSettings, sample_positions, split_positions
@@ -95,7 +94,7 @@ def describe(
         position=position,
         length=ordinal,
         history=history,
-        padding=padding_index(items.height),
+        padding=items.height,
     )
     identity = example_ids(
         user=_hashes(users["user_id"])[targets["user"].to_numpy()],

@@ -7,7 +7,6 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from dllm2rec.core.ids import padding_index
 from dllm2rec.core.settings import Settings
 from dllm2rec.students.dots import row_dots
 from dllm2rec.students.initialise import initialise
@@ -203,7 +202,7 @@ class Student(nn.Module, ABC):
 
     def mask(self, history: Tensor) -> Tensor:
         """Return where a history holds an item, bool `[B, L]`."""
-        return history != padding_index(self.num_items)
+        return history != self.num_items
 
 
 def add_again(scores: Tensor, history: Tensor, again: float) -> Tensor:

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dllm2rec.core.arrays import borrowed_offsets
-from dllm2rec.core.ids import padding_index
 from dllm2rec.students.projection import Projector, TextProjector
 from dllm2rec.students.text_neighbours import Directions, basis_of, directions
 
@@ -105,9 +104,8 @@ class ItemTable(nn.Module):
 
     def input(self, items: Tensor) -> Tensor:
         """Embed items, `[...]` to `[..., width]`; padding becomes the zero vector."""
-        pad = padding_index(self.num_items)
-        embedded = self._lookup(items.clamp(max=pad - 1))
-        return embedded.masked_fill((items == pad).unsqueeze(-1), 0.0)
+        embedded = self._lookup(items.clamp(max=self.num_items - 1))
+        return embedded.masked_fill((items == self.num_items).unsqueeze(-1), 0.0)
 
     def output_rows(self, items: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the weights `[..., width]` and biases `[...]` (None: no bias) of items `[...]` without padding."""

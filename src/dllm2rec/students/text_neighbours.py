@@ -13,7 +13,7 @@ from scipy import linalg
 from torch import Tensor
 from torch.nn import functional as F
 
-from dllm2rec.core.ids import DECAY
+from dllm2rec.data.examples import DECAY
 
 
 @dataclass(frozen=True, kw_only=True)

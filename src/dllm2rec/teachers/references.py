@@ -17,10 +17,9 @@ from pydantic import Field
 from scipy import sparse
 
 from dllm2rec.core.errors import UserError
-from dllm2rec.core.ids import DECAY
 from dllm2rec.core.settings import Settings
 from dllm2rec.data.dataset import Dataset
-from dllm2rec.data.examples import Sequences
+from dllm2rec.data.examples import DECAY, Sequences
 from dllm2rec.teachers.ease import EASESettings, fit_ease
 from dllm2rec.teachers.histories import history_weights
 

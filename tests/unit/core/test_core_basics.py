@@ -39,7 +39,7 @@ def test_passed_generators_leave_the_global_one_alone() -> None:
 
 def test_core_imports_without_torch() -> None:
     code = (
-        "import sys, dllm2rec, dllm2rec.core.errors, dllm2rec.core.ids, dllm2rec.core.seeding, dllm2rec.core.files;"
+        "import sys, dllm2rec, dllm2rec.core.errors, dllm2rec.core.seeding, dllm2rec.core.files;"
         "import dllm2rec.core.progress; sys.exit('torch' in sys.modules or 'polars' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
