@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from dllm2rec.bundling.bundles import log_columns, write_manifest
 from dllm2rec.core.errors import UserError
-from dllm2rec.core.files import atomic_path
+from dllm2rec.core.files import atomic_path, require_absent
 from dllm2rec.data.catalogue import read_catalogue
 from dllm2rec.data.columns import WELL_KNOWN, Columns
 from dllm2rec.serving.approximate import write_index
@@ -67,8 +67,7 @@ def add_items(
     Raises:
         UserError: the student reads no text, no id is new, a title is missing, or the encoder is another one.
     """
-    if out.exists():
-        raise UserError(f"{out}: exists already; choose another --out or remove it")
+    require_absent(out)
     if model is not None and vectors is not None:
         raise UserError(f"--model {model} and --vectors {vectors}: both say how titles read; give one of them")
     projection = TextProjection.load(bundle)

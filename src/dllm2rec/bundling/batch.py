@@ -9,7 +9,7 @@ import polars as pl
 
 from dllm2rec.bundling.bundles import log_columns
 from dllm2rec.core.errors import UserError
-from dllm2rec.core.files import atomic_path, exclusive, hash_file, read_json, write_json
+from dllm2rec.core.files import atomic_path, exclusive, hash_file, read_json, require_absent, write_json
 from dllm2rec.core.progress import progress_bar
 from dllm2rec.data.columns import WELL_KNOWN, Columns
 from dllm2rec.data.log import order_events, read_events
@@ -79,8 +79,7 @@ def recommend_all(
         raise UserError(f"k must be at least 1, not {k}")
     columns = columns.over(log_columns(recommender.bundle))
     with exclusive(out):
-        if out.exists():
-            raise UserError(f"{out}: exists already; choose another --out or remove it")
+        require_absent(out)
         histories = read_histories(interactions, columns)
         parts = out.with_name(out.name + ".parts")
         _begin(

@@ -25,7 +25,7 @@ from dllm2rec.bundling.bundles import (
     write_manifest,
 )
 from dllm2rec.core.errors import UserError
-from dllm2rec.core.files import atomic_path
+from dllm2rec.core.files import atomic_path, require_absent
 from dllm2rec.data import Dataset, TrainOn
 from dllm2rec.evaluation.metrics import TOP
 from dllm2rec.evaluation.ranks import rank_targets
@@ -88,8 +88,7 @@ def export_counting(
         UserError: something is at ``out``, the knowledge is of another dataset or has no item vectors, the bundle would
             not recommend the same in float32, or loses more than ``max_loss``.
     """
-    if out.exists():
-        raise UserError(f"{out}: exists already; choose another --out or remove it")
+    require_absent(out)
     vectors = None if knowledge is None else _vectors(knowledge, dataset)
     open_settings = BlendSettings() if vectors is not None else ItemKNNSettings()
     settings = with_text_weight(open_settings, dataset, item_vectors=vectors, train_on=TRAIN_ON)

@@ -21,8 +21,7 @@ from dllm2rec.bundling.bundles import (
     write_encoder,
     write_manifest,
 )
-from dllm2rec.core.errors import UserError
-from dllm2rec.core.files import atomic_path
+from dllm2rec.core.files import atomic_path, require_absent
 from dllm2rec.data import Dataset
 from dllm2rec.evaluation.agreement import overlap
 from dllm2rec.knowledge.store import Knowledge
@@ -86,8 +85,7 @@ def export(
     """
     run.finished()
     require_free_of_texts(run, "export")
-    if out.exists():
-        raise UserError(f"{out}: exists already; choose another --out or remove it")
+    require_absent(out)
     dataset = dataset_of(run, dataset, option="--dataset")
     knowledge = knowledge_of(run, knowledge, option="--knowledge")
     student = rebuild(run, dataset, knowledge)

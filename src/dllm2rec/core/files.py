@@ -240,6 +240,16 @@ def package_folder(module: str) -> Path | None:
     return next((Path(place) for place in (spec and spec.submodule_search_locations) or ()), None)
 
 
+def require_absent(path: Path) -> None:
+    """Check that nothing is at ``path`` yet.
+
+    Raises:
+        UserError: something is.
+    """
+    if path.exists():
+        raise UserError(f"{path}: exists already; choose another --out or remove it")
+
+
 def require_fresh_directory(path: Path, *, marker: str) -> None:
     """Check that ``path`` can take our output: absent, empty, or already ours because it holds ``marker``.
 

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from dllm2rec.core.errors import UserError
-from dllm2rec.core.files import atomic_path, exclusive, explain_os_error, hash_file
+from dllm2rec.core.files import atomic_path, exclusive, explain_os_error, hash_file, require_absent
 from dllm2rec.data.dataset import Dataset
 from dllm2rec.data.examples import Examples
 from dllm2rec.knowledge.align import align
@@ -93,8 +93,7 @@ def export_legacy(knowledge: Knowledge, dataset: Dataset, *, out: Path) -> None:
         UserError: knowledge of another dataset, a training example without a label (the original code has no notion of
             one), or ``out`` exists.
     """
-    if out.exists():
-        raise UserError(f"{out}: exists; choose another --out or remove it")
+    require_absent(out)
     rows = align(knowledge, dataset, dataset.examples("train"))
     missing = int((rows < 0).sum())
     if missing and knowledge.manifest.depth:
