@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from dllm2rec.comparison.results import METRICS, Row, Table
-from dllm2rec.core.figures import duration, figure, p_text, percent
+from dllm2rec.core.figures import duration, figure, p_figure, percent
 from dllm2rec.evaluation.slices import UNSEEN
 
 
@@ -27,7 +27,7 @@ def table_rows(table: Table) -> list[tuple[str, ...]]:
             *([figure(row.validation) if row.validation is not None else ""] if shows_validation else []),
             *([figure(row.slices[UNSEEN]) if UNSEEN in row.slices else ""] if shows_unseen else []),
             percent(row.versus.gain) if row.versus else "",
-            p_text(row.versus.p_value).removeprefix("p ").removeprefix("= ") if row.versus else "",
+            p_figure(row.versus.p_value) if row.versus else "",
             duration(row.seconds_per_1000),
         )
         for row in table.rows

@@ -13,6 +13,11 @@ def p_text(p_value: float) -> str:
     return "p < .001" if p_value < 0.001 else f"p = {p_value:.3f}".replace("0.", ".")
 
 
+def p_figure(p_value: float) -> str:
+    """Write a p-value where its column says what it is, such as ``.012`` or ``< .001``."""
+    return p_text(p_value).removeprefix("p ").removeprefix("= ")
+
+
 def figure(value: float) -> str:
     """Write a metric between 0 and 1 as the paper does: ``.0123``."""
     return f"{value:.4f}".removeprefix("0")

@@ -28,7 +28,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
-from dllm2rec.core.arrays import place_in_group
+from dllm2rec.core.arrays import place_in_group, unit_rows
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.progress import progress_bar
 from dllm2rec.core.seeding import numpy_generator
@@ -188,7 +188,7 @@ def diverse(examples: Examples, *, seed: int, item_vectors: Floats | None = None
 
     def histories(rows: Order) -> Floats:
         weights = history_weights(examples.history[rows], num_items=examples.num_items, decay=items.decay)
-        return _unit(weights @ items.vectors)
+        return unit_rows(weights @ items.vectors)
 
     centres = _centres(histories(drawn[:SAMPLE]), min(BUCKETS, int(np.ceil(np.sqrt(len(drawn))))))
     bucket = np.zeros(len(drawn), np.int64)
@@ -241,7 +241,7 @@ def _neighbours(examples: Examples, item_vectors: Floats | None, *, seed: int) -
         held = history_weights(examples.history, num_items=examples.num_items, decay=1.0)
         scale = 1 / np.sqrt(held.sum(axis=0) + 1)
         directions = numpy_generator(seed, "co-occurrence").normal(size=(examples.num_items, SKETCH))
-        item_vectors = _unit(held.T @ (held @ (scale[:, None] * directions).astype(np.float32)))
+        item_vectors = unit_rows(held.T @ (held @ (scale[:, None] * directions).astype(np.float32)))
     return fit_text(TextSettings(), item_vectors, num_items=examples.num_items)
 
 
@@ -252,7 +252,7 @@ def _centres(vectors: Floats, count: int) -> Floats:
         nearest = (vectors @ centres.T).argmax(axis=1)
         shape = (count, len(vectors))
         members = sparse.csr_array((np.ones(len(vectors), np.float32), (nearest, np.arange(len(vectors)))), shape=shape)
-        centres = _unit(members @ vectors)
+        centres = unit_rows(members @ vectors)
     return centres
 
 
@@ -264,9 +264,3 @@ def _farthest_first(vectors: Floats, count: int) -> list[int]:
         chosen.append(int(nearest.argmin()))
         np.maximum(nearest, vectors @ vectors[chosen[-1]], out=nearest)
     return chosen
-
-
-def _unit(vectors: Floats) -> Floats:
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    scaled: Floats = np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0)
-    return scaled

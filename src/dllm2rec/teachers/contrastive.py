@@ -69,7 +69,7 @@ class Heads(nn.Module):
         generator: torch.Generator,
     ) -> None:
         super().__init__()
-        self.register_buffer("items", _standardised(states, states))
+        self.register_buffer("items", _standardised(states))
         deviation, mean = torch.std_mean(queries, dim=0, correction=0)
         self.register_buffer("mean", mean)
         self.register_buffer("deviation", deviation.clamp(min=1e-6))
@@ -185,7 +185,7 @@ def draw_items(
 
 def hard_negatives(states: Tensor, competing: Tensor, count: int) -> Tensor:
     """List for each item the ``count`` nearest others (cosine of standardised states) that compete, `[V, count]`."""
-    unit = F.normalize(_standardised(states, states), dim=1)
+    unit = F.normalize(_standardised(states), dim=1)
     count = min(count, len(competing) - 1)
     found = torch.empty(len(unit), max(count, 0), dtype=torch.long)
     if count < 1:
@@ -268,6 +268,6 @@ def first_heads(
     )
 
 
-def _standardised(values: Tensor, like: Tensor) -> Tensor:
-    deviation, mean = torch.std_mean(like, dim=0, correction=0)
-    return (values - mean) / deviation.clamp(min=1e-6)
+def _standardised(states: Tensor) -> Tensor:
+    deviation, mean = torch.std_mean(states, dim=0, correction=0)
+    return (states - mean) / deviation.clamp(min=1e-6)

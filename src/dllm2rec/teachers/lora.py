@@ -4,6 +4,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -76,8 +77,7 @@ def load_adapter(llm: LanguageModel, work: Path) -> LanguageModel:
 
 def merged(llm: LanguageModel, tuned: Any) -> LanguageModel:
     """Return ``llm`` with the weights that were trained in it."""
-    model = tuned.merge_and_unload().eval()
-    return LanguageModel(model=model, tokenizer=llm.tokenizer, name=llm.name, revision=llm.revision)
+    return replace(llm, model=tuned.merge_and_unload().eval())
 
 
 @contextmanager

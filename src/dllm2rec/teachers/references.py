@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy import sparse
 
+from dllm2rec.core.arrays import unit_rows
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.settings import Settings
 from dllm2rec.data.dataset import Dataset
@@ -244,10 +245,7 @@ def fit_text(settings: TextSettings, item_vectors: Floats | None, *, num_items: 
         )
     if len(item_vectors) != num_items:
         raise UserError(f"{len(item_vectors)} item vectors for {num_items} items; use those of this dataset")
-    scaled = standardised(item_vectors)
-    length = np.linalg.norm(scaled, axis=1, keepdims=True)
-    vectors = np.divide(scaled, length, out=np.zeros_like(scaled), where=length > 0)
-    return TextNeighbours(vectors=vectors.astype(np.float32), decay=settings.decay)
+    return TextNeighbours(vectors=unit_rows(standardised(item_vectors)), decay=settings.decay)
 
 
 def standardised(vectors: Floats) -> Floats:

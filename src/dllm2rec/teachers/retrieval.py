@@ -206,10 +206,8 @@ def _items(model: LanguageModel, lines: Lines, file: Path) -> Floats:
             raise UserError(
                 f"{model.name}: its states are not finite; lower tuning.learning_rate, or take another model"
             )
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(".partial.npy")
-        np.save(partial, states)
-        partial.replace(file)
+        with atomic_path(file) as target:
+            np.save(target, states)
     found: Floats = np.load(file, allow_pickle=False)
     return found
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -92,9 +93,7 @@ def tune_reader(
             return load_adapter(llm, work)
         model = with_lora(llm, settings)
         heads = heads.to(llm.device)
-        inner = LanguageModel(
-            model=model.get_base_model(), tokenizer=llm.tokenizer, name=llm.name, revision=llm.revision
-        )
+        inner = replace(llm, model=model.get_base_model())
         trained = nn.ParameterList(weight for weight in model.parameters() if weight.requires_grad)
         trained.extend(heads.parameters())
         chunks = _chunks(sequences, users, max_titles=max_titles, seed=seed)

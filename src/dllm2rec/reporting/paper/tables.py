@@ -6,7 +6,7 @@ from dllm2rec.comparison.agreeing import Agreement, agree
 from dllm2rec.comparison.evidence import Group, metric_values
 from dllm2rec.comparison.results import METRICS, Row
 from dllm2rec.core.errors import UserError
-from dllm2rec.core.figures import duration, figure, p_text, percent
+from dllm2rec.core.figures import duration, figure, p_figure, percent
 from dllm2rec.reporting.paper.cells import (
     METHODS,
     Results,
@@ -208,7 +208,7 @@ def _spread(row: Row, metric: str) -> str:
 def _versus(row: Row | None) -> tuple[str, str]:
     if row is None or row.versus is None:
         return MISSING, MISSING
-    return percent(row.versus.gain), p_text(row.versus.p_value).removeprefix("p ").removeprefix("= ")
+    return percent(row.versus.gain), p_figure(row.versus.p_value)
 
 
 def _ranking_ablation(results: Results) -> Rows:

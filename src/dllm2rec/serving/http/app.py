@@ -10,7 +10,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from anyio import to_thread
 from fastapi import FastAPI, Query
 from fastapi.responses import FileResponse, Response
 from fastapi.staticfiles import StaticFiles
@@ -227,7 +226,7 @@ def _add_operations(
     @app.post("/admin/reload", summary="Read the bundle again and swap", responses=described(401, 409, 503))
     async def reload() -> Status:
         try:
-            await to_thread.run_sync(live.reload)
+            await asyncio.to_thread(live.reload)
         except UserError as error:
             raise HTTPException(409, f"not swapped: {error}") from error
         metrics.serve(live.now.main.version)
