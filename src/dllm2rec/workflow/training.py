@@ -132,17 +132,26 @@ def rebuild(
     student = build(run, dataset, knowledge)
     load_student_weights(student, run.path)
     fit = fit or run.finished().fit
-    finish(student, run, dataset, fit.demand)
-    student.again, student.ever = fit.again, fit.ever
+    settle(student, run, dataset, demand=fit.demand, again=fit.again, ever=fit.ever)
     return student.eval()
 
 
-def finish(student: Student, run: Run, dataset: Dataset, demand: DemandWeights | None) -> None:
+def settle(
+    student: Student,
+    run: Run,
+    dataset: Dataset,
+    *,
+    demand: DemandWeights | None = None,
+    again: float = 0.0,
+    ever: bool = False,
+) -> None:
     """Do to a student with trained weights what follows training: borrowed offsets, and the demand after the cut.
 
-    Items that are not of ``dataset``, which come after its own in the student's catalogue, are new.
+    Items that are not of ``dataset``, which come after its own in the student's catalogue, are new. For ``demand``,
+    ``again`` and ``ever`` see `FitSummary`.
     """
     settings = run.config.settings
+    student.again, student.ever = again, ever
     more = student.num_items - dataset.num_items
     if settings.student.unseen_offset == "neighbours":
         seen = _popularity(dataset, settings) > 0
@@ -266,30 +275,23 @@ def fit_student(
         )
     run.begin()  # not before: what was asked for may not be possible
     left_out = loss.leave_history if isinstance(loss, SoftmaxLoss) else False
-    student.again, student.ever = LEFT_OUT if left_out else 0.0, left_out == "ever"
+    again, ever = LEFT_OUT if left_out else 0.0, left_out == "ever"
+    student.again, student.ever = again, ever
+    validation, demand = dataset.examples("validation"), None
     progress = fit(
         student=student,
         loss=loss,
         distillers=distillers,
         train=training,
-        validation=dataset.examples("validation"),
+        validation=validation,
         settings=settings.training,
         run=run.path,
         seed=run.config.seed,
     )
-    finish(student, run, dataset, None)
-    validation, weights = dataset.examples("validation"), None
     if settings.demand == "validation":
-        student.again, student.ever = 0.0, False
-        found = text_directions(student, settings, dataset.num_items)
-        weights = choose_demand(
-            student.eval(),
-            validation,
-            measure_demand(dataset, counted(settings)),
-            text=None if found is None else neighbour_scores(found.near),
-        )
-        finish(student, run, dataset, weights)
-        student.again, student.ever = weights.again, weights.ever
+        demand = _choose_demand(run, student, dataset, validation)
+        again, ever = demand.again, demand.ever
+    settle(student, run, dataset, demand=demand, again=again, ever=ever)
     reached = summary(rank_targets(student.eval(), validation).rank, ks=(20,))
     seconds = sum(line["train_seconds"] for line in progress.history)
     told = FitSummary(
@@ -299,11 +301,24 @@ def fit_student(
         examples_per_second=len(training) * progress.epoch / max(seconds, 1e-9),
         validation=reached,
         labelled=int((rows >= 0).sum()),
-        demand=weights,
-        again=student.again,
-        ever=student.ever,
+        demand=demand,
+        again=again,
+        ever=ever,
     )
     return RunResult(fit=told)
+
+
+def _choose_demand(run: Run, student: Student, dataset: Dataset, validation: Examples) -> DemandWeights:
+    """Ask validation which demand a student with trained weights should follow; it follows none meanwhile."""
+    settings = run.config.settings
+    settle(student, run, dataset)
+    found = text_directions(student, settings, dataset.num_items)
+    return choose_demand(
+        student.eval(),
+        validation,
+        measure_demand(dataset, counted(settings)),
+        text=None if found is None else neighbour_scores(found.near),
+    )
 
 
 def _decided(settings: CellSettings, dataset: Dataset) -> LossSettings:

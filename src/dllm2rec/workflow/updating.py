@@ -32,13 +32,13 @@ from dllm2rec.workflow.runs import RESULT, Run, RunResult, Source, make_config
 from dllm2rec.workflow.teaching import teach_only_new
 from dllm2rec.workflow.training import (
     build,
-    finish,
     fit_student,
     item_vectors,
     knowledge_of,
     knowledge_source,
     rebuild,
     require_free_of_texts,
+    settle,
 )
 
 MARKER = "update.json"
@@ -158,8 +158,8 @@ def grown(run: Run, before: Material, after: Material) -> Student:
         after: an extension of that.
     """
     student = _grow(build(run, after.dataset, after.knowledge), run, before, after)
-    finish(student, run, before.dataset, run.finished().fit.demand)
-    student.again, student.ever = run.finished().fit.again, run.finished().fit.ever
+    fit = run.finished().fit
+    settle(student, run, before.dataset, demand=fit.demand, again=fit.again, ever=fit.ever)
     return student
 
 
