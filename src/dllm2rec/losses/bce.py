@@ -11,7 +11,7 @@ from dllm2rec.core.settings import Settings
 from dllm2rec.data.batches import Batch
 from dllm2rec.losses.base import Scorer
 from dllm2rec.losses.checks import require_scores
-from dllm2rec.losses.negatives import uniform_negatives
+from dllm2rec.losses.negatives import score_with_negatives
 
 Reduction = Literal["sum", "mean"]
 
@@ -44,9 +44,7 @@ class BCELoss:
 
     def __call__(self, scorer: Scorer, hidden: Tensor, batch: Batch, generator: torch.Generator) -> Tensor:
         """Return the loss of a batch; see `Loss`."""
-        drawn = uniform_negatives(batch.target, num_items=scorer.num_items, count=self.negatives, generator=generator)
-        items = torch.cat([batch.target.unsqueeze(1), drawn], dim=1)
-        scores = scorer.score_items(hidden, items)
+        scores = score_with_negatives(scorer, hidden, batch, count=self.negatives, generator=generator)
         return binary_cross_entropy(scores[:, 0], scores[:, 1:], reduction=self.reduction)
 
 

@@ -25,7 +25,7 @@ from dllm2rec.data.batches import Batch
 from dllm2rec.losses.base import Scorer, shared
 from dllm2rec.losses.bce import Reduction, binary_cross_entropy
 from dllm2rec.losses.checks import require_scores
-from dllm2rec.losses.negatives import uniform_negatives
+from dllm2rec.losses.negatives import score_with_negatives
 
 POPULARITY_EXPONENT = 0.05
 CANCELS_ABOVE = 0.9
@@ -99,13 +99,11 @@ class DROSLoss:
 
     def __call__(self, scorer: Scorer, hidden: Tensor, batch: Batch, generator: torch.Generator) -> Tensor:
         """Return the loss of a batch; see `Loss`."""
-        drawn = uniform_negatives(batch.target, num_items=scorer.num_items, count=self.negatives, generator=generator)
-        items = torch.cat([batch.target.unsqueeze(1), drawn], dim=1)
-        scores = scorer.score_items(hidden, items)
+        scores = score_with_negatives(scorer, hidden, batch, count=self.negatives, generator=generator)
         loss = binary_cross_entropy(scores[:, 0], scores[:, 1:], reduction=self.reduction)
         if self.alpha == 0.0:
             return loss
-        return loss + self.alpha * self.robust(scorer, hidden, items[:, :1], scores[:, :1]).mean()
+        return loss + self.alpha * self.robust(scorer, hidden, batch.target.unsqueeze(1), scores[:, :1]).mean()
 
 
 def popularity_weights(popularity: Tensor) -> Tensor:
