@@ -21,8 +21,7 @@ from dllm2rec.serving.bundle import INDEX, ITEMS, NEIGHBOURS, TABLE, Bundle, Flo
 from dllm2rec.serving.packing import pack, unpack
 from dllm2rec.serving.text import TextProjection
 from dllm2rec.teachers.encoder import encode_as
-
-DEFAULT_MODEL = "minilm"
+from dllm2rec.teachers.packaged import DEFAULT_ENCODER
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +79,7 @@ def add_items(
     width = projection.tensors["mean"].shape[0]
     if vectors is None:
         source = bundle.manifest.text
-        name = model or (source.model if source is not None and source.model else DEFAULT_MODEL)
+        name = model or (source.model if source is not None and source.model else DEFAULT_ENCODER)
         encoded = encode_as(width, [*(bundle.titles[row] for row in projection.probes), *titles], model=name)
         probes, found = np.split(encoded, [len(projection.probes)])
         projection.require_same_encoder(probes, name)

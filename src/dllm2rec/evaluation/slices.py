@@ -23,22 +23,21 @@ class Slice:
     rows: NDArray[np.bool_]
 
 
-def popularity_slices(examples: Examples, train_counts: NDArray[np.int64], *, buckets: int = 3) -> list[Slice]:
-    """Group by how often the target occurs in training: never, then ``buckets`` groups of about equal size.
+def popularity_slices(examples: Examples, train_counts: NDArray[np.int64]) -> list[Slice]:
+    """Group by how often the target occurs in training: never, then three groups of about equal size.
 
     Args:
         examples: N examples.
         train_counts: `[V]`.
-        buckets: groups of targets that occur in training; fewer where counts repeat too much.
 
     Returns:
-        The groups that are not empty. Each example is in exactly one.
+        The groups that are not empty, fewer where counts repeat too much. Each example is in exactly one.
     """
     counts = train_counts[examples.target]
     slices = [Slice(name=UNSEEN, rows=counts == 0)]
     seen = counts[counts > 0]
     if len(seen):
-        edges = np.unique(np.quantile(seen, np.linspace(0, 1, buckets + 1)[1:], method="lower"))
+        edges = np.unique(np.quantile(seen, np.linspace(0, 1, 4)[1:], method="lower"))
         low = 1
         for high in edges.tolist():
             name = f"seen {low} to {high} times" if high > low else f"seen {low} times"

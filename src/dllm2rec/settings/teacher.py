@@ -12,7 +12,7 @@ from dllm2rec.data import Split, TrainOn
 from dllm2rec.teachers.bigrec import BigRecSettings
 from dllm2rec.teachers.choosing import Rule
 from dllm2rec.teachers.merging import MergedVectors
-from dllm2rec.teachers.packaged import DEFAULT
+from dllm2rec.teachers.packaged import DEFAULT_ENCODER, DEFAULT_LLM
 from dllm2rec.teachers.references import ItemKNNSettings, ReferenceSettings
 from dllm2rec.teachers.retrieval import RetrievalSettings
 from dllm2rec.teachers.texts import Counts, WritingSettings
@@ -83,7 +83,7 @@ class LanguageModelTeacher(Settings):
         seed: of tuning and heads, where there are some, and of what is labelled or written about first.
     """
 
-    llm: str = DEFAULT
+    llm: str = DEFAULT_LLM
     revision: str | None = None
     seed: int = 0
 
@@ -122,7 +122,7 @@ class EncoderTeacher(Settings):
     """
 
     kind: Literal["encoder"] = "encoder"
-    model: str = "minilm"
+    model: str = DEFAULT_ENCODER
     words: bool = True
 
 
@@ -161,7 +161,7 @@ class ReferenceTeacher(LabellingTeacher):
 
     kind: Literal["reference"] = "reference"
     reference: ReferenceSettings = ItemKNNSettings()
-    model: str = "minilm"
+    model: str = DEFAULT_ENCODER
     words: bool = True
     train_on: TrainOn = "before-cut"
     folds: PositiveInt = 5

@@ -21,7 +21,7 @@ from dllm2rec.core.files import hash_file, hash_json, package_folder
 from dllm2rec.core.progress import progress_bar
 from dllm2rec.data.dataset import Dataset
 from dllm2rec.knowledge import Knowledge, KnowledgeManifest, KnowledgeWriter
-from dllm2rec.teachers.packaged import ENCODERS
+from dllm2rec.teachers.packaged import DEFAULT_ENCODER, ENCODERS
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -139,7 +139,7 @@ def teach_encoder(
     dataset: Dataset,
     *,
     out: Path,
-    model: str = "minilm",
+    model: str = DEFAULT_ENCODER,
     words: bool = True,
     known: NDArray[np.float32] | None = None,
 ) -> Knowledge:
@@ -199,7 +199,7 @@ def _continued(
     return np.concatenate([known, found[probes:]])
 
 
-def encode_as(width: int, texts: Sequence[str], *, model: str = "minilm") -> NDArray[np.float32]:
+def encode_as(width: int, texts: Sequence[str], *, model: str) -> NDArray[np.float32]:
     """Encode texts as vectors of size ``width`` were made: with words, where that is as wide.
 
     Raises:

