@@ -1,19 +1,12 @@
 """`dllm2rec compare`: paired tests between runs on the same dataset."""
 
-from pathlib import Path
-from typing import Annotated, Literal
-
-import typer
-
-from dllm2rec.cli.options import Json, MaskHistory, show, words_to_stderr
-
-Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Directories made by `dllm2rec train`.")]
+from dllm2rec.cli.options import HeldOut, Json, MaskHistory, Runs, show, words_to_stderr
 
 
 def compare(
     *,
     runs: Runs,
-    split: Annotated[Literal["validation", "test"], typer.Option(help="Which examples.")] = "test",
+    split: HeldOut = "test",
     mask_history: MaskHistory = False,
     json: Json = False,
 ) -> None:

@@ -1,21 +1,19 @@
 """`dllm2rec evaluate`: metrics of a run over the whole catalogue."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from dllm2rec.cli.options import Json, MaskHistory, show, words_to_stderr
+from dllm2rec.cli.options import HeldOut, Json, MaskHistory, MovedDataset, show, words_to_stderr
 
 
 def evaluate(
     *,
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Directory made by `dllm2rec train`.")],
-    split: Annotated[Literal["validation", "test"], typer.Option(help="Which examples.")] = "test",
-    dataset: Annotated[
-        Path | None, typer.Option(metavar="DATASET", help="Where the dataset is now, if it was moved.")
-    ] = None,
+    split: HeldOut = "test",
+    dataset: MovedDataset = None,
     knowledge: Annotated[
         Path | None, typer.Option(metavar="KNOWLEDGE", help="Where the knowledge is now, if it was moved.")
     ] = None,

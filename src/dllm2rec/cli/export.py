@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from dllm2rec.cli.options import Json, Out, show, words_to_stderr
+from dllm2rec.cli.options import Json, MovedDataset, Out, show, words_to_stderr
 from dllm2rec.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,9 +21,7 @@ def export(
         ),
     ],
     out: Out,
-    dataset: Annotated[
-        Path | None, typer.Option(metavar="DATASET", help="Where the dataset is now, if it was moved.")
-    ] = None,
+    dataset: MovedDataset = None,
     knowledge: Annotated[
         Path | None,
         typer.Option(

@@ -28,9 +28,15 @@ MaskHistory = Annotated[
 Jobs = Annotated[int, typer.Option(min=1, metavar="N", help="Cells that are trained at once.")]
 DatasetPath = Annotated[Path, typer.Argument(metavar="DATASET", help="Directory made by `dllm2rec prepare`.")]
 KnowledgePath = Annotated[Path, typer.Argument(metavar="KNOWLEDGE", help="Directory made by `dllm2rec teach`.")]
+Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Directories made by `dllm2rec train`.")]
+HeldOut = Annotated[Literal["validation", "test"], typer.Option("--split", help="Which examples.")]
+MovedDataset = Annotated[
+    Path | None, typer.Option(metavar="DATASET", help="Where the dataset is now, if it was moved.")
+]
 Column = Annotated[str | None, typer.Option(metavar="NAME", help="Its column, where the name is not a well-known one.")]
 TimeUnit = Annotated[Literal["s", "ms", "us", "ns"], typer.Option(help="Unit of times that are numbers.")]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the result goes.")]
+ExperimentOut = Annotated[Path | None, typer.Option(metavar="DIR", help="Its directory; runs/<name> if not given.")]
 
 
 def given(**options: Any) -> dict[str, Any]:

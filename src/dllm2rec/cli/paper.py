@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from dllm2rec.cli.options import Json, show, words_to_stderr
+from dllm2rec.cli.options import HeldOut, Json, show, words_to_stderr
 from dllm2rec.core.errors import UserError
 
 SUFFIXES = {"markdown": ".md", "latex": ".tex", "csv": ".csv"}
@@ -22,7 +22,7 @@ def paper(
     form: Annotated[
         Literal["markdown", "latex", "csv"], typer.Option("--format", help="How to write it.")
     ] = "markdown",
-    split: Annotated[Literal["validation", "test"], typer.Option(help="Which examples.")] = "test",
+    split: HeldOut = "test",
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write files there instead of printing; figures need it.")
     ] = None,

@@ -1,12 +1,11 @@
 """`dllm2rec report`: one HTML file about runs."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from dllm2rec.cli.compare import Runs
-from dllm2rec.cli.options import Json, MaskHistory, show, words_to_stderr
+from dllm2rec.cli.options import HeldOut, Json, MaskHistory, Runs, show, words_to_stderr
 
 
 def report(
@@ -14,7 +13,7 @@ def report(
     runs: Runs,
     out: Annotated[Path, typer.Option(metavar="FILE", help="The HTML file.")],
     name: Annotated[str | None, typer.Option(help="Its title; by default the dataset's name.")] = None,
-    split: Annotated[Literal["validation", "test"], typer.Option(help="Which examples.")] = "test",
+    split: HeldOut = "test",
     mask_history: MaskHistory = False,
     json: Json = False,
 ) -> None:

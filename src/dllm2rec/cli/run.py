@@ -6,13 +6,13 @@ from typing import Annotated
 
 import typer
 
-from dllm2rec.cli.options import Jobs, Json, Set, show, words_to_stderr
+from dllm2rec.cli.options import ExperimentOut, Jobs, Json, Set, show, words_to_stderr
 
 
 def run(
     *,
     config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="The experiment.")],
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Its directory; runs/<name> if not given.")] = None,
+    out: ExperimentOut = None,
     jobs: Jobs = 1,
     settings: Set = None,
     json: Json = False,
