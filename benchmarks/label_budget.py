@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from dllm2rec import CellSettings, Dataset, Knowledge, Run, compare, evaluate, train
 from dllm2rec.core.files import atomic_path, hash_json
 from dllm2rec.data import Split, TrainOn
+from dllm2rec.evaluation.metrics import METRICS
 from dllm2rec.knowledge import KnowledgeWriter
 from dllm2rec.knowledge.align import align
 from dllm2rec.settings.parsing import override, validate
@@ -38,7 +39,6 @@ from dllm2rec.settings.protocol import Protocol
 from dllm2rec.teachers.choosing import Rule, order
 
 SPLITS: tuple[Split, ...] = ("validation", "test")
-METRICS = ("HR@20", "NDCG@20")
 RULES: tuple[Rule, ...] = ("random", "uncertain", "disagreement", "diverse")
 
 

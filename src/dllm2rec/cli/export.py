@@ -100,6 +100,7 @@ def _counting(source: Path, knowledge: Path | None, *, out: Path, json: bool, **
     from dllm2rec.bundling.counting import export_counting
     from dllm2rec.core.figures import figure
     from dllm2rec.data import Dataset
+    from dllm2rec.evaluation.metrics import HITS, METRIC
     from dllm2rec.knowledge.store import Knowledge
 
     known = None if knowledge is None else Knowledge.load(knowledge)
@@ -115,7 +116,7 @@ def _counting(source: Path, knowledge: Path | None, *, out: Path, json: bool, **
             "test": done.metrics,
             **_checked(done.check),
         },
-        f"{done.name}: HR@20 {figure(done.metrics['HR@20'])}, NDCG@20 {figure(done.metrics['NDCG@20'])} on the test "
+        f"{done.name}: HR@20 {figure(done.metrics[HITS])}, NDCG@20 {figure(done.metrics[METRIC])} on the test "
         f"examples{unread}",
         _written(out, done.bytes, done.check, "the counting it was made from"),
         _try(out),

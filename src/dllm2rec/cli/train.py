@@ -51,6 +51,7 @@ def train(
     from dllm2rec.core.figures import figure
     from dllm2rec.core.memory import peak_memory
     from dllm2rec.data import Dataset
+    from dllm2rec.evaluation.metrics import HITS, METRIC
     from dllm2rec.knowledge.store import Knowledge
     from dllm2rec.settings.config import CellSettings
     from dllm2rec.settings.parsing import override, validate
@@ -84,7 +85,7 @@ def train(
             "peak_memory": peak,
         },
         f"{config.label}, seed {config.seed}: best of {fit.epochs_run} epochs is {fit.best_epoch}, validation "
-        f"HR@20 {figure(fit.validation['HR@20'])}, NDCG@20 {figure(fit.validation['NDCG@20'])} "
+        f"HR@20 {figure(fit.validation[HITS])}, NDCG@20 {figure(fit.validation[METRIC])} "
         f"({fit.seconds:.0f} s, {fit.examples_per_second:,.0f} examples/s"
         f"{', before this command' if peak is None else f', {peak / 1e9:.1f} GB at the peak'})",
         *_unsaid(chosen.method, fit.labelled, known),

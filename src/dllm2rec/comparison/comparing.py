@@ -10,7 +10,7 @@ from dllm2rec.comparison.results import Comparison, Row, Table, Versus
 from dllm2rec.comparison.verdict import judge
 from dllm2rec.core.seeding import numpy_generator
 from dllm2rec.data import Split, TrainOn
-from dllm2rec.evaluation.metrics import METRIC
+from dllm2rec.evaluation.metrics import HITS, METRIC
 from dllm2rec.evaluation.references import EASE_ITEMS
 from dllm2rec.evaluation.significance import Difference, holm, trained_test
 from dllm2rec.evaluation.slices import UNSEEN, Slice
@@ -29,7 +29,6 @@ OF_VECTORS = {
     "text_neighbours",
 }
 """Settings of students that matter with item vectors alone."""
-HITS = "HR@20"
 LEARNED: dict[TrainOn, str] = {
     "examples": "the split's examples",
     "positions": "every position of the training sequences",

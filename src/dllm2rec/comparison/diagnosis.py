@@ -6,7 +6,7 @@ from dllm2rec.comparison.examination import Calibration, Examination, Finding, R
 from dllm2rec.comparison.results import SIGNIFICANT
 from dllm2rec.core.figures import duration, figure, listing, p_text
 from dllm2rec.data import Split
-from dllm2rec.evaluation.metrics import METRIC, TOP
+from dllm2rec.evaluation.metrics import HITS, METRIC, TOP
 from dllm2rec.teachers.merging import Mixture
 
 FEW = 500
@@ -109,9 +109,9 @@ def _rival(rival: Rival) -> Iterator[Finding]:
     yield Finding(
         level="note" if rival.p_value >= SIGNIFICANT else "good" if own[METRIC] > theirs[METRIC] else "bad",
         text=(
-            f"On {rival.examples:,} {rival.split} examples it reaches HR@20 {figure(own['HR@20'])} and "
-            f"NDCG@20 {figure(own['NDCG@20'])}; {rival.name} {figure(theirs['HR@20'])} and "
-            f"{figure(theirs['NDCG@20'])} ({p_text(rival.p_value)}).{caution}"
+            f"On {rival.examples:,} {rival.split} examples it reaches HR@20 {figure(own[HITS])} and "
+            f"NDCG@20 {figure(own[METRIC])}; {rival.name} {figure(theirs[HITS])} and "
+            f"{figure(theirs[METRIC])} ({p_text(rival.p_value)}).{caution}"
         ),
     )
     yield Finding(

@@ -12,7 +12,7 @@ from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import hash_json
 from dllm2rec.data import Dataset, Examples, Split, TrainOn
 from dllm2rec.evaluation.latency import seconds_per_1000 as latency
-from dllm2rec.evaluation.metrics import METRIC, TOP, hit_rate, ndcg
+from dllm2rec.evaluation.metrics import HITS, METRIC, METRICS, TOP, hit_rate, ndcg
 from dllm2rec.evaluation.ranks import Ranks, ScoreFunction, rank_targets, ranks_from_lists
 from dllm2rec.evaluation.references import (
     COUNTING,
@@ -88,7 +88,7 @@ class Group:
     @cached_property
     def values(self) -> dict[str, Values]:
         """For each metric `[seeds, N]`."""
-        return {name: np.stack([metric_values(ranks)[name] for ranks in self.ranks]) for name in ("HR@20", "NDCG@20")}
+        return {name: np.stack([metric_values(ranks)[name] for ranks in self.ranks]) for name in METRICS}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,7 +192,7 @@ def gather(
 
 def metric_values(ranks: Ranks) -> dict[str, Values]:
     """HR@20 and NDCG@20 of each example."""
-    return {"HR@20": hit_rate(ranks.rank, TOP), "NDCG@20": ndcg(ranks.rank, TOP)}
+    return {HITS: hit_rate(ranks.rank, TOP), METRIC: ndcg(ranks.rank, TOP)}
 
 
 def judge_teacher(knowledge: Knowledge, dataset: Dataset, examples: Examples) -> Taught | None:

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-from dllm2rec.comparison.results import METRICS, Row, Table
+from dllm2rec.comparison.results import Row, Table
 from dllm2rec.core.figures import duration, figure, p_figure, percent
+from dllm2rec.evaluation.metrics import METRIC, METRICS
 from dllm2rec.evaluation.slices import UNSEEN
 
 
@@ -36,7 +37,7 @@ def table_rows(table: Table) -> list[tuple[str, ...]]:
 
 def best_rows(table: Table) -> set[int]:
     """Return the index of the row with the largest NDCG@20, as a set: empty for an empty table."""
-    values = [row.metrics[METRICS[1]] for row in table.rows]
+    values = [row.metrics[METRIC] for row in table.rows]
     return {values.index(max(values))} if values else set()
 
 

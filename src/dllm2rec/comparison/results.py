@@ -7,7 +7,6 @@ from pydantic import Field
 from dllm2rec.core.settings import Settings
 from dllm2rec.data import Split
 
-METRICS = ("HR@20", "NDCG@20")
 SIGNIFICANT = 0.05
 
 Outcome = Literal["helped", "harmed", "unclear", "none"]

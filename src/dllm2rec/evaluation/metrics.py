@@ -8,8 +8,11 @@ from numpy.typing import NDArray
 Values = NDArray[np.float64]
 TOP = 20
 """How many items of a list the tables look at."""
-METRIC = "NDCG@20"
+HITS = f"HR@{TOP}"
+METRIC = f"NDCG@{TOP}"
 """By which everything is chosen and tested."""
+METRICS = (HITS, METRIC)
+"""That tables show."""
 
 
 def hit_rate(rank: Values, k: int) -> Values:

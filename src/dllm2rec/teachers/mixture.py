@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from dllm2rec.knowledge import Labels
 from dllm2rec.knowledge.confidence import Shares, shares
 
-Floats = NDArray[np.float64]
+Doubles = NDArray[np.float64]
 
 LEAST_SHARE = 1e-30
 """No probability is taken for less, so that distances stay finite."""
@@ -48,8 +48,8 @@ class Mixed:
     """
 
     items: NDArray[np.int64]
-    share: Floats
-    target_share: Floats
+    share: Doubles
+    target_share: Doubles
 
 
 def opinion(labels: Labels, rows: NDArray[np.int64], *, temperature: float, num_items: int) -> Opinion:
@@ -74,7 +74,7 @@ def opinion(labels: Labels, rows: NDArray[np.int64], *, temperature: float, num_
     )
 
 
-def fit_weights(share: Floats, labelled: NDArray[np.bool_], *, iterations: int = 10_000) -> Floats:
+def fit_weights(share: Doubles, labelled: NDArray[np.bool_], *, iterations: int = 10_000) -> Doubles:
     """Find the weights of M teachers under which the true next items of N examples are likeliest.
 
     Begins with equal weights and ends when none changes by more than `TOLERANCE`.
@@ -95,7 +95,7 @@ def fit_weights(share: Floats, labelled: NDArray[np.bool_], *, iterations: int =
     return weights
 
 
-def improve_weights(share: Floats, labelled: NDArray[np.bool_], weights: Floats) -> Floats:
+def improve_weights(share: Doubles, labelled: NDArray[np.bool_], weights: Doubles) -> Doubles:
     """Do one step of expectation and maximisation; the true items are never less likely after it.
 
     An example counts for the teachers A that labelled it by their part in the true item's probability. A label that is
@@ -110,12 +110,12 @@ def improve_weights(share: Floats, labelled: NDArray[np.bool_], weights: Floats)
     present = np.where(labelled, weights, 0.0).sum(axis=1, keepdims=True)
     counts = np.where(labelled, part / part.sum(axis=1, keepdims=True), weights / present).sum(axis=0)
     counts = np.maximum(counts / counts.sum(), LEAST_WEIGHT)
-    improved: Floats = counts / counts.sum()
+    improved: Doubles = counts / counts.sum()
     return improved
 
 
 def mix(
-    opinions: Sequence[Opinion], weights: Floats, *, target: NDArray[np.integer], depth: int, num_items: int
+    opinions: Sequence[Opinion], weights: Doubles, *, target: NDArray[np.integer], depth: int, num_items: int
 ) -> Mixed:
     """Mix what M teachers say about B examples and list the likeliest items.
 

@@ -19,7 +19,7 @@ from dllm2rec.core.settings import Settings
 from dllm2rec.data import Examples
 from dllm2rec.data.batches import Batch, batches
 from dllm2rec.distillation.base import Distiller
-from dllm2rec.evaluation.metrics import METRIC, summary
+from dllm2rec.evaluation.metrics import METRIC, TOP, summary
 from dllm2rec.evaluation.ranks import rank_targets
 from dllm2rec.losses.base import Loss, SharedScorer
 from dllm2rec.losses.checks import NotFiniteError
@@ -200,7 +200,7 @@ def _epoch(step: _Step, train: Examples, validation: Examples, before: Progress,
     loss = step.epoch(train, epoch, seed)
     trained = time.perf_counter() - start
     try:
-        metrics = summary(rank_targets(step.student.eval(), validation).rank, ks=(20,))
+        metrics = summary(rank_targets(step.student.eval(), validation).rank, ks=(TOP,))
     except NotFiniteError:
         raise _diverged(epoch) from None
     line = {"epoch": epoch, "loss": loss, "train_seconds": round(trained, 4), "validation": metrics}

@@ -17,7 +17,7 @@ from dllm2rec.distillation.llm_cf import LLMCFSettings, read_with_llm_cf
 from dllm2rec.distillation.methods import NoMethod, build_method, reads_item_vectors
 from dllm2rec.distillation.settings import DLLM2RecSettings, adapt_loss, adapt_student
 from dllm2rec.evaluation.demand import LEFT_OUT, DemandWeights, choose_demand
-from dllm2rec.evaluation.metrics import summary
+from dllm2rec.evaluation.metrics import TOP, summary
 from dllm2rec.evaluation.ranks import rank_targets
 from dllm2rec.knowledge.align import align
 from dllm2rec.knowledge.store import Knowledge
@@ -292,7 +292,7 @@ def fit_student(
         demand = _choose_demand(run, student, dataset, validation)
         again, ever = demand.again, demand.ever
     settle(student, run, dataset, demand=demand, again=again, ever=ever)
-    reached = summary(rank_targets(student.eval(), validation).rank, ks=(20,))
+    reached = summary(rank_targets(student.eval(), validation).rank, ks=(TOP,))
     seconds = sum(line["train_seconds"] for line in progress.history)
     told = FitSummary(
         best_epoch=progress.best_epoch,

@@ -14,7 +14,7 @@ from dllm2rec.core.files import atomic_path, exclusive, hash_file, read_json, re
 from dllm2rec.core.progress import Say
 from dllm2rec.core.seeding import numpy_generator
 from dllm2rec.data import Columns, Dataset, Examples, extend
-from dllm2rec.evaluation.metrics import METRIC, ndcg, summary
+from dllm2rec.evaluation.metrics import METRIC, TOP, ndcg, summary
 from dllm2rec.evaluation.ranks import rank_targets
 from dllm2rec.evaluation.significance import paired_permutation_test
 from dllm2rec.knowledge.align import require_same_dataset
@@ -308,10 +308,10 @@ def _judge(updated: Run, result: RunResult, after: Material, old: Student, *, fo
     test = after.dataset.examples("test")
     student = rebuild(updated, after.dataset, after.knowledge, fit=result.fit)
     ranks = [rank_targets(one, test).rank for one in (old, student)]
-    was, now = (summary(rank, ks=(20,)) for rank in ranks)
+    was, now = (summary(rank, ks=(TOP,)) for rank in ranks)
     p_value = paired_permutation_test(
-        ndcg(ranks[1], 20),
-        ndcg(ranks[0], 20),
+        ndcg(ranks[1], TOP),
+        ndcg(ranks[0], TOP),
         user=test.user,
         generator=numpy_generator(updated.config.seed, "update"),
     )

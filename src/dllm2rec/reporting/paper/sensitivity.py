@@ -5,11 +5,11 @@ from html import escape
 from pathlib import Path
 
 from dllm2rec.comparison.evidence import Group
-from dllm2rec.comparison.results import METRICS
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.figures import figure
 from dllm2rec.core.files import atomic_path
 from dllm2rec.distillation.settings import DLLM2RecSettings
+from dllm2rec.evaluation.metrics import METRIC, METRICS
 from dllm2rec.reporting.paper.cells import TUNED, Results, differences
 from dllm2rec.reporting.paper.sheet import Cell, Sheet, plain
 from dllm2rec.reporting.paper.tables import notes
@@ -66,10 +66,10 @@ def write_figure(results: Sequence[Results], file: Path) -> None:
     """
     series: dict[str, dict[str, tuple[list[float], list[float]]]] = {}
     for (dataset, label, name), found in sensitivity(results).items():
-        heights = [float(group.values["NDCG@20"].mean()) for _, group in found]
+        heights = [float(group.values[METRIC].mean()) for _, group in found]
         series.setdefault(name, {})[f"{label} on {dataset}"] = [value for value, _ in found], heights
     charts = [
-        line_chart(name.replace("_", "-"), lines, x=name, y="NDCG@20", caption=f"NDCG@20 against {name}.")
+        line_chart(name.replace("_", "-"), lines, x=name, y=METRIC, caption=f"{METRIC} against {name}.")
         for name, lines in series.items()
     ]
     lines = f'<p class="notes">{escape(" ".join(notes(results)))}</p>'

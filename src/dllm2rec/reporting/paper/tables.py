@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 
 from dllm2rec.comparison.agreeing import Agreement, agree
 from dllm2rec.comparison.evidence import Group, metric_values
-from dllm2rec.comparison.results import METRICS, Row
+from dllm2rec.comparison.results import Row
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.figures import duration, figure, p_figure, percent
+from dllm2rec.evaluation.metrics import HITS, METRIC, METRICS
 from dllm2rec.reporting.paper.cells import (
     METHODS,
     Results,
@@ -17,7 +18,6 @@ from dllm2rec.reporting.paper.cells import (
 from dllm2rec.reporting.paper.published import on, published, result
 from dllm2rec.reporting.paper.sheet import MISSING, Cell, Sheet, marked, plain
 
-HR, NDCG = METRICS
 Rows = list[tuple[Cell, ...]]
 
 
@@ -258,8 +258,8 @@ def _changed(group: Group, full: Group) -> dict[str, object] | None:
 def _against(group: Group | None, full: Group) -> str:
     if group is None or group is full:
         return MISSING
-    whole = float(full.values[NDCG].mean())
-    return percent(float(group.values[NDCG].mean()) / whole - 1) if whole else MISSING
+    whole = float(full.values[METRIC].mean())
+    return percent(float(group.values[METRIC].mean()) / whole - 1) if whole else MISSING
 
 
 def _published(group: Group, results: Results) -> tuple[float, float] | None:
@@ -283,8 +283,8 @@ def notes(results: Sequence[Results]) -> tuple[str, ...]:
     return tuple(said)
 
 
-_PAPER = (f"paper {HR}", f"paper {NDCG}")
-_TIMES = ("dataset", "", HR, NDCG, "s/1k users", *_PAPER, "times as fast as the teacher")
+_PAPER = (f"paper {HITS}", f"paper {METRIC}")
+_TIMES = ("dataset", "", HITS, METRIC, "s/1k users", *_PAPER, "times as fast as the teacher")
 TABLES: dict[int, tuple[str, tuple[str, ...], Callable[[Results], Rows], str]] = {
     1: (
         "Teacher and plain students: quality on the examples that the teacher labelled, and inference time",
@@ -332,7 +332,7 @@ TABLES: dict[int, tuple[str, tuple[str, ...], Callable[[Results], Rows], str]] =
     ),
     5: (
         "All methods; best bold and second best underlined for each student",
-        ("dataset", "student", "method", HR, NDCG, "vs plain", "p (Holm)", *_PAPER),
+        ("dataset", "student", "method", HITS, METRIC, "vs plain", "p (Holm)", *_PAPER),
         _all_methods,
         "students",
     ),
@@ -350,13 +350,13 @@ TABLES: dict[int, tuple[str, tuple[str, ...], Callable[[Results], Rows], str]] =
     ),
     8: (
         "Ranking distillation without its parts",
-        ("dataset", "student", "", HR, NDCG, "against all of it, NDCG@20"),
+        ("dataset", "student", "", HITS, METRIC, "against all of it, NDCG@20"),
         _ranking_ablation,
         "cells with DLLM2Rec that leave one part out, such as method.gamma_position=0 or method.lambda_d=0",
     ),
     9: (
         "Embedding distillation without its parts",
-        ("dataset", "student", "", HR, NDCG, "against all of it, NDCG@20"),
+        ("dataset", "student", "", HITS, METRIC, "against all of it, NDCG@20"),
         _embedding_ablation,
         "cells with DLLM2Rec that leave one part out, such as method.embedding=false or method.embedding=projection",
     ),
