@@ -10,136 +10,74 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # or onnxruntime reports what it runs, and where, to its makers
 
 if TYPE_CHECKING:
-    from dllm2rec.bundling.adding import add_items
-    from dllm2rec.bundling.batch import recommend_all
-    from dllm2rec.bundling.counting import export_counting
-    from dllm2rec.bundling.exporting import export
-    from dllm2rec.comparison.comparing import compare
-    from dllm2rec.comparison.doctor import examine
-    from dllm2rec.core.errors import UserError
-    from dllm2rec.data import Columns, Dataset, GlobalTimeSplit, LeaveOneOutSplit, PaperSplit
-    from dllm2rec.distillation.cd import CDSettings
-    from dllm2rec.distillation.dcd import DCDSettings
-    from dllm2rec.distillation.hint import HintSettings
-    from dllm2rec.distillation.htd import HTDSettings
-    from dllm2rec.distillation.kar import KARSettings
-    from dllm2rec.distillation.llm_cf import LLMCFSettings
-    from dllm2rec.distillation.methods import NoMethod, VectorsMethod
-    from dllm2rec.distillation.rd import RDSettings
-    from dllm2rec.distillation.rrd import RRDSettings
-    from dllm2rec.distillation.settings import DLLM2RecSettings
-    from dllm2rec.distillation.soft_labels import SoftLabelSettings
-    from dllm2rec.distillation.unkd import UnKDSettings
-    from dllm2rec.experiments.pipeline import run, tune
-    from dllm2rec.knowledge.store import Knowledge
-    from dllm2rec.losses.bce import BCESettings
-    from dllm2rec.losses.dros import DROSSettings
-    from dllm2rec.losses.gbce import GBCESettings
-    from dllm2rec.losses.sampled_softmax import SampledSoftmaxSettings
-    from dllm2rec.losses.softmax import SoftmaxSettings
-    from dllm2rec.serving.bundle import Bundle
-    from dllm2rec.serving.recommender import Recommender
-    from dllm2rec.settings.config import CellSettings, load_config
-    from dllm2rec.settings.dataset import DatasetSettings
-    from dllm2rec.settings.teacher import (
-        BigRecTeacher,
-        EncoderTeacher,
-        KnowledgeSource,
-        Limits,
-        MergedTeacher,
-        ReferenceTeacher,
-        RetrievalTeacher,
-        TextTeacher,
-    )
-    from dllm2rec.settings.update import UpdateSettings
-    from dllm2rec.students.caser import CaserSettings
-    from dllm2rec.students.gru4rec import GRU4RecSettings
-    from dllm2rec.students.sasrec import SASRecSettings
-    from dllm2rec.students.transformer import TransformerSettings
-    from dllm2rec.teachers.contrastive import HeadSettings
-    from dllm2rec.teachers.ease import EASESettings
-    from dllm2rec.teachers.references import BlendSettings, ItemKNNSettings, PopularitySettings, TextSettings
-    from dllm2rec.teachers.retrieval_tuning import RetrievalTuningSettings
-    from dllm2rec.teachers.texts import Counts
-    from dllm2rec.teachers.tuning import TuningSettings
-    from dllm2rec.training import FitSettings
-    from dllm2rec.workflow.evaluating import evaluate
-    from dllm2rec.workflow.preparing import prepare
-    from dllm2rec.workflow.runs import Run
-    from dllm2rec.workflow.teaching import teach, teach_only_new
-    from dllm2rec.workflow.training import train
-    from dllm2rec.workflow.updating import update
-
-__all__ = [
-    "BCESettings",
-    "BigRecTeacher",
-    "BlendSettings",
-    "Bundle",
-    "CDSettings",
-    "CaserSettings",
-    "CellSettings",
-    "Columns",
-    "Counts",
-    "DCDSettings",
-    "DLLM2RecSettings",
-    "DROSSettings",
-    "Dataset",
-    "DatasetSettings",
-    "EASESettings",
-    "EncoderTeacher",
-    "FitSettings",
-    "GBCESettings",
-    "GRU4RecSettings",
-    "GlobalTimeSplit",
-    "HTDSettings",
-    "HeadSettings",
-    "HintSettings",
-    "ItemKNNSettings",
-    "KARSettings",
-    "Knowledge",
-    "KnowledgeSource",
-    "LLMCFSettings",
-    "LeaveOneOutSplit",
-    "Limits",
-    "MergedTeacher",
-    "NoMethod",
-    "PaperSplit",
-    "PopularitySettings",
-    "RDSettings",
-    "RRDSettings",
-    "Recommender",
-    "ReferenceTeacher",
-    "RetrievalTeacher",
-    "RetrievalTuningSettings",
-    "Run",
-    "SASRecSettings",
-    "SampledSoftmaxSettings",
-    "SoftLabelSettings",
-    "SoftmaxSettings",
-    "TextSettings",
-    "TextTeacher",
-    "TransformerSettings",
-    "TuningSettings",
-    "UnKDSettings",
-    "UpdateSettings",
-    "UserError",
-    "VectorsMethod",
-    "add_items",
-    "compare",
-    "evaluate",
-    "examine",
-    "export",
-    "export_counting",
-    "load_config",
-    "prepare",
-    "recommend_all",
-    "run",
-    "teach",
-    "teach_only_new",
-    "train",
-    "tune",
-    "update",
-]
+    from dllm2rec.bundling.adding import add_items as add_items
+    from dllm2rec.bundling.batch import recommend_all as recommend_all
+    from dllm2rec.bundling.counting import export_counting as export_counting
+    from dllm2rec.bundling.exporting import export as export
+    from dllm2rec.comparison.comparing import compare as compare
+    from dllm2rec.comparison.doctor import examine as examine
+    from dllm2rec.core.errors import UserError as UserError
+    from dllm2rec.data import Columns as Columns
+    from dllm2rec.data import Dataset as Dataset
+    from dllm2rec.data import GlobalTimeSplit as GlobalTimeSplit
+    from dllm2rec.data import LeaveOneOutSplit as LeaveOneOutSplit
+    from dllm2rec.data import PaperSplit as PaperSplit
+    from dllm2rec.distillation.cd import CDSettings as CDSettings
+    from dllm2rec.distillation.dcd import DCDSettings as DCDSettings
+    from dllm2rec.distillation.hint import HintSettings as HintSettings
+    from dllm2rec.distillation.htd import HTDSettings as HTDSettings
+    from dllm2rec.distillation.kar import KARSettings as KARSettings
+    from dllm2rec.distillation.llm_cf import LLMCFSettings as LLMCFSettings
+    from dllm2rec.distillation.methods import NoMethod as NoMethod
+    from dllm2rec.distillation.methods import VectorsMethod as VectorsMethod
+    from dllm2rec.distillation.rd import RDSettings as RDSettings
+    from dllm2rec.distillation.rrd import RRDSettings as RRDSettings
+    from dllm2rec.distillation.settings import DLLM2RecSettings as DLLM2RecSettings
+    from dllm2rec.distillation.soft_labels import SoftLabelSettings as SoftLabelSettings
+    from dllm2rec.distillation.unkd import UnKDSettings as UnKDSettings
+    from dllm2rec.experiments.pipeline import run as run
+    from dllm2rec.experiments.pipeline import tune as tune
+    from dllm2rec.knowledge.store import Knowledge as Knowledge
+    from dllm2rec.losses.bce import BCESettings as BCESettings
+    from dllm2rec.losses.dros import DROSSettings as DROSSettings
+    from dllm2rec.losses.gbce import GBCESettings as GBCESettings
+    from dllm2rec.losses.sampled_softmax import SampledSoftmaxSettings as SampledSoftmaxSettings
+    from dllm2rec.losses.softmax import SoftmaxSettings as SoftmaxSettings
+    from dllm2rec.serving.bundle import Bundle as Bundle
+    from dllm2rec.serving.recommender import Recommender as Recommender
+    from dllm2rec.settings.config import CellSettings as CellSettings
+    from dllm2rec.settings.config import load_config as load_config
+    from dllm2rec.settings.dataset import DatasetSettings as DatasetSettings
+    from dllm2rec.settings.teacher import BigRecTeacher as BigRecTeacher
+    from dllm2rec.settings.teacher import EncoderTeacher as EncoderTeacher
+    from dllm2rec.settings.teacher import KnowledgeSource as KnowledgeSource
+    from dllm2rec.settings.teacher import Limits as Limits
+    from dllm2rec.settings.teacher import MergedTeacher as MergedTeacher
+    from dllm2rec.settings.teacher import ReferenceTeacher as ReferenceTeacher
+    from dllm2rec.settings.teacher import RetrievalTeacher as RetrievalTeacher
+    from dllm2rec.settings.teacher import TextTeacher as TextTeacher
+    from dllm2rec.settings.update import UpdateSettings as UpdateSettings
+    from dllm2rec.students.caser import CaserSettings as CaserSettings
+    from dllm2rec.students.gru4rec import GRU4RecSettings as GRU4RecSettings
+    from dllm2rec.students.sasrec import SASRecSettings as SASRecSettings
+    from dllm2rec.students.transformer import TransformerSettings as TransformerSettings
+    from dllm2rec.teachers.contrastive import HeadSettings as HeadSettings
+    from dllm2rec.teachers.ease import EASESettings as EASESettings
+    from dllm2rec.teachers.references import BlendSettings as BlendSettings
+    from dllm2rec.teachers.references import ItemKNNSettings as ItemKNNSettings
+    from dllm2rec.teachers.references import PopularitySettings as PopularitySettings
+    from dllm2rec.teachers.references import TextSettings as TextSettings
+    from dllm2rec.teachers.retrieval_tuning import RetrievalTuningSettings as RetrievalTuningSettings
+    from dllm2rec.teachers.texts import Counts as Counts
+    from dllm2rec.teachers.tuning import TuningSettings as TuningSettings
+    from dllm2rec.training import FitSettings as FitSettings
+    from dllm2rec.workflow.evaluating import evaluate as evaluate
+    from dllm2rec.workflow.preparing import prepare as prepare
+    from dllm2rec.workflow.runs import Run as Run
+    from dllm2rec.workflow.teaching import teach as teach
+    from dllm2rec.workflow.teaching import teach_only_new as teach_only_new
+    from dllm2rec.workflow.training import train as train
+    from dllm2rec.workflow.updating import update as update
 
 _HOMES = {
     "bundling.adding": ("add_items",),
@@ -202,6 +140,8 @@ _HOMES = {
     "workflow.training": ("train",),
     "workflow.updating": ("update",),
 }
+
+__all__ = sorted(name for names in _HOMES.values() for name in names)  # noqa: PLE0605 - a list it is
 
 
 def __getattr__(name: str) -> Any:
