@@ -10,7 +10,6 @@ from dllm2rec.cli.options import Column, Json, TimeUnit, given, show, words_to_s
 from dllm2rec.core.errors import UserError
 
 if TYPE_CHECKING:
-    from dllm2rec.serving.bundle import Bundle
     from dllm2rec.serving.recommender import ItemId, Recommender
 
 
@@ -47,6 +46,7 @@ def recommend(
     Example: dllm2rec recommend work/bundle --history "B00004T1SC, Uno Card Game" --k 10
     """
     from dllm2rec.serving.recommender import Recommender
+    from dllm2rec.serving.titles import typed_items
 
     said = {"--history": history, "--interactions": interactions, "--user": user, "--out": out}
     asked = given(**said).keys()
@@ -67,7 +67,10 @@ def recommend(
     if interactions is not None and out is not None:
         _all(recommender, interactions, columns, out=out, json=json, **options)
         return
-    items = _typed(recommender, history) if history is not None else _of_user(recommender, interactions, columns, user)
+    if history is not None:
+        items = typed_items(recommender.bundle, history)
+    else:
+        items = _of_user(recommender, interactions, columns, user)
     found = recommender.recommend([items], **options)[0]
     table = Table(title="the most popular items: nothing of this history is known" if found.fallback else None)
     for name in ("", "id", "title", "score"):
@@ -125,56 +128,3 @@ def _ids(file: Path, recommender: "Recommender") -> "tuple[list[ItemId], list[st
     if not found:
         raise UserError(f"{file}: names no item of the catalogue; write ids, one a line")
     return found, [line for line, item in named.items() if item is None]
-
-
-def _typed(recommender: "Recommender", history: str) -> "list[ItemId]":
-    """Find the items of a typed history: the longest text that is an id or a title counts, also where it has commas.
-
-    Titles are known in other cases and with other spaces, too, where that leaves no doubt.
-    """
-    bundle = recommender.bundle
-    names = dict(zip(reversed(bundle.titles), reversed(bundle.ids), strict=True))  # of equal titles the first
-    names |= {str(item): item for item in bundle.ids}
-    alike: dict[str, set[ItemId]] = {}
-    for item, title in zip(bundle.ids, bundle.titles, strict=True):
-        alike.setdefault(_folded(title), set()).add(item)
-
-    def meant(text: str) -> "list[ItemId]":
-        named = alike.get(_folded(text), set())
-        return [names[text]] if text in names else list(named) if len(named) == 1 else []
-
-    between = ";" if ";" in history else ","
-    longest = 1 + max(name.count(between) for name in names)
-    parts, found = history.split(between), []
-    while parts:
-        texts = (between.join(parts[:count]).strip() for count in range(min(longest, len(parts)), 0, -1))
-        text = next((text for text in texts if meant(text)), "")
-        if text:
-            found += meant(text)
-        elif alone := parts[0].strip():
-            found.append(_find(bundle, alone))
-        parts = parts[text.count(between) + 1 :]
-    return found
-
-
-def _folded(text: str) -> str:
-    return " ".join(text.casefold().split())
-
-
-def _find(bundle: "Bundle", text: str) -> "ItemId":
-    """Find the item whose title holds a text.
-
-    Raises:
-        UserError: no item or several; the message names some.
-    """
-    from difflib import get_close_matches
-
-    wanted = text.casefold()
-    matches = [place for place, title in enumerate(bundle.titles) if wanted in title.casefold()]
-    if len(matches) == 1:
-        return bundle.ids[matches[0]]
-    if matches:
-        some = "; ".join(f"{bundle.ids[place]} ({bundle.titles[place]})" for place in matches[:5])
-        raise UserError(f"--history '{text}': {len(matches)} titles hold that; name one by its id: {some}")
-    near = get_close_matches(text, bundle.titles, n=3, cutoff=0.5)
-    raise UserError(f"--history '{text}': no such id or title{'; did you mean: ' + '; '.join(near) if near else ''}")

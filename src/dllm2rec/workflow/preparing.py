@@ -1,12 +1,21 @@
-"""Verb `prepare`: a log becomes a dataset directory."""
+"""Verb `prepare`: a log becomes a dataset directory, and what may surprise in it is said."""
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+
+import numpy as np
+import polars as pl
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import hash_file
 from dllm2rec.data import Dataset, ml_100k, read_log
 from dllm2rec.data import prepare as split_and_write
+from dllm2rec.data.directory import Duplicates, read_table_file
 from dllm2rec.settings.dataset import DatasetSettings
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MUCH = 0.1
+"""Of a part's examples: so many from one user, or so many of new items, are worth a word."""
 
 
 def prepare(settings: DatasetSettings, *, out: Path) -> Dataset:
@@ -56,3 +65,65 @@ def log_hashes(settings: DatasetSettings) -> list[str]:
         if not path.is_file():
             raise UserError(f"{path}: no such file")
     return [hash_file(path) for path in log_files(settings)]
+
+
+def unchosen_items(dataset: Dataset) -> int:
+    """Count the items of the catalogue that occur in no event."""
+    return dataset.num_items - read_table_file(dataset.path, "interactions", "item").to_series().n_unique()
+
+
+def remarks_on(dataset: Dataset, duplicates: Duplicates) -> list[str]:
+    """Say what may surprise: what is left out, rows that repeat, events that are no examples, a user who is most."""
+    events = read_table_file(dataset.path, "interactions").select("user", "item", "time")
+    repeats = events.height - events.unique().height
+    asked, manifest = sum(dataset.manifest.counts.values()), dataset.manifest
+    possible = int((events.group_by("user").len()["len"] - 1).sum())
+    found = []
+    if (dropped := manifest.dropped) is not None:
+        found.append(
+            f"left out as incomplete: {dropped.items:,} items without a title, {dropped.events:,} events of items that "
+            "are not there"
+        )
+    if repeats and duplicates == "keep":
+        found.append(f"{repeats:,} rows repeat user, item and time of another: kept; --set duplicates=drop drops them")
+    if asked < possible / 2 and manifest.split.kind == "paper":
+        found.append(
+            f"{asked:,} of {possible:,} events that follow another of their user are examples, as in the paper; "
+            "--split global-time takes all"
+        )
+    return found + _unseen(dataset) + _dominated(dataset)
+
+
+def days_told(dataset: Dataset) -> str:
+    """Say of which days the examples are, which shows a wrong unit of the times."""
+    times = np.concatenate([dataset.examples(split).time for split in ("train", "validation", "test")])
+    first, last = (EPOCH + timedelta(seconds=float(end)) for end in (times.min(), times.max()))
+    asked = " (is that right? else see --time-unit)" if last.year < 1980 else ""
+    return f"of {first:%Y-%m-%d} to {last:%Y-%m-%d}{asked}"
+
+
+def _unseen(dataset: Dataset) -> list[str]:
+    """Say how many targets occur in nothing that students learn from, if that is much."""
+    new = dataset.train_counts("before-cut") == 0
+    shares = {split: float(new[dataset.examples(split).target].mean()) for split in ("validation", "test")}
+    if max(shares.values()) < MUCH:
+        return []
+    told = " and ".join(f"{share:.0%} of {split}" for split, share in shares.items())
+    return [f"{told} targets are items that no event before the split date has: only who reads titles can find them"]
+
+
+def _dominated(dataset: Dataset) -> list[str]:
+    """Name the user who gives the greatest share of a part's examples, and of which parts it is much."""
+    examples = read_table_file(dataset.path, "examples", "user", "split")
+    counts = examples.group_by("split", "user").len()
+    shares = counts.with_columns(share=pl.col("len") / pl.col("len").sum().over("split")).sort("share", "user")
+    user = shares["user"][-1]
+    parts = dict(shares.filter(pl.col("user") == user, pl.col("share") > MUCH).select("split", "share").iter_rows())
+    if not parts:
+        return []
+    name = read_table_file(dataset.path, "users", "user_id").item(user, 0)
+    told = ", ".join(f"{parts[part]:.0%} of {part}" for part in dataset.manifest.counts if part in parts)
+    return [
+        f"user {str(name)!r} gives {told} examples, and figures are as much about this one; "
+        "if it is nobody (a robot, a shared account), leave it out of the log"
+    ]
