@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from dllm2rec.cli.options import DatasetPath, Json, Out, Set, show, words_to_stderr
+from dllm2rec.cli.options import DatasetPath, Json, Out, Set, given, show, words_to_stderr
 from dllm2rec.cli.teach_options import require_alone, require_once, require_read, require_takers
 from dllm2rec.core.errors import UserError, suggest
 
@@ -99,12 +99,9 @@ def teach(
 
     Example: dllm2rec teach work/dataset --teacher bigrec --llm smollm2-135m --limit 1000 --out work/knowledge
     """
-    from dllm2rec.comparison.diagnosis import describe_blend, describe_mixture
     from dllm2rec.data import Dataset
     from dllm2rec.knowledge.legacy import import_legacy
     from dllm2rec.knowledge.store import Knowledge
-    from dllm2rec.teachers.merging import mixture_of
-    from dllm2rec.teachers.reference_teacher import text_weight_of
     from dllm2rec.workflow.teaching import teach as run
     from dllm2rec.workflow.teaching import teach_only_new
 
@@ -125,25 +122,46 @@ def teach(
         with words_to_stderr():
             knowledge = teach_only_new(opened, Knowledge.load(only_new), out=out)
     else:
-        teacher = teacher or "bigrec"
-        require_takers(teacher, options)
-        require_once(options, limit or [], settings or [])
-        values: dict[str, Any] = {
-            name: value for name, value in options.items() if value is not None and name != "from"
-        }
-        if sources is not None:
-            values["sources"] = [{"kind": "knowledge", "path": path} for path in sources]
-        chosen = _chosen(teacher, values, settings or [])
-        if split or limit:
-            limits = _limits(opened, chosen, split or list(SPLITS), limit or [])
-            chosen = _chosen(teacher, {**values, "limits": limits}, settings or [])
-        require_read(teacher, chosen)
-        if budget is not None:
-            chosen = _with_budget(opened, chosen, budget, [*(limit or []), *(settings or [])])
+        chosen = _asked(
+            opened, teacher or "bigrec", options, split=split, limit=limit or [], budget=budget, settings=settings or []
+        )
         with words_to_stderr():
             knowledge = run(opened, chosen, out=out)
+    _tell(knowledge, opened, out=out, json=json)
+
+
+def _asked(
+    dataset: "Dataset",
+    teacher: str,
+    options: dict[str, Any],
+    *,
+    split: list[str] | None,
+    limit: list[str],
+    budget: str | None,
+    settings: list[str],
+) -> "TeacherSettings":
+    """Turn the options into the settings of a teacher, with limits and budget."""
+    require_takers(teacher, options)
+    require_once(options, limit, settings)
+    values = given(**{name: value for name, value in options.items() if name != "from"})
+    if (sources := options["from"]) is not None:
+        values["sources"] = [{"kind": "knowledge", "path": path} for path in sources]
+    chosen = _chosen(teacher, values, settings)
+    if split or limit:
+        limits = _limits(dataset, chosen, split or list(SPLITS), limit)
+        chosen = _chosen(teacher, {**values, "limits": limits}, settings)
+    require_read(teacher, chosen)
+    return chosen if budget is None else _with_budget(dataset, chosen, budget, [*limit, *settings])
+
+
+def _tell(knowledge: "Knowledge", dataset: "Dataset", *, out: Path, json: bool) -> None:
+    """Show what was labelled, and what a merged or a blended teacher is made of."""
+    from dllm2rec.comparison.diagnosis import describe_blend, describe_mixture
+    from dllm2rec.teachers.merging import mixture_of
+    from dllm2rec.teachers.reference_teacher import text_weight_of
+
     manifest = knowledge.manifest
-    counts = _counts(opened, knowledge)
+    counts = _counts(dataset, knowledge)
     told = "labels for " + ", ".join(f"{count:,} {name}" for name, count in counts.items()) + " examples"
     if knowledge.texts:
         told = "texts about " + ", ".join(f"{len(texts):,} {kind}s" for kind, texts in knowledge.texts.items())
@@ -160,7 +178,7 @@ def teach(
         f"{manifest.teacher} {manifest.model}".rstrip() + f": {told}, {size}",
         *describe_mixture(mixture_of(knowledge)),
         *describe_blend(text_weight_of(knowledge)),
-        f"knowledge in {out}; what it is worth: dllm2rec doctor {out} --dataset {dataset}",
+        f"knowledge in {out}; what it is worth: dllm2rec doctor {out} --dataset {dataset.path}",
         as_json=json,
     )
 
