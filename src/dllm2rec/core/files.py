@@ -201,6 +201,24 @@ def read_json(path: Path) -> Any:
         raise explain_os_error(error, path) from error
 
 
+def read_versioned(file: Path, version: int, *, remedy: str) -> Any:
+    """Read a JSON file that says of which version the format of its directory is.
+
+    Args:
+        file: to be read.
+        version: that it must be of.
+        remedy: what to do about another one, for the message.
+
+    Raises:
+        UserError: the file is missing, is not JSON, or is of another version.
+    """
+    value = read_json(file)
+    found = value.get("format_version") if isinstance(value, dict) else None
+    if found != version:
+        raise UserError(f"{file.parent}: format version {found!r}, not {version}; {remedy}")
+    return value
+
+
 def hash_json(value: Any) -> str:
     """Return the first 16 hexadecimal digits of the SHA-256 of ``value`` as canonical JSON."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

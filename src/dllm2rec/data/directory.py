@@ -9,7 +9,7 @@ from polars.exceptions import PanicException, PolarsError
 from pydantic import ValidationError
 
 from dllm2rec.core.errors import UserError, first_problem
-from dllm2rec.core.files import explain_os_error, read_json, write_json
+from dllm2rec.core.files import explain_os_error, read_versioned, write_json
 from dllm2rec.core.settings import Settings
 from dllm2rec.data.columns import WELL_KNOWN, Columns
 from dllm2rec.data.splits import Split, SplitSettings
@@ -84,12 +84,7 @@ def read_manifest(path: Path) -> DatasetManifest:
     """
     if not (path / MARKER).is_file():
         raise UserError(f"{path}: not a dataset directory (no {MARKER} in it); make one with `dllm2rec prepare`")
-    value = read_json(path / MARKER)
-    version = value.get("format_version") if isinstance(value, dict) else None
-    if version != FORMAT_VERSION:
-        raise UserError(
-            f"{path}: format version {version!r}, not {FORMAT_VERSION}; remove it and prepare the dataset again"
-        )
+    value = read_versioned(path / MARKER, FORMAT_VERSION, remedy="remove it and prepare the dataset again")
     manifest = _validate(value, path / MARKER)
     for name, expected in manifest.rows().items():
         found = read_table_file(path, name, pl.len()).item()

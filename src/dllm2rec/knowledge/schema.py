@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pydantic import Field, JsonValue, ValidationError
 
 from dllm2rec.core.errors import UserError, first_problem
-from dllm2rec.core.files import read_json
+from dllm2rec.core.files import read_versioned
 from dllm2rec.core.settings import Settings
 
 FORMAT_VERSION = 1
@@ -105,10 +105,7 @@ def read_manifest(path: Path) -> KnowledgeManifest:
     file = path / MARKER
     if not file.is_file():
         raise UserError(f"{path}: not a knowledge directory (no {MARKER} in it); make one with `dllm2rec teach`")
-    value = read_json(file)
-    version = value.get("format_version") if isinstance(value, dict) else None
-    if version != FORMAT_VERSION:
-        raise UserError(f"{path}: format version {version!r}, not {FORMAT_VERSION}; remove it and teach again")
+    value = read_versioned(file, FORMAT_VERSION, remedy="remove it and teach again")
     try:
         return KnowledgeManifest.model_validate(value)
     except ValidationError as error:

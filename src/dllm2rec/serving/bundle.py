@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from dllm2rec.core.errors import UserError
-from dllm2rec.core.files import hash_file, read_json
+from dllm2rec.core.files import hash_file, read_json, read_versioned
 from dllm2rec.serving.manifest import FORMAT_VERSION, BundleManifest
 from dllm2rec.serving.neighbours import Neighbours
 from dllm2rec.serving.packing import unpack
@@ -131,13 +131,8 @@ def _neighbours(path: Path, manifest: BundleManifest) -> Neighbours | None:
 
 
 def _read_manifest(path: Path) -> BundleManifest:
-    values = read_json(path / MARKER)
-    version = values.get("format_version") if isinstance(values, dict) else None
-    if version != FORMAT_VERSION:
-        raise UserError(
-            f"{path}: bundle of format version {version!r}, this program reads {FORMAT_VERSION}; "
-            "export it again, or install the version that it was made with"
-        )
+    remedy = "export it again, or install the version that it was made with"
+    values = read_versioned(path / MARKER, FORMAT_VERSION, remedy=remedy)
     manifest = BundleManifest.parse(values, path / MARKER)
     unnamed = [name for name in FILES if name not in manifest.files]
     if unnamed:
