@@ -28,7 +28,7 @@ from rectools import Columns
 from rectools.dataset import Dataset as TheirDataset
 from rectools.models import SASRecModel
 
-from dllm2rec.data import Dataset, PaperSplit, prepare, read_log
+from dllm2rec.data import Dataset, PaperSplit, read_log, write_dataset
 from dllm2rec.settings.config import CellSettings
 from dllm2rec.workflow.training import rebuild, train
 from random_bundle import write_bundle
@@ -78,7 +78,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         log = read_log(arguments.interactions, arguments.items)
-        dataset = prepare(log, PaperSplit(history=HISTORY), work / "dataset", name="peers")
+        dataset = write_dataset(log, PaperSplit(history=HISTORY), work / "dataset", name="peers")
         data, targets = their_data(dataset)
         ratios = []
         for number in range(arguments.rounds):

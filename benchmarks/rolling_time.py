@@ -29,7 +29,7 @@ from torch import Tensor
 
 from dllm2rec.core.files import read_json, write_json
 from dllm2rec.core.seeding import numpy_generator
-from dllm2rec.data import Dataset, Examples, GlobalTimeSplit, prepare, read_log
+from dllm2rec.data import Dataset, Examples, GlobalTimeSplit, read_log, write_dataset
 from dllm2rec.evaluation.demand import adjusted
 from dllm2rec.evaluation.metrics import hit_rate, ndcg
 from dllm2rec.evaluation.ranks import ScoreFunction, rank_targets
@@ -129,7 +129,7 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     cut(arguments.interactions, arguments.items, out)
     log = read_log(out / "log-0.parquet", out / "items-0.parquet")
-    base = prepare(log, GlobalTimeSplit(), out / "dataset", name=arguments.interactions.parent.name)
+    base = write_dataset(log, GlobalTimeSplit(), out / "dataset", name=arguments.interactions.parent.name)
     teacher = ReferenceTeacher(reference=BlendSettings(), depth=50)
     cell = CellSettings.model_validate({"protocol": "strong", "method": {"kind": "soft-labels"}})
 

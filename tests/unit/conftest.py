@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from dllm2rec.core.seeding import numpy_generator
-from dllm2rec.data import Dataset, PaperSplit, prepare, read_log
+from dllm2rec.data import Dataset, PaperSplit, read_log, write_dataset
 
 ITEMS = 40
 
@@ -23,4 +23,4 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
         folder / "items.csv"
     )
     log = read_log(folder / "log.csv", folder / "items.csv")
-    return prepare(log, PaperSplit(history=4), folder / "dataset", name="small")
+    return write_dataset(log, PaperSplit(history=4), folder / "dataset", name="small")

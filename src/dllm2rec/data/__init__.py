@@ -1,6 +1,6 @@
 """A validated interaction log becomes time-split examples in a dataset directory."""
 
-from dllm2rec.data.dataset import Dataset, DatasetManifest, prepare
+from dllm2rec.data.dataset import Dataset, DatasetManifest, write_dataset
 from dllm2rec.data.examples import Examples, Sequences
 from dllm2rec.data.extension import extend
 from dllm2rec.data.log import Columns, Log, read_log
@@ -22,6 +22,6 @@ __all__ = [
     "TrainOn",
     "extend",
     "ml_100k",
-    "prepare",
     "read_log",
+    "write_dataset",
 ]

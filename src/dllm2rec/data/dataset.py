@@ -22,7 +22,7 @@ from dllm2rec.data.log import Log
 from dllm2rec.data.splits import SPLITS, Positions, Split, SplitSettings, TrainOn, sample_positions
 from dllm2rec.data.tables import Tables, build_examples, build_tables, content_hash, describe, target_positions
 
-__all__ = ["Dataset", "DatasetManifest", "prepare"]
+__all__ = ["Dataset", "DatasetManifest", "write_dataset"]
 
 
 class Dataset:
@@ -228,7 +228,7 @@ class Dataset:
             )
 
 
-def prepare(log: Log, split: SplitSettings, out: Path, *, name: str, extends: tuple[str, ...] = ()) -> Dataset:
+def write_dataset(log: Log, split: SplitSettings, out: Path, *, name: str, extends: tuple[str, ...] = ()) -> Dataset:
     """Split a log and write the dataset directory, whole or not at all.
 
     An equal dataset that is already there is left as it is and returned.

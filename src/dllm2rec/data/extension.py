@@ -9,7 +9,7 @@ import polars as pl
 from dllm2rec.core.errors import UserError
 from dllm2rec.data.catalogue import read_catalogue, titled
 from dllm2rec.data.columns import WELL_KNOWN, Columns
-from dllm2rec.data.dataset import Dataset, prepare
+from dllm2rec.data.dataset import Dataset, write_dataset
 from dllm2rec.data.directory import Dropped, read_table_file
 from dllm2rec.data.log import Log, item_index, read_events
 from dllm2rec.data.sources import read_table
@@ -77,7 +77,7 @@ def extend(
     )
     extends = (*dataset.manifest.extends, dataset.content_hash)
     try:
-        return prepare(log, split, out, name=dataset.manifest.name, extends=extends)
+        return write_dataset(log, split, out, name=dataset.manifest.name, extends=extends)
     except UserError as error:
         if "leaves no" in str(error):
             raise UserError(

@@ -22,8 +22,8 @@ from dllm2rec.teachers.references import (
     BlendSettings,
     ItemKNNSettings,
     PopularitySettings,
+    Reference,
     ReferenceSettings,
-    Scorer,
     fit_item_knn,
     fit_reference,
     fit_text,
@@ -107,7 +107,7 @@ class Following:
         reads: how many items of a history the reference is given.
     """
 
-    reference: Scorer
+    reference: Reference
     weights: DemandWeights
     shift: NDArray[np.float32]
     reads: int
@@ -124,7 +124,7 @@ class Following:
         )
 
 
-def follow_demand(reference: Scorer, dataset: Dataset, train_on: TrainOn) -> Following:
+def follow_demand(reference: Reference, dataset: Dataset, train_on: TrainOn) -> Following:
     """Let a reference follow demand as students do, with weights chosen on validation; text's, where it reads text.
 
     Args:
@@ -201,10 +201,10 @@ def _weigh_text(
     return max(((reached(weight), weight) for weight in TEXT_WEIGHTS), key=itemgetter(0))
 
 
-def score_with_reference(scorer: Scorer) -> ScoreFunction:
+def score_with_reference(reference: Reference) -> ScoreFunction:
     """Return the score function of a reference, which works on numpy arrays."""
 
     def score(history: Tensor) -> Tensor:
-        return torch.from_numpy(scorer.scores(history.numpy()))
+        return torch.from_numpy(reference.scores(history.numpy()))
 
     return score

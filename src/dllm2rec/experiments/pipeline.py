@@ -43,7 +43,7 @@ SUMMARY = "results.md"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class ExperimentResult:
     """What an experiment gave.
 
     Attributes:
@@ -66,7 +66,7 @@ class Outcome:
         return [stage for stage in self.stages if stage.error is not None]
 
 
-def run(config: Config, *, out: Path, jobs: int = 1, say: Say = lambda _: None) -> Outcome:
+def run(config: Config, *, out: Path, jobs: int = 1, say: Say = lambda _: None) -> ExperimentResult:
     """Run an experiment, or what is left of it. A cell that fails is reported and does not stop the others.
 
     Args:
@@ -95,7 +95,9 @@ def run(config: Config, *, out: Path, jobs: int = 1, say: Say = lambda _: None) 
         if not runs:
             raise UserError(f"no cell could be trained; the last one failed with: {work.stages.done[-1].error}")
         comparison = _conclude(work, runs, choices)
-    return Outcome(path=out, stages=work.stages.done, comparison=comparison, choices=choices, report=out / REPORT)
+    return ExperimentResult(
+        path=out, stages=work.stages.done, comparison=comparison, choices=choices, report=out / REPORT
+    )
 
 
 def tune(config: Config, *, out: Path, jobs: int = 1, say: Say = lambda _: None) -> tuple[Choice, ...]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dllm2rec.core.errors import UserError
 from dllm2rec.serving.approximate import ApproximateIndex
 from dllm2rec.serving.bundle import ENCODER, INDEX, Bundle, Floats, version_of
-from dllm2rec.serving.top import Added, best_items, top_items
+from dllm2rec.serving.top import Bonus, best_items, top_items
 
 ItemId = str | int
 
@@ -188,7 +188,7 @@ class Recommender:
             scores[row, added.items] += added.scores
         return scores
 
-    def _added(self, known: Sequence[Sequence[int]]) -> list[Added] | None:
+    def _added(self, known: Sequence[Sequence[int]]) -> list[Bonus] | None:
         """Return what items get on top of their scores: those that were chosen already, and their neighbours.
 
         None where no item gets anything.
@@ -198,13 +198,13 @@ class Recommender:
         read = [items[-manifest.history :] for items in known]
         chosen = [np.unique(np.array(items, np.int64)) for items in (known if manifest.ever else read)]
         if neighbours is None:
-            return [Added(items=items, scores=np.full(len(items), again)) for items in chosen] if again else None
+            return [Bonus(items=items, scores=np.full(len(items), again)) for items in chosen] if again else None
         added = []
         for items, again_items in zip(read, chosen, strict=True):
             scores = neighbours.scores(items).astype(np.float32)
             scores[again_items] += again
             found = np.flatnonzero(scores)
-            added.append(Added(items=found, scores=scores[found]))
+            added.append(Bonus(items=found, scores=scores[found]))
         return added
 
     def _encode(self, known: Sequence[Sequence[int]]) -> Floats:
@@ -244,7 +244,7 @@ class Recommender:
         index: ApproximateIndex,
         hidden: Floats,
         banned: list[NDArray[np.int64]] | None,
-        added: list[Added] | None,
+        added: list[Bonus] | None,
         k: int,
     ) -> list[tuple[NDArray[np.int64], Floats]]:
         """Score what the index finds exactly, and return the best of it."""

@@ -11,7 +11,7 @@ COLUMNS_PER_ITEM = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class Added:
+class Bonus:
     """What some items get on top of their scores.
 
     Attributes:
@@ -22,10 +22,10 @@ class Added:
     items: NDArray[np.int64]
     scores: NDArray[np.float32]
 
-    def among(self, rows: NDArray[np.int64]) -> "Added":
+    def among(self, rows: NDArray[np.int64]) -> "Bonus":
         """Return what those of ``rows``, ascending, get; their items are places in ``rows``."""
         there = np.isin(self.items, rows)
-        return Added(items=np.searchsorted(rows, self.items[there]), scores=self.scores[there])
+        return Bonus(items=np.searchsorted(rows, self.items[there]), scores=self.scores[there])
 
 
 def top_items(
@@ -35,7 +35,7 @@ def top_items(
     k: int,
     bias: NDArray[np.float32] | None = None,
     banned: list[NDArray[np.int64]] | None = None,
-    added: list[Added] | None = None,
+    added: list[Bonus] | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Find the k best items for each sequence vector; equal scores in order of the index.
 

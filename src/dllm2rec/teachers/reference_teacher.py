@@ -14,7 +14,7 @@ from dllm2rec.data.dataset import Dataset
 from dllm2rec.data.examples import Examples, Sequences
 from dllm2rec.data.splits import TrainOn
 from dllm2rec.knowledge import Knowledge, KnowledgeManifest, KnowledgeWriter, Labels
-from dllm2rec.teachers.references import Floats, ReferenceSettings, Scorer, fit_reference, needs_vectors
+from dllm2rec.teachers.references import Floats, Reference, ReferenceSettings, fit_reference, needs_vectors
 
 _SCORES_AT_ONCE = 1 << 24
 
@@ -131,11 +131,11 @@ def best_items(scores: Floats, depth: int) -> NDArray[np.int32]:
     return np.take_along_axis(items, order, axis=1).astype(np.int32)
 
 
-def _label(scorer: Scorer, examples: Examples, depth: int, order: NDArray[np.int64]) -> Labels:
+def _label(reference: Reference, examples: Examples, depth: int, order: NDArray[np.int64]) -> Labels:
     """Label examples, a few at a time where the catalogue is large; ties by ``order`` `[V]`."""
     listed, distances, own = [], [], []
     for some in examples.batches(max(1, _SCORES_AT_ONCE // len(order))):
-        scores = scorer.scores(some.history)
+        scores = reference.scores(some.history)
         items = order[best_items(scores[:, order], depth)]
         listed.append(items.astype(np.int32))
         distances.append(-np.take_along_axis(scores, items, axis=1))

@@ -87,7 +87,7 @@ ReferenceSettings = Annotated[
 ]
 
 
-class Scorer(Protocol):
+class Reference(Protocol):
     """Scores the catalogue after a history."""
 
     def scores(self, history: NDArray[np.integer]) -> Floats:
@@ -162,7 +162,7 @@ def fit_reference(
     *,
     item_vectors: Floats | None = None,
     sequences: Sequences | None = None,
-) -> Scorer:
+) -> Reference:
     """Fit a reference to the training part of ``dataset``.
 
     Args:

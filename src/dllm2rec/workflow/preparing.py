@@ -8,8 +8,7 @@ import polars as pl
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import hash_file
-from dllm2rec.data import Dataset, ml_100k, read_log
-from dllm2rec.data import prepare as split_and_write
+from dllm2rec.data import Dataset, ml_100k, read_log, write_dataset
 from dllm2rec.data.directory import Duplicates, read_table_file
 from dllm2rec.settings.dataset import DatasetSettings
 
@@ -36,7 +35,7 @@ def prepare(settings: DatasetSettings, *, out: Path) -> Dataset:
         duplicates=settings.duplicates,
         incomplete=settings.incomplete,
     )
-    return split_and_write(log, settings.split, out, name=dataset_name(settings))
+    return write_dataset(log, settings.split, out, name=dataset_name(settings))
 
 
 def log_files(settings: DatasetSettings) -> tuple[Path, Path]:

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from dllm2rec.core.errors import UserError
-from dllm2rec.data import Dataset, GlobalTimeSplit, LeaveOneOutSplit, Log, PaperSplit, SplitSettings, prepare
+from dllm2rec.data import Dataset, GlobalTimeSplit, LeaveOneOutSplit, Log, PaperSplit, SplitSettings, write_dataset
 from dllm2rec.data.tables import Tables, build_tables
 
 NUM_ITEMS = 6
@@ -136,7 +136,7 @@ def test_example_ids_survive_a_shuffle_of_the_users(
 def test_what_is_written_is_read(rows: list[tuple[int, int, int]], split: SplitSettings) -> None:
     tables = tables_or_skip(rows, split)
     with tempfile.TemporaryDirectory() as folder:
-        prepare(log_of(rows), split, Path(folder) / "data", name="x")
+        write_dataset(log_of(rows), split, Path(folder) / "data", name="x")
         dataset = Dataset.load(Path(folder) / "data", verify=True)
         assert dataset.manifest.split == split
         sequences = dataset.training_sequences()
@@ -166,7 +166,7 @@ def test_nothing_later_leaks_into_what_students_learn_from(
     everything = tables_or_skip(rows, unsampled).examples
     held_out = everything.filter(pl.col("split") != "train")
     with tempfile.TemporaryDirectory() as folder:
-        dataset = prepare(log_of(rows), split, Path(folder) / "data", name="x")
+        dataset = write_dataset(log_of(rows), split, Path(folder) / "data", name="x")
         cut = held_out.filter(pl.col("split") == "validation")["time"].min()
         own = set(dataset.examples("train").example_id.tolist())
         found = {kind: dataset.training_examples(kind) for kind in ("positions", "before-cut")}

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from dllm2rec.core.errors import UserError
-from dllm2rec.data import Dataset, Examples, LeaveOneOutSplit, Log, PaperSplit, Split, prepare
+from dllm2rec.data import Dataset, Examples, LeaveOneOutSplit, Log, PaperSplit, Split, write_dataset
 
 SPLIT = LeaveOneOutSplit(history=3)
 
@@ -22,7 +22,7 @@ def small_log(users: tuple[str, ...] = ("u", "v"), titles: tuple[str, ...] = ("A
 
 
 def test_examples_by_hand(tmp_path: Path) -> None:
-    dataset = prepare(small_log(), SPLIT, tmp_path / "data", name="small")
+    dataset = write_dataset(small_log(), SPLIT, tmp_path / "data", name="small")
     train, test = dataset.examples("train"), dataset.examples("test")
 
     # u: targets B at 20, C at 30; v: target C at 21
@@ -39,7 +39,7 @@ def test_examples_by_hand(tmp_path: Path) -> None:
 
 
 def test_all_that_was_chosen_before_is_known(tmp_path: Path) -> None:
-    dataset = prepare(small_log(), SPLIT, tmp_path / "data", name="small")
+    dataset = write_dataset(small_log(), SPLIT, tmp_path / "data", name="small")
     train, test = dataset.examples("train"), dataset.examples("test")
 
     assert test.known().tolist() == [[4, 2, 2, 1], [0, 1, 2, 0]]  # of v at 41, of u at 50
@@ -53,7 +53,7 @@ def test_all_that_was_chosen_before_is_known(tmp_path: Path) -> None:
 
 
 def test_manifest_counts(tmp_path: Path) -> None:
-    manifest = prepare(small_log(), SPLIT, tmp_path / "data", name="small").manifest
+    manifest = write_dataset(small_log(), SPLIT, tmp_path / "data", name="small").manifest
 
     assert manifest.counts == {"train": 3, "validation": 2, "test": 2}
     assert (manifest.num_users, manifest.num_items, manifest.num_interactions, manifest.history) == (2, 4, 9, 3)
@@ -61,7 +61,7 @@ def test_manifest_counts(tmp_path: Path) -> None:
 
 
 def test_training_sequences_end_at_the_last_training_target(tmp_path: Path) -> None:
-    dataset = prepare(small_log(), SPLIT, tmp_path / "data", name="small")
+    dataset = write_dataset(small_log(), SPLIT, tmp_path / "data", name="small")
     sequences = dataset.training_sequences()
 
     assert len(sequences) == 2
@@ -76,14 +76,16 @@ def test_training_sequences_end_at_the_last_training_target(tmp_path: Path) -> N
 
 
 def test_sampling_does_not_shorten_the_training_sequences(tmp_path: Path) -> None:
-    sampled = prepare(small_log(), LeaveOneOutSplit(sample_train=1, sample_test=1), tmp_path / "data", name="small")
+    sampled = write_dataset(
+        small_log(), LeaveOneOutSplit(sample_train=1, sample_test=1), tmp_path / "data", name="small"
+    )
 
     assert sampled.manifest.counts == {"train": 1, "validation": 2, "test": 1}
     assert sampled.train_counts().tolist() == [1, 1, 3, 0]
 
 
 def test_take_keeps_rows_together(tmp_path: Path) -> None:
-    train = prepare(small_log(), SPLIT, tmp_path / "data", name="small").examples("train")
+    train = write_dataset(small_log(), SPLIT, tmp_path / "data", name="small").examples("train")
     taken = train.take(np.array([2, 0]))
 
     assert len(taken) == 2
@@ -97,9 +99,9 @@ def test_example_ids_do_not_depend_on_the_order_of_users_or_the_split(tmp_path: 
         parts: tuple[Split, ...] = ("train", "validation", "test")
         return {int(value) for part in parts for value in dataset.examples(part).example_id}
 
-    first = prepare(small_log(), SPLIT, tmp_path / "a", name="a")
-    swapped = prepare(small_log(("v", "u")), SPLIT, tmp_path / "b", name="b")
-    paper = prepare(small_log(), PaperSplit(history=1, ratios=(0.4, 0.3, 0.3)), tmp_path / "c", name="c")
+    first = write_dataset(small_log(), SPLIT, tmp_path / "a", name="a")
+    swapped = write_dataset(small_log(("v", "u")), SPLIT, tmp_path / "b", name="b")
+    paper = write_dataset(small_log(), PaperSplit(history=1, ratios=(0.4, 0.3, 0.3)), tmp_path / "c", name="c")
 
     assert len(ids(first)) == 7
     assert ids(first) == ids(swapped) == ids(paper)
@@ -112,7 +114,7 @@ def test_tie_shuffle_is_seeded_and_moves_ties_only(tmp_path: Path) -> None:
     log = Log(interactions, items.cast({"index": pl.Int32}))
 
     def order(seed: int | None, name: str) -> list[int]:
-        prepare(log, LeaveOneOutSplit(tie_shuffle_seed=seed), tmp_path / name, name=name)
+        write_dataset(log, LeaveOneOutSplit(tie_shuffle_seed=seed), tmp_path / name, name=name)
         stored = pl.read_parquet(tmp_path / name / "interactions.parquet")
         return stored.filter(pl.col("user") == 0)["item"].to_list()
 
@@ -125,26 +127,26 @@ def test_tie_shuffle_is_seeded_and_moves_ties_only(tmp_path: Path) -> None:
 
 
 def test_content_hash_follows_content_not_name(tmp_path: Path) -> None:
-    base = prepare(small_log(), SPLIT, tmp_path / "a", name="a").content_hash
+    base = write_dataset(small_log(), SPLIT, tmp_path / "a", name="a").content_hash
 
-    assert prepare(small_log(), SPLIT, tmp_path / "b", name="b").content_hash == base
+    assert write_dataset(small_log(), SPLIT, tmp_path / "b", name="b").content_hash == base
     others = [
-        prepare(small_log(titles=("A", "B", "C", "E")), SPLIT, tmp_path / "c", name="a"),
-        prepare(small_log(("v", "u")), SPLIT, tmp_path / "d", name="a"),
-        prepare(small_log(), LeaveOneOutSplit(history=4), tmp_path / "e", name="a"),
-        prepare(small_log(titles=("AB", "", "C", "D")), SPLIT, tmp_path / "f", name="a"),
+        write_dataset(small_log(titles=("A", "B", "C", "E")), SPLIT, tmp_path / "c", name="a"),
+        write_dataset(small_log(("v", "u")), SPLIT, tmp_path / "d", name="a"),
+        write_dataset(small_log(), LeaveOneOutSplit(history=4), tmp_path / "e", name="a"),
+        write_dataset(small_log(titles=("AB", "", "C", "D")), SPLIT, tmp_path / "f", name="a"),
     ]
     assert len({base, *(other.content_hash for other in others)}) == 5
 
 
 def test_preparing_again_is_a_no_op_another_dataset_is_refused(tmp_path: Path) -> None:
     out = tmp_path / "data"
-    prepare(small_log(), SPLIT, out, name="small")
+    write_dataset(small_log(), SPLIT, out, name="small")
     before = {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in out.iterdir()}
 
-    again = prepare(small_log(), SPLIT, out, name="other name")
+    again = write_dataset(small_log(), SPLIT, out, name="other name")
     with pytest.raises(UserError, match="holds another dataset"):
-        prepare(small_log(), LeaveOneOutSplit(), out, name="small")
+        write_dataset(small_log(), LeaveOneOutSplit(), out, name="small")
 
     assert again.manifest.name == "small"
     assert {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in out.iterdir()} == before
@@ -158,8 +160,8 @@ def test_output_that_holds_something_else_is_left_alone(tmp_path: Path) -> None:
 
     for name in ("notes", "file"):
         with pytest.raises(UserError, match=r"holds something else|a file stands"):
-            prepare(small_log(), SPLIT, tmp_path / name, name="small")
-    prepare(small_log(), SPLIT, tmp_path / "empty", name="small")
+            write_dataset(small_log(), SPLIT, tmp_path / name, name="small")
+    write_dataset(small_log(), SPLIT, tmp_path / "empty", name="small")
 
     assert (tmp_path / "notes" / "diary.txt").read_text() == "dear"
     assert (tmp_path / "file").read_text() == "x"
@@ -167,7 +169,7 @@ def test_output_that_holds_something_else_is_left_alone(tmp_path: Path) -> None:
 
 def test_nothing_is_left_when_the_split_is_impossible(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="leaves no"):
-        prepare(small_log(), PaperSplit(), tmp_path / "data", name="small")
+        write_dataset(small_log(), PaperSplit(), tmp_path / "data", name="small")
 
     assert list(tmp_path.iterdir()) == []
 
@@ -178,7 +180,7 @@ def test_nothing_is_left_when_the_disk_is_full(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(UserError, match="no space left"):
-        prepare(small_log(), SPLIT, tmp_path / "data", name="small")
+        write_dataset(small_log(), SPLIT, tmp_path / "data", name="small")
 
     assert list(tmp_path.iterdir()) == []
 
@@ -193,7 +195,7 @@ def test_load_of_what_is_not_a_dataset(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("table", ["items", "users", "interactions", "examples"])
 def test_load_of_a_cut_or_missing_table(tmp_path: Path, table: str) -> None:
-    prepare(small_log(), SPLIT, tmp_path / "data", name="small")
+    write_dataset(small_log(), SPLIT, tmp_path / "data", name="small")
     file = tmp_path / "data" / f"{table}.parquet"
     whole = file.read_bytes()
 
@@ -217,7 +219,7 @@ def test_load_of_a_cut_or_missing_table(tmp_path: Path, table: str) -> None:
     ],
 )
 def test_load_of_a_changed_manifest(tmp_path: Path, change: dict[str, object], message: str) -> None:
-    prepare(small_log(), SPLIT, tmp_path / "data", name="small")
+    write_dataset(small_log(), SPLIT, tmp_path / "data", name="small")
     file = tmp_path / "data" / "dataset.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
 
@@ -227,7 +229,7 @@ def test_load_of_a_changed_manifest(tmp_path: Path, change: dict[str, object], m
 
 def test_verify_sees_a_changed_title_and_a_changed_example(tmp_path: Path) -> None:
     out = tmp_path / "data"
-    prepare(small_log(), SPLIT, out, name="small")
+    write_dataset(small_log(), SPLIT, out, name="small")
     Dataset.load(out, verify=True)
     examples, items = pl.read_parquet(out / "examples.parquet"), pl.read_parquet(out / "items.parquet")
 
@@ -241,7 +243,7 @@ def test_verify_sees_a_changed_title_and_a_changed_example(tmp_path: Path) -> No
 
 
 def test_training_examples_by_hand(tmp_path: Path) -> None:
-    dataset = prepare(small_log(), SPLIT, tmp_path / "data", name="small")
+    dataset = write_dataset(small_log(), SPLIT, tmp_path / "data", name="small")
     assert dataset.training_examples().example_id.tolist() == dataset.examples("train").example_id.tolist()
     # the first validation target is of v, at 31: before it u has A B C (10, 20, 30), v has C C (11, 21)
     for train_on in ("positions", "before-cut"):
@@ -258,7 +260,7 @@ def test_before_the_cut_users_without_a_training_example_count_too(tmp_path: Pat
     items = pl.DataFrame({"index": range(4), "item_id": list("abcd"), "title": list("ABCD")})
     split = PaperSplit(history=3, ratios=(0.34, 0.33, 0.33))
     log = Log(interactions, items.cast({"index": pl.Int32}))
-    dataset = prepare(log, split, tmp_path / "data", name="short")
+    dataset = write_dataset(log, split, tmp_path / "data", name="short")
     assert [dataset.examples(part).target.tolist() for part in ("train", "validation", "test")] == [[2], [3], [2]]
     positions, early = dataset.training_examples("positions"), dataset.training_examples("before-cut")
     assert (positions.target.tolist(), positions.history.tolist()) == ([2], [[4, 4, 0]])
@@ -276,7 +278,7 @@ def test_before_the_cut_no_user_gives_what_is_held_out_of_him(tmp_path: Path) ->
     interactions = pl.DataFrame(rows, schema={"user": pl.String, "item": pl.Int32, "time": pl.Int64}, orient="row")
     items = pl.DataFrame({"index": range(4), "item_id": list("abcd"), "title": list("ABCD")})
     log = Log(interactions, items.cast({"index": pl.Int32}))
-    dataset = prepare(log, LeaveOneOutSplit(), tmp_path / "data", name="short")
+    dataset = write_dataset(log, LeaveOneOutSplit(), tmp_path / "data", name="short")
     assert dataset.examples("test").target.tolist() == [1, 3]
     assert dataset.training_examples("before-cut").target.tolist() == [1]
     assert dataset.training_examples("before-cut").time.tolist() == [11]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dllm2rec.data import PaperSplit, prepare, read_log
+from dllm2rec.data import PaperSplit, read_log, write_dataset
 from dllm2rec.data.demand import measure_demand
 
 
@@ -43,7 +43,7 @@ def test_steady_demand_has_no_trend_and_the_shift_is_linear() -> None:
 def test_only_training_counts(write_log: Callable[..., tuple[Path, Path]], tmp_path: Path) -> None:
     rows = [f"u{user},{item},{1000 * item + user}" for user in range(8) for item in range(1, 6)]
     log = read_log(*write_log("\n".join(rows) + "\n", "".join(f"{item},T{item}\n" for item in range(1, 7))))
-    dataset = prepare(log, PaperSplit(history=2, ratios=(0.5, 0.25, 0.25)), tmp_path / "dataset", name="small")
+    dataset = write_dataset(log, PaperSplit(history=2, ratios=(0.5, 0.25, 0.25)), tmp_path / "dataset", name="small")
     events = dataset.training_events("before-cut")
     sequences = dataset.training_sequences("before-cut")
     np.testing.assert_array_equal(np.sort(events), np.sort(sequences.items))
@@ -56,7 +56,7 @@ def test_only_training_counts(write_log: Callable[..., tuple[Path, Path]], tmp_p
 def test_events_come_in_time_order(write_log: Callable[..., tuple[Path, Path]], tmp_path: Path, train_on: Any) -> None:
     rows = [f"u{user},{1 + (user + item) % 5},{100 * item - user}" for user in range(6) for item in range(1, 6)]
     log = read_log(*write_log("\n".join(rows) + "\n", "".join(f"{item},T{item}\n" for item in range(1, 6))))
-    dataset = prepare(log, PaperSplit(history=2, ratios=(0.5, 0.25, 0.25)), tmp_path / "dataset", name="small")
+    dataset = write_dataset(log, PaperSplit(history=2, ratios=(0.5, 0.25, 0.25)), tmp_path / "dataset", name="small")
     events = dataset.training_events(train_on)
     # items of step s are (user + s) % 5 for users from the last to the first: each step is a run of falling numbers
     first = [(user + 1) % 5 for user in range(5, -1, -1)]

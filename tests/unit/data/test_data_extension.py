@@ -9,7 +9,7 @@ import pytest
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.seeding import numpy_generator
-from dllm2rec.data import Columns, Dataset, LeaveOneOutSplit, PaperSplit, extend, prepare, read_log
+from dllm2rec.data import Columns, Dataset, LeaveOneOutSplit, PaperSplit, extend, read_log, write_dataset
 from dllm2rec.data.columns import TimeUnit
 from dllm2rec.data.directory import Dropped, Duplicates
 
@@ -34,7 +34,7 @@ def catalogue(items: int) -> pl.DataFrame:
 def old(tmp_path: Path) -> Dataset:
     rows(1000, 8, ITEMS).write_csv(tmp_path / "log.csv")
     catalogue(ITEMS).write_csv(tmp_path / "items.csv")
-    return prepare(
+    return write_dataset(
         read_log(tmp_path / "log.csv", tmp_path / "items.csv"), PaperSplit(history=4), tmp_path / "old", name="shop"
     )
 
@@ -84,7 +84,7 @@ def test_ties_that_were_shuffled_stay_as_they_were(tmp_path: Path) -> None:
     frame.write_csv(tmp_path / "log.csv")
     catalogue(ITEMS).write_csv(tmp_path / "items.csv")
     log = read_log(tmp_path / "log.csv", tmp_path / "items.csv")
-    old = prepare(log, LeaveOneOutSplit(history=4, tie_shuffle_seed=3), tmp_path / "old", name="ties")
+    old = write_dataset(log, LeaveOneOutSplit(history=4, tie_shuffle_seed=3), tmp_path / "old", name="ties")
     rows(5000, 5, ITEMS).write_csv(tmp_path / "new.csv")
 
     new = extend(old, tmp_path / "new.csv", out=tmp_path / "new")
@@ -131,7 +131,7 @@ def test_times_that_are_too_old_are_told_as_dates(
     catalogue(ITEMS).write_csv(tmp_path / "items.csv")
     columns = Columns(time_unit=unit)
     log = read_log(tmp_path / "log.csv", tmp_path / "items.csv", columns=columns)
-    known = prepare(log, PaperSplit(history=4), tmp_path / "old", name="shop")
+    known = write_dataset(log, PaperSplit(history=4), tmp_path / "old", name="shop")
 
     logged.with_columns(item_id=pl.lit("i0")).write_csv(tmp_path / "other.csv")
 
@@ -162,7 +162,7 @@ def test_a_fraction_of_a_second_is_the_same_however_it_was_written(tmp_path: Pat
     log.write_csv(tmp_path / "log.csv")
     catalogue(ITEMS).write_csv(tmp_path / "items.csv")
     read = read_log(tmp_path / "log.csv", tmp_path / "items.csv", columns=Columns(time_unit="ms"))
-    old = prepare(read, PaperSplit(history=4), tmp_path / "old", name="shop")
+    old = write_dataset(read, PaperSplit(history=4), tmp_path / "old", name="shop")
     new = pl.concat([rows(1_000_000, 8, ITEMS), rows(5_000_000, 5, ITEMS)]).with_columns(timestamp=times)
     new.with_columns(pl.col("timestamp").dt.strftime("%Y-%m-%dT%H:%M:%S%.6f")).write_csv(tmp_path / "new.csv")
 
@@ -174,7 +174,7 @@ def test_a_fraction_of_a_second_is_the_same_however_it_was_written(tmp_path: Pat
 def test_what_is_told_of_a_log_later_counts_for_what_comes_next(old: Dataset, tmp_path: Path) -> None:
     log = read_log(tmp_path / "log.csv", tmp_path / "items.csv", columns=Columns(user="user_id"), incomplete="drop")
 
-    again = prepare(log, PaperSplit(history=4), old.path, name="shop")
+    again = write_dataset(log, PaperSplit(history=4), old.path, name="shop")
 
     assert old.manifest.dropped is None
     assert Dataset.load(old.path).manifest == again.manifest
@@ -191,7 +191,7 @@ def test_columns_have_the_names_that_they_had_unless_others_are_given(tmp_path: 
     catalogue(ITEMS).write_csv(tmp_path / "items.csv")
     columns = Columns(user="who", item="what", time="when", time_unit="ms")
     log = read_log(tmp_path / "log.csv", tmp_path / "items.csv", columns=columns)
-    old = prepare(log, PaperSplit(history=4), tmp_path / "old", name="shop")
+    old = write_dataset(log, PaperSplit(history=4), tmp_path / "old", name="shop")
 
     with pytest.raises(UserError, match="no column 'who'"):
         extend(old, tmp_path / "new.csv", out=tmp_path / "new")
@@ -205,7 +205,7 @@ def test_what_is_incomplete_is_dropped_as_it_was_before(tmp_path: Path) -> None:
     rows(1000, 8, ITEMS + 1).write_csv(tmp_path / "log.csv")
     catalogue(ITEMS).write_csv(tmp_path / "items.csv")
     log = read_log(tmp_path / "log.csv", tmp_path / "items.csv", incomplete="drop")
-    old = prepare(log, PaperSplit(history=4), tmp_path / "old", name="gaps")
+    old = write_dataset(log, PaperSplit(history=4), tmp_path / "old", name="gaps")
     new = rows(5000, 5, ITEMS + 2)
     new.write_csv(tmp_path / "new.csv")
     (tmp_path / "more.csv").write_text(f"item_id,title\ni{ITEMS},a thing\ni{ITEMS + 1},\n")
@@ -243,7 +243,7 @@ def test_rows_that_repeat_are_treated_as_before(duplicates: Duplicates, tmp_path
         frame.write_csv(tmp_path / name)
     catalogue(ITEMS).write_csv(tmp_path / "items.csv")
     read = read_log(tmp_path / "log.csv", tmp_path / "items.csv", duplicates=duplicates)
-    old = prepare(read, PaperSplit(history=4), tmp_path / "old", name="twice")
+    old = write_dataset(read, PaperSplit(history=4), tmp_path / "old", name="twice")
     longer = extend(old, tmp_path / "new.csv", out=tmp_path / "longer")
     added = longer.manifest.num_interactions - old.manifest.num_interactions
     assert added == new.height * (2 if duplicates == "keep" else 1)
@@ -255,7 +255,7 @@ def test_ids_may_grow_beyond_the_type_of_the_first_file(tmp_path: Path) -> None:
     numbers(rows(1000, 8, ITEMS)).cast(narrow).write_parquet(tmp_path / "log.parquet")  # type: ignore[arg-type]
     numbers(catalogue(ITEMS)).cast({"item_id": pl.UInt8}).write_parquet(tmp_path / "items.parquet")
     log = read_log(tmp_path / "log.parquet", tmp_path / "items.parquet")
-    old = prepare(log, PaperSplit(history=4), tmp_path / "old", name="narrow")
+    old = write_dataset(log, PaperSplit(history=4), tmp_path / "old", name="narrow")
     numbers(rows(5000, 5, ITEMS, range(290, 320))).write_csv(tmp_path / "new.csv")
     (tmp_path / "more.csv").write_text("item_id,title\n300,a\n")
     longer = extend(old, tmp_path / "new.csv", tmp_path / "more.csv", out=tmp_path / "longer")
@@ -273,7 +273,7 @@ def numbered(tmp_path: Path) -> Dataset:
     numbers(rows(1000, 8, ITEMS)).write_parquet(tmp_path / "log.parquet")
     numbers(catalogue(ITEMS)).write_parquet(tmp_path / "items.parquet")
     log = read_log(tmp_path / "log.parquet", tmp_path / "items.parquet")
-    return prepare(log, PaperSplit(history=4), tmp_path / "old", name="numbers")
+    return write_dataset(log, PaperSplit(history=4), tmp_path / "old", name="numbers")
 
 
 def test_an_id_of_another_type_than_those_known_is_refused(numbered: Dataset, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dllm2rec.data import Dataset, PaperSplit, Split, prepare, read_log
+from dllm2rec.data import Dataset, PaperSplit, Split, read_log, write_dataset
 
 DATA = Path(__file__).parents[3] / "../shared/data"
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -19,7 +19,7 @@ needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"the development data
 )
 def test_examples_of_the_paper_split(tmp_path: Path, name: str, examples: int, items: int) -> None:
     log = read_log(DATA / name / "interactions.parquet", DATA / name / "items.parquet")
-    counts = prepare(log, PaperSplit(), tmp_path / name, name=name).manifest.counts
+    counts = write_dataset(log, PaperSplit(), tmp_path / name, name=name).manifest.counts
 
     assert sum(counts.values()) == examples
     assert counts["train"] == examples * 8 // 10
@@ -31,7 +31,7 @@ def test_examples_of_the_paper_split(tmp_path: Path, name: str, examples: int, i
 def test_movielens_sampled_as_in_the_paper(tmp_path: Path) -> None:
     log = read_log(DATA / "movielens-1m/interactions.parquet", DATA / "movielens-1m/items.parquet")
     settings = PaperSplit(sample_train=100_000, sample_test=10_000)
-    dataset = prepare(log, settings, tmp_path / "ml", name="movielens-1m")
+    dataset = write_dataset(log, settings, tmp_path / "ml", name="movielens-1m")
     parts = {split: dataset.examples(split) for split in SPLITS}
 
     assert [len(part) for part in parts.values()] == [100_000, 93_921, 10_000]
@@ -46,9 +46,9 @@ def test_a_million_events_in_15_seconds_and_2_gigabytes(tmp_path: Path) -> None:
     folder = DATA / "movielens-1m"
     program = (
         "import sys, time; from pathlib import Path; start = time.perf_counter();"
-        "from dllm2rec.data import PaperSplit, prepare, read_log;"
+        "from dllm2rec.data import PaperSplit, write_dataset, read_log;"
         "log = read_log(Path(sys.argv[1]), Path(sys.argv[2]));"
-        "prepare(log, PaperSplit(), Path(sys.argv[3]), name='ml');"
+        "write_dataset(log, PaperSplit(), Path(sys.argv[3]), name='ml');"
         "status = dict(line.split(':', 1) for line in Path('/proc/self/status').read_text().splitlines());"
         "print(time.perf_counter() - start, int(status['VmHWM'].split()[0]) / 2**20)"  # ru_maxrss counts the parent's
     )

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dllm2rec.data import Dataset, PaperSplit, prepare, read_log
+from dllm2rec.data import Dataset, PaperSplit, read_log, write_dataset
 from dllm2rec.knowledge import KnowledgeManifest, Labels
 
 MakeLabels = Callable[[Sequence[int]], Labels]
@@ -58,6 +58,6 @@ def make_dataset(tmp_path: Path) -> MakeDataset:
         log, items = tmp_path / f"{name}-log.csv", tmp_path / f"{name}-items.csv"
         log.write_text("\n".join(rows) + "\n")
         items.write_text("item_id,title\n" + "".join(f"{item},Title {item}\n" for item in range(12)))
-        return prepare(read_log(log, items), PaperSplit(), tmp_path / name, name=name)
+        return write_dataset(read_log(log, items), PaperSplit(), tmp_path / name, name=name)
 
     return make

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from serving_helpers import ITEMS, write_random_bundles
 
-from dllm2rec.data import Dataset, LeaveOneOutSplit, Log, prepare
+from dllm2rec.data import Dataset, LeaveOneOutSplit, Log, write_dataset
 from dllm2rec.knowledge import Knowledge, KnowledgeManifest, KnowledgeWriter
 
 
@@ -31,7 +31,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
         {"index": range(ITEMS), "item_id": range(1000, 1000 + ITEMS), "title": [f"title {n}" for n in range(ITEMS)]}
     )
     log = Log(interactions, items.cast({"index": pl.Int32}))
-    return prepare(log, LeaveOneOutSplit(history=4), tmp_path_factory.mktemp("data") / "dataset", name="small")
+    return write_dataset(log, LeaveOneOutSplit(history=4), tmp_path_factory.mktemp("data") / "dataset", name="small")
 
 
 @pytest.fixture(scope="session")

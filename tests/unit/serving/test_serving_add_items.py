@@ -13,7 +13,7 @@ from serving_helpers import ITEMS, trained
 from dllm2rec.bundling.adding import add_items
 from dllm2rec.bundling.exporting import export
 from dllm2rec.core.errors import UserError
-from dllm2rec.data import Dataset, LeaveOneOutSplit, Log, prepare
+from dllm2rec.data import Dataset, LeaveOneOutSplit, Log, write_dataset
 from dllm2rec.data.demand import measure_demand
 from dllm2rec.evaluation.demand import DemandWeights
 from dllm2rec.knowledge import Knowledge, KnowledgeWriter
@@ -174,7 +174,7 @@ def test_a_new_item_is_as_an_unseen_one_of_the_catalogue(
     interactions = pl.DataFrame(rows, schema={"user": pl.String, "item": pl.Int32, "time": pl.Int64}, orient="row")
     items = pl.DataFrame({"index": range(ITEMS), "item_id": range(1000, 1000 + ITEMS), "title": map(str, range(ITEMS))})
     log = Log(interactions, items.cast({"index": pl.Int32}))
-    dataset = prepare(log, LeaveOneOutSplit(history=4), tmp_path / "dataset", name="unseen")
+    dataset = write_dataset(log, LeaveOneOutSplit(history=4), tmp_path / "dataset", name="unseen")
     assert np.flatnonzero(dataset.train_counts() == 0).tolist() == [unseen]
     manifest = knowledge.manifest.model_copy(update={"dataset_hash": dataset.content_hash})
     KnowledgeWriter(tmp_path / "k", manifest).write_item_vectors(knowledge.item_vectors)

@@ -24,7 +24,7 @@ from dllm2rec.evaluation.references import Following, follow_demand, reference_r
 from dllm2rec.knowledge import Knowledge, KnowledgeWriter
 from dllm2rec.serving.bundle import FILES, NEIGHBOURS, TEXT, Bundle
 from dllm2rec.serving.recommender import Recommender
-from dllm2rec.teachers.references import BlendSettings, ItemKNNSettings, Scorer
+from dllm2rec.teachers.references import BlendSettings, ItemKNNSettings, Reference
 
 WEIGHTS = DemandWeights(trend=0.1, new=0.2, again=-0.3, text=0.4, ndcg=0.1, before=0.0)
 
@@ -34,7 +34,7 @@ def chosen(monkeypatch: pytest.MonkeyPatch) -> list[Following]:
     """Whatever validation says, all weights count; the reference as it is exported."""
     found = []
 
-    def follow(reference: Scorer, dataset: Dataset, train_on: str) -> Following:
+    def follow(reference: Reference, dataset: Dataset, train_on: str) -> Following:
         monkeypatch.setattr("dllm2rec.evaluation.references.choose_demand", lambda *_, **__: WEIGHTS)
         found.append(follow_demand(reference, dataset, train_on))  # type: ignore[arg-type]
         return found[0]

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from dllm2rec.core.seeding import numpy_generator
-from dllm2rec.data import Dataset, PaperSplit, prepare, read_log
+from dllm2rec.data import Dataset, PaperSplit, read_log, write_dataset
 from dllm2rec.teachers.prompts import INSTRUCTION, RESPONSE
 from tiny_llm import write_tiny_llm
 
@@ -36,4 +36,4 @@ def tiny_dataset(tmp_path_factory: pytest.TempPathFactory, titles: list[str]) ->
     pl.DataFrame(rows).write_csv(folder / "log.csv")
     pl.DataFrame({"item_id": range(len(titles)), "title": titles}).write_csv(folder / "items.csv")
     log = read_log(folder / "log.csv", folder / "items.csv")
-    return prepare(log, PaperSplit(), folder / "dataset", name="tiny")
+    return write_dataset(log, PaperSplit(), folder / "dataset", name="tiny")

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from dllm2rec.core.errors import UserError
-from dllm2rec.data import Dataset, PaperSplit, prepare, read_log
+from dllm2rec.data import Dataset, PaperSplit, read_log, write_dataset
 from dllm2rec.data.extension import extend
 from dllm2rec.knowledge.store import Knowledge
 from dllm2rec.settings.teacher import BigRecTeacher, Limits
@@ -272,7 +272,7 @@ def test_titles_that_are_all_alike_are_labelled(tiny_llm: Path, tmp_path: Path) 
     (tmp_path / "log.csv").write_text("user_id,item_id,timestamp\n" + rows)
     (tmp_path / "items.csv").write_text("item_id,title\n" + "".join(f"{item},red robot\n" for item in range(4)))
     log = read_log(tmp_path / "log.csv", tmp_path / "items.csv")
-    dataset = prepare(log, PaperSplit(), tmp_path / "dataset", name="alike")
+    dataset = write_dataset(log, PaperSplit(), tmp_path / "dataset", name="alike")
     knowledge = teach(dataset, tiny_llm, tmp_path / "out", {"train": 4}, tuning=TuningSettings(examples=0), depth=4)
     assert sorted(knowledge.labels.ranked_items[0].tolist()) == [0, 1, 2, 3]
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dllm2rec.data import Dataset, Examples, PaperSplit, prepare, read_log
+from dllm2rec.data import Dataset, Examples, PaperSplit, read_log, write_dataset
 from dllm2rec.teachers.ease import EASESettings
-from dllm2rec.teachers.references import ItemKNNSettings, PopularitySettings, Scorer, fit_reference
+from dllm2rec.teachers.references import ItemKNNSettings, PopularitySettings, Reference, fit_reference
 
 TOYS = Path(__file__).parents[3] / "../shared/data/toys"
 
@@ -18,10 +18,10 @@ def toys(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     if not TOYS.exists():
         pytest.skip(f"no {TOYS}")
     log = read_log(TOYS / "interactions.parquet", TOYS / "items.parquet")
-    return prepare(log, PaperSplit(), tmp_path_factory.mktemp("toys") / "dataset", name="toys")
+    return write_dataset(log, PaperSplit(), tmp_path_factory.mktemp("toys") / "dataset", name="toys")
 
 
-def hr_and_ndcg(scorer: Scorer, examples: Examples, k: int = 20) -> tuple[float, float]:
+def hr_and_ndcg(scorer: Reference, examples: Examples, k: int = 20) -> tuple[float, float]:
     """HR@k and NDCG@k over the whole catalogue, mean rank among ties."""
     rank = np.empty(len(examples))
     for start in range(0, len(examples), 512):

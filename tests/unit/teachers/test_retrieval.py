@@ -8,7 +8,7 @@ import torch
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.seeding import numpy_generator, torch_generator
-from dllm2rec.data import Dataset, PaperSplit, prepare, read_log
+from dllm2rec.data import Dataset, PaperSplit, read_log, write_dataset
 from dllm2rec.data.examples import Sequences
 from dllm2rec.knowledge.store import Knowledge, KnowledgeWriter
 from dllm2rec.teachers import retrieval, retrieval_tuning
@@ -401,7 +401,9 @@ def test_what_was_just_chosen_is_not_labelled_where_repeats_are_rare(
     ]
     (tmp_path / "log.csv").write_text("user_id,item_id,timestamp\n" + "\n".join(f"{u},{i},{t}" for u, i, t in rows))
     (tmp_path / "items.csv").write_text("item_id,title\n" + "\n".join(f"{i},{t}" for i, t in enumerate(titles)))
-    dataset = prepare(read_log(tmp_path / "log.csv", tmp_path / "items.csv"), PaperSplit(), tmp_path / "d", name="once")
+    dataset = write_dataset(
+        read_log(tmp_path / "log.csv", tmp_path / "items.csv"), PaperSplit(), tmp_path / "d", name="once"
+    )
     found = teach(dataset, tiny_llm, tmp_path / "k", tuning=RetrievalTuningSettings(sequences=0)).labels
     for examples in (dataset.training_examples("before-cut"), dataset.examples("validation")):
         history = dict(zip(examples.example_id.tolist(), examples.history, strict=True))

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from dllm2rec.core.seeding import numpy_generator
-from dllm2rec.data import Dataset, PaperSplit, extend, prepare, read_log
+from dllm2rec.data import Dataset, PaperSplit, extend, read_log, write_dataset
 from dllm2rec.evaluation import references
 from dllm2rec.evaluation.demand import DemandWeights
 from dllm2rec.evaluation.metrics import ndcg, summary
@@ -49,7 +49,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
         folder / "items.csv"
     )
     log = read_log(folder / "log.csv", folder / "items.csv")
-    return prepare(log, PaperSplit(history=4), folder / "dataset", name="topics")
+    return write_dataset(log, PaperSplit(history=4), folder / "dataset", name="topics")
 
 
 def read(dataset: Dataset, vectors: NDArray[np.float32], out: Path) -> Knowledge:
@@ -137,7 +137,7 @@ def test_items_that_training_never_saw_are_their_text_alone(
     items = pl.DataFrame({"item_id": range(MORE), "title": [f"thing {n}" for n in range(MORE)]})
     items.write_csv(tmp_path / "items.csv")
     wider = read_log(tmp_path / "log.csv", tmp_path / "items.csv")
-    larger = prepare(wider, PaperSplit(history=4), tmp_path / "larger", name="larger")
+    larger = write_dataset(wider, PaperSplit(history=4), tmp_path / "larger", name="larger")
     knowledge = read(larger, vectors, tmp_path / "knowledge")
     done = train(larger, CellSettings.model_validate(values), out=tmp_path / "run", knowledge=knowledge)
     unseen = larger.train_counts("positions") == 0
