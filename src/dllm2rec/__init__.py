@@ -71,6 +71,8 @@ if TYPE_CHECKING:
     from dllm2rec.teachers.texts import Counts as Counts
     from dllm2rec.teachers.tuning import TuningSettings as TuningSettings
     from dllm2rec.training import FitSettings as FitSettings
+    from dllm2rec.workflow.answers import ask as ask
+    from dllm2rec.workflow.answers import import_answers as import_answers
     from dllm2rec.workflow.evaluating import evaluate as evaluate
     from dllm2rec.workflow.preparing import prepare as prepare
     from dllm2rec.workflow.runs import Run as Run
@@ -133,6 +135,7 @@ _HOMES = {
     "teachers.texts": ("Counts",),
     "teachers.tuning": ("TuningSettings",),
     "training": ("FitSettings",),
+    "workflow.answers": ("ask", "import_answers"),
     "workflow.evaluating": ("evaluate",),
     "workflow.preparing": ("prepare",),
     "workflow.runs": ("Run",),

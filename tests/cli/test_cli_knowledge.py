@@ -118,4 +118,4 @@ def test_the_original_codes_files_come_in(dataset: Path, tmp_path: Path) -> None
     assert call(*student, "--set", "method.embedding=false", "--out", tmp_path / "run").code == 0
     later = write_log(tmp_path / "later", [(f"u{n}", n % 20, 10**7 + n) for n in range(40)])[:2]
     refused(call("update", tmp_path / "run", *later, "--out", tmp_path / "run-2"), "was imported", "--knowledge")
-    refused(call("teach", dataset, "--import", tmp_path / "no", "--out", tmp_path / "k2"), "no such directory")
+    refused(call("teach", dataset, "--import", tmp_path / "no", "--out", tmp_path / "k2"), "no such file")

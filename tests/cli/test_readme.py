@@ -54,12 +54,21 @@ def run(command: list[str], folder: Path) -> str:
     return done.stdout
 
 
+def answer(folder: Path) -> None:
+    """Stand in for a language model elsewhere: what comes next is called as what came last."""
+    questions = [json.loads(line) for line in (folder / "questions.jsonl").read_text().splitlines()]
+    answers = [{"example_id": one["example_id"], "text": one["titles"][-1]} for one in questions]
+    (folder / "answers.jsonl").write_text("".join(json.dumps(one) + "\n" for one in answers))
+
+
 @pytest.fixture(scope="module")
 def finished(workplace: Path) -> Path:
     """The same directory after the README's commands."""
     for line in block("bash").splitlines():
         # the same language model, tuned on less: a test has no quarter of an hour
         smaller = " --set tuning.examples=8 --set tuning.epochs=1 --set title_tokens=8" if " bigrec " in line else ""
+        if " --import " in line:
+            answer(workplace / "work")
         run(["bash", "-c", line + smaller], workplace)
     return workplace
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from dllm2rec.cli.add_items import add_items
+from dllm2rec.cli.ask import ask
 from dllm2rec.cli.compare import compare
 from dllm2rec.cli.doctor import doctor
 from dllm2rec.cli.evaluate import evaluate
@@ -53,6 +54,7 @@ def _options(
 for verb in (
     prepare,
     teach,
+    ask,
     doctor,
     train,
     evaluate,

@@ -35,6 +35,28 @@ MovedDataset = Annotated[
 ]
 Column = Annotated[str | None, typer.Option(metavar="NAME", help="Its column, where the name is not a well-known one.")]
 TimeUnit = Annotated[Literal["s", "ms", "us", "ns"], typer.Option(help="Unit of times that are numbers.")]
+SplitNames = Annotated[
+    list[str] | None, typer.Option(help="Splits to label: train, validation, test; all if not given.")
+]
+Limit = Annotated[
+    list[str] | None,
+    typer.Option(metavar="N|SPLIT=N", help="Label at most N examples of each split, or exactly N of one."),
+]
+Budget = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N|P%", help="Label N training examples, or a share of them; a greater budget later adds to them."
+    ),
+]
+Choose = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RULE",
+        help="Which training examples come first: random, uncertain (for item-kNN), disagreement (of item-kNN and "
+        "text neighbours; without --vectors of items that stand together), diverse, oldest. If not given: oldest "
+        "for a reference, else random; retrieval knows only that, user by user.",
+    ),
+]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the result goes.")]
 ExperimentOut = Annotated[Path | None, typer.Option(metavar="DIR", help="Its directory; runs/<name> if not given.")]
 

@@ -35,12 +35,15 @@ def paper(
     from dllm2rec.core.files import atomic_path
     from dllm2rec.reporting.paper.cells import load_results
     from dllm2rec.reporting.paper.sensitivity import sheet, write_figure
+    from dllm2rec.reporting.paper.tables import require_known
     from dllm2rec.reporting.paper.tables import table as build
 
     if not table and not figure:
         raise UserError("say what: --table 1 to 9, or --figure 2")
     if any(number != 2 for number in figure or []):
         raise UserError(f"--figure {next(number for number in figure or [] if number != 2)}: only figure 2 has figures")
+    for number in table or []:
+        require_known(number)
     with words_to_stderr():
         found = load_results(results, split=split)
         sheets = {f"table-{number}": build(number, found) for number in table or []}

@@ -5,7 +5,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from dllm2rec.cli.options import DatasetPath, Json, Out, Set, given, show, words_to_stderr
+from dllm2rec.cli.options import (
+    Budget,
+    Choose,
+    DatasetPath,
+    Json,
+    Limit,
+    Out,
+    Set,
+    SplitNames,
+    given,
+    show,
+    words_to_stderr,
+)
 from dllm2rec.cli.teach_options import require_alone, require_once, require_read, require_takers
 from dllm2rec.core.errors import UserError, suggest
 
@@ -56,30 +68,18 @@ def teach(
         list[Path] | None,
         typer.Option("--from", metavar="KNOWLEDGE", help="For merged: what a teacher said; give it twice or more."),
     ] = None,
-    split: Annotated[
-        list[str] | None, typer.Option(help="Splits to label: train, validation, test; all if not given.")
-    ] = None,
-    limit: Annotated[
-        list[str] | None,
-        typer.Option(metavar="N|SPLIT=N", help="Label at most N examples of each split, or exactly N of one."),
-    ] = None,
-    budget: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N|P%", help="Label N training examples, or a share of them; a greater budget later adds to them."
-        ),
-    ] = None,
-    choose: Annotated[
-        str | None,
-        typer.Option(
-            metavar="RULE",
-            help="Which training examples come first: random, uncertain (for item-kNN), disagreement (of item-kNN and "
-            "text neighbours; without --vectors of items that stand together), diverse, oldest. If not given: oldest "
-            "for a reference, else random; retrieval knows only that, user by user.",
-        ),
-    ] = None,
+    split: SplitNames = None,
+    limit: Limit = None,
+    budget: Budget = None,
+    choose: Choose = None,
     import_from: Annotated[
-        Path | None, typer.Option("--import", metavar="DIR", help="Read the original code's files instead.")
+        Path | None,
+        typer.Option(
+            "--import",
+            metavar="FILE|DIR",
+            help="Read what a language model elsewhere answered to `dllm2rec ask` (--llm says which one, for tables, "
+            "--model what grounds it), or a directory of the original code's files.",
+        ),
     ] = None,
     only_new: Annotated[
         Path | None,
@@ -102,6 +102,8 @@ def teach(
     from dllm2rec.data import Dataset
     from dllm2rec.knowledge.legacy import import_legacy
     from dllm2rec.knowledge.store import Knowledge
+    from dllm2rec.teachers.packaged import DEFAULT_ENCODER
+    from dllm2rec.workflow.answers import import_answers
     from dllm2rec.workflow.teaching import teach as run
     from dllm2rec.workflow.teaching import teach_only_new
 
@@ -111,18 +113,24 @@ def teach(
     if only_new is not None:
         require_alone("--only-new", "the same teacher goes on", {"import": import_from, **others})
     elif import_from is not None:
-        require_alone("--import", "files are read", others)
+        taken = () if import_from.is_dir() else ("llm", "model")
+        require_alone("--import", "files are read", {name: one for name, one in others.items() if name not in taken})
     if budget and split and "train" not in split:
         raise UserError(
             f"--budget {budget}: it is of training examples, and --split leaves these out; give one of them"
         )
-    if import_from is not None:
+    if import_from is not None and import_from.is_dir():
         knowledge = import_legacy(opened, import_from, out=out)
+    elif import_from is not None:
+        with words_to_stderr():
+            knowledge = import_answers(
+                opened, import_from, out=out, name=llm or "", model=DEFAULT_ENCODER if model is None else model
+            )
     elif only_new is not None:
         with words_to_stderr():
             knowledge = teach_only_new(opened, Knowledge.load(only_new), out=out)
     else:
-        chosen = _asked(
+        chosen = asked_for(
             opened, teacher or "bigrec", options, split=split, limit=limit or [], budget=budget, settings=settings or []
         )
         with words_to_stderr():
@@ -130,7 +138,7 @@ def teach(
     _tell(knowledge, opened, out=out, json=json)
 
 
-def _asked(
+def asked_for(
     dataset: "Dataset",
     teacher: str,
     options: dict[str, Any],

@@ -10,6 +10,7 @@ from dllm2rec.comparison.results import Comparison, Row, Table, Versus
 from dllm2rec.comparison.verdict import judge
 from dllm2rec.core.seeding import numpy_generator
 from dllm2rec.data import Split, TrainOn
+from dllm2rec.data.splits import SPLITS
 from dllm2rec.evaluation.metrics import HITS, METRIC
 from dllm2rec.evaluation.references import EASE_ITEMS
 from dllm2rec.evaluation.significance import Difference, holm, trained_test
@@ -212,14 +213,16 @@ def _baseline(group: Group, groups: Sequence[Group]) -> Group | None:
 
 
 def plain_of(group: Group, groups: Sequence[Group]) -> list[Group]:
-    """Return those that differ from a taught group by having no teacher, whatever else was tuned; the nearest first."""
+    """Return those that differ from a taught group by having no teacher, whatever else was tuned; the nearest first.
+
+    These have its name; where none has, they are of its kind.
+    """
     if not group.distilled:
         return []
     kind = _kind(group)
-    found = [
-        other for other in groups if other.student == group.student and not other.distilled and _kind(other) == kind
-    ]
-    return sorted(found, key=lambda other: len(_differing(group, other)))
+    found = [other for other in groups if not other.distilled and _kind(other) == kind]
+    named = [other for other in found if other.student == group.student]
+    return sorted(named or found, key=lambda other: len(_differing(group, other)))
 
 
 def _differing(group: Group, other: Group) -> list[str]:
@@ -263,7 +266,7 @@ def _notes(evidence: Evidence, tests: int) -> tuple[str, ...]:
         else ", that is by these examples: what looks better here may have been chosen for it"
     )
     notes = [
-        f"Split: {manifest.split.kind}, {evidence.split} part.",
+        _split(evidence),
         f"Methods: {_methods(evidence.groups)}.",
         _seeds(evidence.groups),
         f"Selection: epochs and settings by validation NDCG@20 only{chosen}.",
@@ -279,8 +282,8 @@ def _notes(evidence: Evidence, tests: int) -> tuple[str, ...]:
         )
     if tests:
         notes.append(
-            "Tests: NDCG@20 by example (mean over seeds) against the plain student of the same name, protocol, data "
-            "and loss, else the first student; two-sided sign-flip permutation of users, and where "
+            "Tests: NDCG@20 by example (mean over seeds) against the plain student of the same name, or else kind, "
+            "protocol, data and loss, else the first student; two-sided sign-flip permutation of users, and where "
             f"there are several seeds no less than a t-test over users and seeds; Holm over {tests}."
         )
         if any(len(group.runs) == 1 for group in evidence.groups):
@@ -297,11 +300,23 @@ def _notes(evidence: Evidence, tests: int) -> tuple[str, ...]:
     return tuple(notes)
 
 
+def _split(evidence: Evidence) -> str:
+    """Say how the data were cut, what was drawn of the parts, and what is no test of the time to come."""
+    split = evidence.dataset.manifest.split
+    sizes = {part: getattr(split, f"sample_{part}") for part in SPLITS}
+    drawn = ", ".join(f"{size:,} {part}" for part, size in sizes.items() if size is not None)
+    later = "; training holds events that are later than its targets" if split.kind == "leave-one-out" else ""
+    return f"Split: {split.kind}, {evidence.split} part{f' (drawn: {drawn} examples)' if drawn else ''}{later}."
+
+
 def _data(evidence: Evidence) -> str:
     """Say what was learned from."""
-    by_group = {group.label: LEARNED[group.runs[0].config.settings.train_on] for group in evidence.groups}
+    learned = LEARNED
+    if evidence.dataset.manifest.split.kind == "leave-one-out":  # cuts no time
+        learned = LEARNED | {"before-cut": "every event that is not held out"}
+    by_group = {group.label: learned[group.runs[0].config.settings.train_on] for group in evidence.groups}
     runs = [run for group in evidence.groups for run in group.runs]
-    counted = "every event before the cut" if reference_data(runs) == "before-cut" else "the training sequences"
+    counted = learned["before-cut"] if reference_data(runs) == "before-cut" else "the training sequences"
     recent = ", recent popularity the newest tenth of that"
     demand = (
         " With demand: weights, by validation, of what was chosen already, of an item's trend, of being new and, where "

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import hash_json
+from dllm2rec.core.settings import differing
 from dllm2rec.data import Dataset, Examples, Split, TrainOn
 from dllm2rec.evaluation.latency import seconds_per_1000 as latency
 from dllm2rec.evaluation.metrics import HITS, METRIC, METRICS, TOP, hit_rate, ndcg
@@ -35,6 +36,8 @@ from dllm2rec.workflow.runs import Run, family, identity
 from dllm2rec.workflow.training import is_source
 
 Values = NDArray[np.float64]
+FEW = 2
+"""Settings that a label names where they tell runs apart."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,8 +217,19 @@ def _groups(runs: Sequence[Run], rank: Callable[[Run], Ranked]) -> tuple[Group, 
     by_settings: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
         by_settings.setdefault((run.config.label, family(run.config)), []).append(run)
-    labels = distinct([(members[0].config.label, members[0].path) for members in by_settings.values()])
+    firsts = [members[0] for members in by_settings.values()]
+    labels = distinct([(_told_apart(run, firsts), run.path) for run in firsts])
     return tuple(_group(members, label, rank) for members, label in zip(by_settings.values(), labels, strict=True))
+
+
+def _told_apart(run: Run, runs: Sequence[Run]) -> str:
+    """Return the label of a run; where others share it, with the settings that tell them apart, if they are few."""
+    others = [other for other in runs if other.config.label == run.config.label and other is not run]
+    found = [differing(identity(run.config), identity(other.config)) for other in others]
+    own = {name: mine for one in found for name, (mine, _) in one.items() if name != "seed"}
+    if not 0 < len(own) <= FEW or own.keys() & {"knowledge", "continues"}:  # their values are hashes
+        return run.config.label
+    return f"{run.config.label} ({', '.join(f'{name}={own[name]}' for name in sorted(own))})"
 
 
 def distinct(named: Sequence[tuple[str, Path]]) -> list[str]:

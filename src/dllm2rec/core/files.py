@@ -196,7 +196,7 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a JSON file ({error}); restore it or make it again") from None
+        raise UserError(f"{path}: not a JSON file ({error}); restore it, or remove it and make it again") from None
     except OSError as error:
         raise explain_os_error(error, path) from error
 

@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from dllm2rec.comparison.comparing import tabulate
 from dllm2rec.comparison.doctor import examine
 from dllm2rec.comparison.evidence import gather
@@ -35,6 +37,7 @@ from dllm2rec.workflow.preparing import log_hashes, prepare
 from dllm2rec.workflow.runs import CONCLUSION, EXPERIMENT, Run, software
 from dllm2rec.workflow.search import Choice
 from dllm2rec.workflow.teaching import teach
+from dllm2rec.workflow.training import plan
 
 SEARCH = "search.json"
 COMPARISON = "comparison.json"
@@ -89,6 +92,8 @@ def run(config: Config, *, out: Path, jobs: int = 1, say: Say = lambda _: None) 
         elif before.get("config", _hash(config)) != _hash(config):
             say(f"{out}: the report there is of other settings and gives way to a new one; its runs stay")
         work = _begin(config, out, say, total=_count(config))
+        if config.search is None:  # which may make possible what is not yet
+            _require_possible(work)
         trained = train_cells(work, jobs, config.seeds)
         runs = [run for one in trained for run in one.runs]
         choices = tuple(one.choice for one in trained if one.choice is not None)
@@ -98,6 +103,20 @@ def run(config: Config, *, out: Path, jobs: int = 1, say: Say = lambda _: None) 
     return ExperimentResult(
         path=out, stages=work.stages.done, comparison=comparison, choices=choices, report=out / REPORT
     )
+
+
+def _require_possible(work: Work) -> None:
+    """Check every student and method before the first is trained.
+
+    Raises:
+        UserError: the teacher has not what a method needs.
+    """
+    for student in work.config.students:
+        for method in work.config.methods:
+            try:
+                plan(work.dataset, work.config.cell(student, method), seed=0, knowledge=work.knowledge.get(method))
+            except UserError as error:
+                raise UserError(f"student '{student}', method '{method}': {error}") from None
 
 
 def tune(config: Config, *, out: Path, jobs: int = 1, say: Say = lambda _: None) -> tuple[Choice, ...]:
@@ -217,9 +236,10 @@ def _conclude(work: Work, runs: Sequence[Run], choices: Sequence[Choice]) -> Com
         }
     )
     name, before = work.config.name, _concluded(out)
-    cached = (before.get("name"), before.get("key")) == (name, key)
-    if cached:
-        conclude = partial(Comparison.model_validate, read_json(out / COMPARISON))
+    there = _compared(out) if (before.get("name"), before.get("key")) == (name, key) else None
+    cached = there is not None
+    if there is not None:
+        conclude = partial(Comparison.model_copy, there)
     else:  # what is written from now on is not of the report that was there
         write_json(out / CONCLUSION, {"runs": before["runs"]})
         conclude = partial(_write, work, runs, choices)
@@ -227,6 +247,15 @@ def _conclude(work: Work, runs: Sequence[Run], choices: Sequence[Choice]) -> Com
     compared = {**before["runs"], name: sorted(run.path.name for run in runs)}
     write_json(out / CONCLUSION, {"name": name, "config": _hash(work.config), "key": key, "runs": compared})
     return comparison
+
+
+def _compared(out: Path) -> Comparison | None:
+    """Return the comparison that was written; None where it is damaged, so that it is made again."""
+    try:
+        found: Comparison = Comparison.model_validate(read_json(out / COMPARISON))
+    except (UserError, ValidationError):
+        return None
+    return found
 
 
 def _write(work: Work, runs: Sequence[Run], choices: Sequence[Choice]) -> Comparison:

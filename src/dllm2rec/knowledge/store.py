@@ -199,8 +199,7 @@ def _require_equal(path: Path, manifest: KnowledgeManifest) -> None:
     different = differences(read_manifest(path).model_dump(mode="json"), manifest.model_dump(mode="json"))
     if different:
         raise UserError(
-            f"{path}: holds other knowledge ({'; '.join(different)}); choose another --out, remove it, or ask for "
-            "the same"
+            f"{path}: holds other knowledge ({different}); choose another --out, remove it, or ask for the same"
         )
 
 

@@ -39,7 +39,13 @@ def explain(model: type[BaseModel], error: ErrorDetails) -> str:
         case "model_type" | "model_attributes_type" | "dict_type":
             return f"{where}: {error['input']!r} is not allowed; it must be a table of settings"
         case _:
-            return f"{where}: {error['input']!r} is not allowed; it must be {allowed(field) or _lower(error['msg'])}"
+            return f"{where}: {error['input']!r} is not allowed; it must {_must(field, error)}"
+
+
+def _must(field: Any, error: ErrorDetails) -> str:
+    if error["type"] == "too_short":
+        return f"have at least {error['ctx']['min_length']}"
+    return f"be {allowed(field) or _lower(error['msg'])}"
 
 
 def _explain_kind(where: str, field: Any, error: ErrorDetails) -> str:

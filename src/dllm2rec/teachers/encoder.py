@@ -75,15 +75,20 @@ class Encoder:
         parts: list[Any] = [self.model, self.model[0]]
         return sum(part.get_embedding_dimension() for part in parts[: 1 + words])
 
+    @property
+    def has_words(self) -> bool:
+        """Whether it has states of tokens."""
+        from sentence_transformers.base.modules import Transformer
+
+        return isinstance(self.model[0], Transformer)
+
     def require_words(self) -> None:
         """Check that the encoder has states of tokens.
 
         Raises:
             UserError: it has none.
         """
-        from sentence_transformers.base.modules import Transformer
-
-        if not isinstance(self.model[0], Transformer):
+        if not self.has_words:
             raise UserError("this encoder has no states of tokens, so no words; leave them out with --set words=false")
 
     @torch.inference_mode()

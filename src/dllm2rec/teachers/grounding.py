@@ -82,6 +82,7 @@ class Grounding:
         distinct = item_vectors[self._members[self._starts]]
         self._items = torch.from_numpy(distinct - self._centre)
         self._vectors = item_vectors
+        self.num_items = len(item_vectors)
 
     def rank(self, queries: Floats, *, depth: int) -> Grounded:
         """Rank the catalogue for texts.

@@ -147,7 +147,7 @@ def _check(dataset: Dataset, sources: Sequence[Knowledge], vectors: MergedVector
         if lists and not (align(one, dataset, validation) >= 0).any():
             raise UserError(
                 f"{one.path}: labels no validation example, and on those its temperature and weight are found; let it "
-                "label some (limits.validation), or leave it out"
+                "label some (limits.validation; imported labels need some, too), or leave it out"
             )
         if one.content_hash in seen:
             raise UserError(f"{one.path}: the same knowledge as {seen[one.content_hash]}; merge different teachers")

@@ -74,6 +74,9 @@ def encoder_of(knowledge: Knowledge) -> str | None:
     """Name the encoder that made the item vectors, where the knowledge says it."""
     if knowledge.manifest.teacher == "encoder":
         return knowledge.manifest.model
+    if knowledge.manifest.teacher == "imported":
+        imported: dict[str, Any] = knowledge.manifest.settings
+        return imported.get("model")
     settings = read_json(knowledge.path / DONE)["settings"] if (knowledge.path / DONE).is_file() else {}
     made = settings.get("kind") == "reference" and settings.get("vectors") is None
     model: str | None = settings.get("model") if made else None

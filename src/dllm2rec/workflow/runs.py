@@ -184,7 +184,7 @@ class Run:
         there = cls.load(path)
         different = differences(identity(there.config), identity(config))
         if different:
-            raise UserError(f"{path}: holds another run ({'; '.join(different)}); choose another --out or remove it")
+            raise UserError(f"{path}: holds another run ({different}); choose another --out or remove it")
         return cls(path, there.config.model_copy(update={"student": config.student, "method": config.method}))
 
     def begin(self) -> None:

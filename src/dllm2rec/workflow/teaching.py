@@ -114,7 +114,7 @@ def _teach(dataset: Dataset, settings: TeacherSettings, out: Path) -> Knowledge:
                 dataset,
                 llm=settings.llm,
                 out=out,
-                selection=selection(dataset, settings, item_vectors=_vectors(dataset, settings)),
+                selection=selection(dataset, settings, item_vectors=vectors_named(dataset, settings)),
                 settings=method_of(settings, BigRecSettings),
                 seed=settings.seed,
                 revision=settings.revision,
@@ -149,7 +149,7 @@ def _teach(dataset: Dataset, settings: TeacherSettings, out: Path) -> Knowledge:
 
 
 def _teach_reference(dataset: Dataset, settings: ReferenceTeacher, out: Path) -> Knowledge:
-    vectors = _vectors(dataset, settings)
+    vectors = vectors_named(dataset, settings)
     if vectors is not None or not needs_vectors(settings.reference):
         return _label(dataset, settings, vectors, out)
     with _encoded(dataset, settings, out) as vectors:
@@ -255,7 +255,7 @@ def _together(dataset: Dataset, settings: ReferenceTeacher, vectors: NDArray[np.
     return Examples.join(list(selection(dataset, settings, item_vectors=vectors).values()))
 
 
-def _vectors(dataset: Dataset, settings: LabellingTeacher) -> NDArray[np.float32] | None:
+def vectors_named(dataset: Dataset, settings: LabellingTeacher) -> NDArray[np.float32] | None:
     """The item vectors that the settings name; None where they name none.
 
     Raises:

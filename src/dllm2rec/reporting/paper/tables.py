@@ -21,6 +21,16 @@ from dllm2rec.reporting.paper.sheet import MISSING, Cell, Sheet, marked, plain
 Rows = list[tuple[Cell, ...]]
 
 
+def require_known(number: int) -> None:
+    """Check that the paper has such a table.
+
+    Raises:
+        UserError: it has not.
+    """
+    if number not in TABLES:
+        raise UserError(f"--table {number}: the paper has tables 1 to 9")
+
+
 def table(number: int, results: Sequence[Results]) -> Sheet:
     """Build a table of the paper.
 
@@ -31,8 +41,7 @@ def table(number: int, results: Sequence[Results]) -> Sheet:
     Raises:
         UserError: there is no such table, or the results hold nothing that could stand in it.
     """
-    if number not in TABLES:
-        raise UserError(f"--table {number}: the paper has tables 1 to 9")
+    require_known(number)
     title, header, build, needs = TABLES[number]
     rows = [row for one in results for row in build(one)]
     if not rows:

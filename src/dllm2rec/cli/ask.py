@@ -1,0 +1,44 @@
+"""`dllm2rec ask`: questions for a language model that runs elsewhere."""
+
+from pathlib import Path
+from typing import Annotated, cast
+
+import typer
+
+from dllm2rec.cli.options import Budget, Choose, DatasetPath, Json, Limit, SplitNames, show
+
+
+def ask(
+    *,
+    dataset: DatasetPath,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where the questions go, a JSON object a line.")],
+    split: SplitNames = None,
+    limit: Limit = None,
+    budget: Budget = None,
+    choose: Choose = None,
+    vectors: Annotated[Path | None, typer.Option(metavar="KNOWLEDGE", help="Item vectors, for --choose.")] = None,
+    seed: Annotated[int, typer.Option(help="Of which examples come first.")] = 0,
+    json: Json = False,
+) -> None:
+    """Write questions for a language model that runs elsewhere; `dllm2rec teach --import` reads its answers.
+
+    Example: dllm2rec ask work/dataset --limit 2000 --out work/questions.jsonl
+    """
+    from dllm2rec.cli.teach import asked_for
+    from dllm2rec.data import Dataset
+    from dllm2rec.settings.teacher import BigRecTeacher
+    from dllm2rec.workflow.answers import ask as run
+
+    opened = Dataset.load(dataset)
+    options = {"vectors": vectors, "from": None, "choose": choose, "seed": seed}
+    settings = asked_for(
+        opened, "bigrec", options, split=split, limit=limit or [], budget=budget, settings=["tuning.examples=0"]
+    )
+    counts = run(opened, cast("BigRecTeacher", settings), out=out)
+    told = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
+    show(
+        {"questions": str(out), "counts": counts},
+        f"{out}: questions about {told} examples; answers to them are knowledge by "
+        f"dllm2rec teach {dataset} --import ANSWERS --out KNOWLEDGE",
+        as_json=json,
+    )
