@@ -3,11 +3,12 @@
 import re
 import signal
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import active_children, get_context
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 
 import torch
@@ -24,6 +25,11 @@ from dllm2rec.workflow.evaluating import evaluate
 from dllm2rec.workflow.runs import RESULT, Run
 from dllm2rec.workflow.search import Choice, search
 from dllm2rec.workflow.training import plan, train
+
+LOOKS_EVERY = 0.5
+"""Seconds between looks at what other processes tell."""
+_told: "SimpleQueue[Stage] | None" = None
+"""Of a process beside others: where the one that started it hears of stages."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,14 +95,21 @@ def train_cells(work: Work, jobs: int, seeds: Sequence[int]) -> list[Trained]:
         return [_train_cell(work, cell, seeds) for cell in cells]
     paths = {method: work.knowledge[method].path if method in work.knowledge else None for method in config.methods}
     threads = max(1, torch.get_num_threads() // jobs)
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_alone, initargs=(threads,)) as pool:
-        futures = {
-            pool.submit(_train_cell_alone, config, work.out, (work.dataset.path, paths[cell.method]), cell, seeds): cell
+    context = get_context("spawn")
+    told: SimpleQueue[Stage] = context.SimpleQueue()
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_alone, initargs=(threads, told)) as pool:
+        futures = [
+            pool.submit(_train_cell_alone, config, work.out, (work.dataset.path, paths[cell.method]), cell, seeds)
             for cell in cells
-        }
+        ]
         try:
-            for future in as_completed(futures):
-                work.stages.take(future.result()[1])
+            waiting: set[Future[Trained]] = set(futures)
+            while waiting:
+                done, waiting = wait(waiting, timeout=LOOKS_EVERY)
+                while not told.empty():
+                    work.stages.take(told.get())
+                for future in done:
+                    future.result()
         except BrokenProcessPool:
             raise UserError(
                 "a process that trained was killed, as happens where memory is short; start the same command again, "
@@ -107,11 +120,16 @@ def train_cells(work: Work, jobs: int, seeds: Sequence[int]) -> list[Trained]:
                 child.terminate()
             pool.shutdown(cancel_futures=True)
             raise
-    return [future.result()[0] for future in futures]
+    return [future.result() for future in futures]
 
 
-def _alone(threads: int) -> None:
-    """Make a process one of several: its share of the processors, no bars of its own, and Ctrl-C is for the first."""
+def _alone(threads: int, told: "SimpleQueue[Stage]") -> None:
+    """Make a process one of several: its share of the processors, no bars of its own, and Ctrl-C is for the first.
+
+    What it does it tells the first, stage by stage.
+    """
+    global _told  # noqa: PLW0603 - a process of a pool is given what it keeps when it starts
+    _told = told
     end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(threads)
@@ -120,9 +138,10 @@ def _alone(threads: int) -> None:
 
 def _train_cell_alone(
     config: Config, out: Path, paths: tuple[Path, Path | None], cell: _Cell, seeds: Sequence[int]
-) -> tuple[Trained, list[Stage]]:
+) -> Trained:
+    assert _told is not None  # noqa: S101 - see `_alone`
     dataset, knowledge = paths
-    stages = Stages(out=out, say=lambda _: None, total=0, keeps_times=False)
+    stages = Stages(out=out, say=lambda _: None, total=0, keeps_times=False, tell=_told.put)
     work = Work(
         config=config,
         out=out,
@@ -131,7 +150,7 @@ def _train_cell_alone(
         teachers=(),
         knowledge={} if knowledge is None else {cell.method: Knowledge.load(knowledge)},
     )
-    return _train_cell(work, cell, seeds), stages.done
+    return _train_cell(work, cell, seeds)
 
 
 def _train_cell(work: Work, cell: _Cell, seeds: Sequence[int]) -> Trained:

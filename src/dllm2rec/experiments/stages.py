@@ -2,7 +2,7 @@
 
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -47,6 +47,7 @@ class Stages:
         say: told in words what each stage did.
         total: stages in all, if none fails.
         keeps_times: whether to write `times.json`; a process beside others leaves that to the one that started it.
+        tell: given every stage that ended, by a process beside others to the one that started it.
         done: what ran.
         start: when the first began, by `time.perf_counter`.
     """
@@ -55,6 +56,7 @@ class Stages:
     say: Say
     total: int
     keeps_times: bool = True
+    tell: Callable[[Stage], None] = lambda _: None
     done: list[Stage] = field(default_factory=list)
     start: float = field(default_factory=time.perf_counter)
 
@@ -70,24 +72,22 @@ class Stages:
             seconds = time.perf_counter() - start
             if not cached and self.keeps_times:
                 self.remember(name, seconds)
-        self.done.append(Stage(name=name, path=path, cached=cached, seconds=seconds))
+        self._end(Stage(name=name, path=path, cached=cached, seconds=seconds))
         self.say(f"{place}: cached, {path}" if cached else f"{place}: done in {duration(seconds)} s, {path}")
         return result
 
-    def take(self, stages: Sequence[Stage]) -> None:
+    def take(self, stage: Stage) -> None:
         """Take over what another process did, and say how far all is."""
-        for stage in stages:
-            if not stage.cached and stage.error is None:
-                self.remember(stage.name, stage.seconds)
-            self.done.append(stage)
-            place = f"[{len(self.done)}/{self.total}] {stage.name}"
-            if stage.error is not None:
-                self.say(f"{stage.name}: FAILED, {stage.error}")
-            else:
-                self.say(f"{place}: cached" if stage.cached else f"{place}: done in {duration(stage.seconds)} s")
+        if not stage.cached and stage.error is None:
+            self.remember(stage.name, stage.seconds)
+        self._end(stage)
+        place = f"[{len(self.done)}/{self.total}] {stage.name}"
         left = self.estimate()
-        if left is not None:
-            self.say(f"about {duration(left)} s left")
+        more = "" if left is None else f", about {duration(left)} s left"
+        if stage.error is not None:
+            self.say(f"{stage.name}: FAILED, {stage.error}")
+        else:
+            self.say(f"{place}: cached" if stage.cached else f"{place}: done in {duration(stage.seconds)} s{more}")
 
     def estimate(self) -> float | None:
         """Return the seconds that are left, if what is to come takes as long as what was done; None at the end."""
@@ -107,9 +107,13 @@ class Stages:
                 log.write(f"{name}\n{traceback.format_exc()}\n")
             message = f"{type(error).__name__}: {error} (traceback in {self.out / FAILURES})"
             failed = Stage(name=name, path=path, cached=False, seconds=0.0, error=message, ours=True)
-        self.done.append(failed)
+        self._end(failed)
         self.say(f"{name}: FAILED, {failed.error}")
         return None
+
+    def _end(self, stage: Stage) -> None:
+        self.done.append(stage)
+        self.tell(stage)
 
     def remember(self, name: str, seconds: float) -> None:
         """Add to the seconds of a stage."""
