@@ -20,7 +20,7 @@ def cell(**settings: Any) -> Group:
         dataset=Source(path=Path("dataset"), hash="abc", name="toys"),
         knowledge=None,
     )
-    return Group(label="S", runs=(Run(Path("run"), config),), ranks=(), seconds_per_1000=1.0)
+    return Group(label="S", runs=(Run(Path("run"), config),), ranks=(), validation=0.0, seconds_per_1000=1.0)
 
 
 @pytest.mark.parametrize(
