@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from dllm2rec.core.tensors import best_items
 from dllm2rec.data import Dataset, Examples
 from dllm2rec.teachers.bigrec import BigRecSettings, Labeller
 from dllm2rec.teachers.choosing import random
@@ -22,7 +23,6 @@ from dllm2rec.teachers.contrastive import HeadSettings, first_heads
 from dllm2rec.teachers.llm import LanguageModel, load_llm
 from dllm2rec.teachers.prompts import Prompts
 from dllm2rec.teachers.reading import Lines, read_sequences
-from dllm2rec.teachers.reference_teacher import best_items
 
 DEPTH = 100
 SEED = 0
@@ -70,7 +70,7 @@ def reads(llm: LanguageModel, dataset: Dataset, vectors: np.ndarray, *, users: i
         states = read_sequences(llm, lines, sequences, rows, max_titles=12, work=Path(folder))
         for part in np.array_split(states, max(1, len(states) // 1024)):
             scores = heads.queries(torch.from_numpy(part.astype(np.float32))) @ heads.embed().T + heads.bias()
-            best_items(torch.log_softmax(scores, dim=1).numpy(), min(DEPTH, dataset.num_items))
+            best_items(torch.log_softmax(scores, dim=1), min(DEPTH, dataset.num_items))
         return len(rows) / (time.perf_counter() - start)
 
 

@@ -12,10 +12,11 @@ from torch import nn
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import hash_file
+from dllm2rec.core.tensors import best_items
 from dllm2rec.data import Columns, Dataset, Examples
 from dllm2rec.evaluation.agreement import overlap
 from dllm2rec.evaluation.metrics import TOP, ndcg
-from dllm2rec.evaluation.ranks import ScoreFunction, best_items, histories_for, ranks_from_lists, rows_at_once
+from dllm2rec.evaluation.ranks import ScoreFunction, histories_for, ranks_from_lists, rows_at_once
 from dllm2rec.knowledge.store import Knowledge
 from dllm2rec.serving.bundle import CARD, EXAMPLES, FILES, INDEX, ITEMS, MARKER, NEIGHBOURS, TEXT, Bundle
 from dllm2rec.serving.manifest import OPSET, BundleManifest

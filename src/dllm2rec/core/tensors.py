@@ -1,4 +1,7 @@
-"""Tensors of a training that may go on later, in one safetensors file: weights, optimiser, and words beside them."""
+"""What packages that must not see each other do with tensors: keep those of a training, find the best of scores.
+
+A training that may go on later is one safetensors file: weights, optimiser, and words beside them.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -51,3 +54,24 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tenso
             place, _, key = name.removeprefix(_OPTIMIZER).partition(".")
             state.setdefault(int(place), {})[key] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def best_items(scores: Tensor, k: int) -> Tensor:
+    """Return the k best items of scores `[B, V]`, `[B, k]` int32, k at most V; equal scores in order of the index."""
+    values, items = scores.topk(min(k + 1, scores.shape[1]), dim=1)
+    best = items[:, :k]
+    if values.shape[1] > k:  # topk takes any of those that share the last place
+        shared = values[:, k] == values[:, k - 1]
+        if shared.any():
+            best[shared] = _first_of_equals(scores[shared], values[shared, k - 1 : k], k)
+    best = best.sort(dim=1).values
+    order = scores.gather(1, best).sort(dim=1, descending=True, stable=True).indices
+    return best.gather(1, order).to(torch.int32)
+
+
+def _first_of_equals(scores: Tensor, bound: Tensor, k: int) -> Tensor:
+    """Return the k items of scores `[B, V]` that are above a bound `[B, 1]`, or the first that are equal to it."""
+    above, equal = scores > bound, scores == bound
+    room = k - above.sum(dim=1, keepdim=True)
+    chosen = above | (equal & (equal.cumsum(dim=1, dtype=torch.int32) <= room))
+    return chosen.nonzero()[:, 1].view(len(scores), k)

@@ -25,10 +25,11 @@ from torch import Tensor
 
 from dllm2rec.core.progress import Advance, progress_bar
 from dllm2rec.core.settings import Settings
+from dllm2rec.core.tensors import best_items
 from dllm2rec.data import Examples
 from dllm2rec.data.demand import Demand
 from dllm2rec.evaluation.metrics import TOP, ndcg
-from dllm2rec.evaluation.ranks import ScoreFunction, ask, best_items, histories_for, mean_ranks, rows_at_once
+from dllm2rec.evaluation.ranks import ScoreFunction, ask, histories_for, mean_ranks, rows_at_once
 from dllm2rec.knowledge.confidence import likeliest_temperature
 from dllm2rec.students.base import add_again
 

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dllm2rec.core.tensors import best_items
 from dllm2rec.data import Examples
 from dllm2rec.losses.checks import NotFiniteError
 
@@ -122,16 +123,6 @@ def ranks_from_lists(
         shared = np.where(open_ended, np.inf, 1.0 + nearer + (equal - 1.0) / 2.0)
         rank = np.where(np.isfinite(rank), shared, np.inf)
     return Ranks(example_id=examples.example_id, rank=rank, top_items=ranked_items)
-
-
-def best_items(scores: Tensor, k: int) -> Tensor:
-    """Return the k best items of scores `[B, V]`, `[B, k]` int32; equal scores in order of the index."""
-    values, items = scores.topk(min(k + 1, scores.shape[1]), dim=1)
-    best = items[:, :k]
-    tied = (values[:, 1:] == values[:, :-1]).any(dim=1)
-    if tied.any():  # topk leaves the order of equal scores open; a stable sort of those rows settles it
-        best[tied] = scores[tied].sort(dim=1, descending=True, stable=True).indices[:, :k]
-    return best.to(torch.int32)
 
 
 def _checked(scores: Tensor, shape: tuple[int, int]) -> Tensor:

@@ -6,10 +6,12 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from dllm2rec.core.progress import progress_bar
 from dllm2rec.core.seeding import numpy_generator
+from dllm2rec.core.tensors import best_items
 from dllm2rec.data.dataset import Dataset
 from dllm2rec.data.examples import Examples, Sequences
 from dllm2rec.data.splits import TrainOn
@@ -120,23 +122,12 @@ def out_of_fold(
         yield np.flatnonzero(of_example == number), sequences if number < 0 else sequences.of(of_user != number)
 
 
-def best_items(scores: Floats, depth: int) -> NDArray[np.int32]:
-    """List the ``depth`` best columns of `[B, V]`, best first, ties by smaller index. Returns `[B, K]`."""
-    bound = -np.partition(-scores, depth - 1, axis=1)[:, depth - 1 : depth]
-    above, equal = scores > bound, scores == bound
-    room = depth - above.sum(axis=1, keepdims=True)
-    chosen = above | (equal & (np.cumsum(equal, axis=1) <= room))
-    items = np.nonzero(chosen)[1].reshape(len(scores), depth)
-    order = np.argsort(-np.take_along_axis(scores, items, axis=1), axis=1, kind="stable")
-    return np.take_along_axis(items, order, axis=1).astype(np.int32)
-
-
 def _label(reference: Reference, examples: Examples, depth: int, order: NDArray[np.int64]) -> Labels:
     """Label examples, a few at a time where the catalogue is large; ties by ``order`` `[V]`."""
     listed, distances, own = [], [], []
     for some in examples.batches(max(1, _SCORES_AT_ONCE // len(order))):
         scores = reference.scores(some.history)
-        items = order[best_items(scores[:, order], depth)]
+        items = order[best_items(torch.from_numpy(scores[:, order]), depth).numpy()]
         listed.append(items.astype(np.int32))
         distances.append(-np.take_along_axis(scores, items, axis=1))
         own.append(-scores[np.arange(len(some)), some.target])

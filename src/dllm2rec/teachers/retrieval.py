@@ -26,6 +26,7 @@ from dllm2rec.core.files import atomic_path, hash_json
 from dllm2rec.core.progress import progress_bar
 from dllm2rec.core.seeding import numpy_generator
 from dllm2rec.core.settings import Settings
+from dllm2rec.core.tensors import best_items
 from dllm2rec.data import Dataset, Examples, Split
 from dllm2rec.knowledge.schema import MARKER, KnowledgeManifest, Labels
 from dllm2rec.knowledge.store import Knowledge, KnowledgeWriter
@@ -34,7 +35,6 @@ from dllm2rec.teachers.cost import note, noted
 from dllm2rec.teachers.llm import LanguageModel, load_llm
 from dllm2rec.teachers.lora import ADAPTER
 from dllm2rec.teachers.reading import Floats, Lines, item_states, read_sequences
-from dllm2rec.teachers.reference_teacher import best_items
 from dllm2rec.teachers.retrieval_plan import Plan, left_to_label, make_plan, of_users, user_order
 from dllm2rec.teachers.retrieval_tuning import RetrievalTuningSettings, tune_reader
 
@@ -243,7 +243,7 @@ class _Labeller:
         examples = self._plan.examples[split].take(places)
         scores = self._scores(heads, split, places)
         log_p = torch.log_softmax(scores / self.temperature, dim=1).numpy()
-        items = best_items(log_p, self._settings.depth)
+        items = best_items(torch.from_numpy(log_p), self._settings.depth).numpy()
         return Labels(
             example_id=examples.example_id,
             ranked_items=items,

@@ -8,7 +8,7 @@ from dllm2rec.evaluation import metrics
 from dllm2rec.evaluation.agreement import hit_rate_by_overlap, overlap, win_ratio
 from dllm2rec.evaluation.demand import adjusted, beside
 from dllm2rec.evaluation.latency import seconds_per_1000
-from dllm2rec.evaluation.ranks import best_items, histories_for, rank_targets, ranks_from_lists, rows_at_once
+from dllm2rec.evaluation.ranks import histories_for, rank_targets, ranks_from_lists, rows_at_once
 from dllm2rec.evaluation.slices import history_slices, popularity_slices
 
 
@@ -68,12 +68,6 @@ def test_who_reads_all_is_given_all_and_nobody_else() -> None:
     assert histories_for(everything, examples).tolist() == [[3, 1, 2, 0]]
     assert (rows_at_once(everything, examples, 8), rows_at_once(score, examples, 8)) == (2, 2)
     assert rows_at_once(adjusted(beside(everything, score, 1.0), reads=2), examples_of([[2] * 9], [3], 4), 18) == 2
-
-
-def test_best_items_settle_ties_by_the_index() -> None:
-    scores = torch.tensor([[1.0, 3.0, 3.0, 2.0, 3.0], [5.0, 4.0, 3.0, 2.0, 1.0]])
-    assert best_items(scores, 2).tolist() == [[1, 2], [0, 1]]
-    assert best_items(scores, 5).tolist() == [[1, 2, 4, 3, 0], [0, 1, 2, 3, 4]]
 
 
 def test_ranks_keep_the_precision_of_the_scores() -> None:

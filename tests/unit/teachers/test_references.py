@@ -13,7 +13,7 @@ from dllm2rec.knowledge.align import align
 from dllm2rec.teachers import reference_teacher
 from dllm2rec.teachers.ease import EASESettings
 from dllm2rec.teachers.histories import history_weights
-from dllm2rec.teachers.reference_teacher import best_items, label_with_reference
+from dllm2rec.teachers.reference_teacher import label_with_reference
 from dllm2rec.teachers.references import (
     BlendSettings,
     ItemKNNSettings,
@@ -158,13 +158,6 @@ def test_settings_are_checked(bad: dict[str, object]) -> None:
         TypeAdapter(ReferenceSettings).validate_python(bad)
 
 
-def test_best_items_break_ties_by_index() -> None:
-    scores = np.random.default_rng(0).integers(0, 4, size=(50, 20)).astype(np.float32)
-    for depth in (1, 7, 20):
-        expected = np.argsort(-scores, axis=1, kind="stable")[:, :depth]
-        np.testing.assert_array_equal(best_items(scores, depth), expected)
-
-
 def test_labels_are_the_scores(tmp_path: Path, tiny_dataset: Dataset) -> None:
     train = tiny_dataset.examples("train")
     knowledge = label_with_reference(
@@ -174,7 +167,7 @@ def test_labels_are_the_scores(tmp_path: Path, tiny_dataset: Dataset) -> None:
     assert knowledge.manifest.settings["steps"] == 5
     scores = fit_reference(ItemKNNSettings(), tiny_dataset).scores(train.history)
     labels = knowledge.labels.take(align(knowledge, tiny_dataset, train))
-    np.testing.assert_array_equal(labels.ranked_items, best_items(scores, 5))
+    np.testing.assert_array_equal(labels.ranked_items, np.argsort(-scores, axis=1, kind="stable")[:, :5])
     np.testing.assert_allclose(labels.distances, np.sort(-scores, axis=1)[:, :5], rtol=1e-6)
     np.testing.assert_allclose(labels.target_distance, -scores[np.arange(len(train)), train.target], rtol=1e-6)
 
