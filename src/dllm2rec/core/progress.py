@@ -21,9 +21,9 @@ def silence_progress() -> None:
 
 
 class Advance(Protocol):
-    """Report that ``steps`` more units are done; ``note`` is shown beside the bar."""
+    """Report that ``steps`` more units are done; ``note`` is shown beside the bar until another one is."""
 
-    def __call__(self, steps: int = 1, *, note: str = "") -> None:
+    def __call__(self, steps: int = 1, *, note: str | None = None) -> None:
         """Move the bar by ``steps``."""
 
 
@@ -58,28 +58,31 @@ def progress_bar(description: str, total: int, *, completed: int = 0) -> Iterato
     with Progress(*columns, console=console) as bar:
         task = bar.add_task(description, total=total, completed=completed, note="")
 
-        def advance(steps: int = 1, *, note: str = "") -> None:
-            bar.update(task, advance=steps, note=note)
+        def advance(steps: int = 1, *, note: str | None = None) -> None:
+            bar.update(task, advance=steps)
+            if note is not None:
+                bar.update(task, note=note)
 
         yield advance
 
 
-def _say_nothing(steps: int = 1, *, note: str = "") -> None:
+def _say_nothing(steps: int = 1, *, note: str | None = None) -> None:
     del steps, note
 
 
 def _line_reporter(console: Console, description: str, total: int, completed: int) -> Advance:
     start = time.monotonic()
-    done, following = completed, start + SECONDS_TO_FIRST
+    done, following, shown = completed, start + SECONDS_TO_FIRST, ""
 
-    def advance(steps: int = 1, *, note: str = "") -> None:
-        nonlocal done, following
+    def advance(steps: int = 1, *, note: str | None = None) -> None:
+        nonlocal done, following, shown
         done += steps
+        shown = shown if note is None else note
         now = time.monotonic()
         if now < following:
             return
         following = now + SECONDS_BETWEEN_LINES
         left = (now - start) / max(done - completed, 1) * (total - done)
-        console.print(f"{description}: {done}/{total}, about {left:.0f} s left {note}".rstrip(), highlight=False)
+        console.print(f"{description}: {done}/{total}, about {left:.0f} s left {shown}".rstrip(), highlight=False)
 
     return advance

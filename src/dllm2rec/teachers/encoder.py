@@ -3,6 +3,7 @@
 Its knowledge serves embedding distillation alone, and items that no one has chosen yet.
 """
 
+import shutil
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dllm2rec.core.errors import UserError, first_line, suggest
-from dllm2rec.core.files import hash_file, hash_json, package_folder
+from dllm2rec.core.files import atomic_path, hash_file, hash_json, package_folder
 from dllm2rec.core.progress import progress_bar
 from dllm2rec.data.dataset import Dataset
 from dllm2rec.knowledge import Knowledge, KnowledgeManifest, KnowledgeWriter
@@ -26,6 +27,7 @@ from dllm2rec.teachers.packaged import DEFAULT_ENCODER, ENCODERS
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
+_BATCHES_A_PART = 32
 _PROBES = 4
 _SAME = 0.02
 """Largest difference in a unit vector that another processor explains."""
@@ -99,6 +101,7 @@ class Encoder:
         words: bool = False,
         batch_size: int = 64,
         advance: Callable[[int], None] | None = None,
+        keep: Path | None = None,
     ) -> NDArray[np.float32]:
         """Encode ``texts``, in batches of similar length.
 
@@ -108,6 +111,7 @@ class Encoder:
                 and no sentence.
             batch_size: texts at a time.
             advance: told how many texts each batch has finished; None shows a bar.
+            keep: a directory for parts of the result, with which the same call goes on after an interruption.
 
         Returns:
             `[N, D]`, every row of unit length, in the order of ``texts``; with ``words`` both parts are.
@@ -121,10 +125,20 @@ class Encoder:
         vectors = np.empty((len(texts), self.width(words=words)), dtype=np.float32)
         bar = progress_bar("encoding titles", len(texts)) if advance is None else nullcontext(advance)
         with bar as tell:
-            for start in range(0, len(order), batch_size):
-                rows = order[start : start + batch_size]
-                vectors[rows] = self._encode_batch([texts[row] for row in rows], words=words)
-                tell(len(rows))
+            for part in range(0, len(order), batch_size * _BATCHES_A_PART):
+                some = order[part : part + batch_size * _BATCHES_A_PART]
+                file = None if keep is None else keep / f"{part:09d}.npy"
+                if file is not None and file.exists():
+                    vectors[some] = np.load(file, allow_pickle=False)
+                    tell(len(some))
+                    continue
+                for start in range(0, len(some), batch_size):
+                    rows = some[start : start + batch_size]
+                    vectors[rows] = self._encode_batch([texts[row] for row in rows], words=words)
+                    tell(len(rows))
+                if file is not None:
+                    with atomic_path(file) as target:
+                        np.save(target, vectors[some])
         return vectors
 
     def _encode_batch(self, texts: list[str], *, words: bool) -> NDArray[np.float32]:
@@ -152,7 +166,8 @@ def teach_encoder(
 
     Args:
         dataset: whose catalogue is encoded.
-        out: directory of the knowledge; when it is complete already, nothing is computed.
+        out: directory of the knowledge; when it is complete already, nothing is computed, and what an interruption
+            left of it is not computed again.
         model: a short name of `ENCODERS`, a directory, or a name on the Hugging Face hub.
         words: see `Encoder.encode`.
         known: `[v, D_t]`, the vectors of the first ``v`` items where they are there already.
@@ -177,7 +192,9 @@ def teach_encoder(
     writer = KnowledgeWriter(out, manifest)
     if not writer.has_item_vectors():
         known = np.empty((0, encoder.width(words=words)), np.float32) if known is None else known
-        writer.write_item_vectors(_continued(encoder, dataset.titles, known, model=model))
+        parts = out / "encoding"
+        writer.write_item_vectors(_continued(encoder, dataset.titles, known, model=model, keep=parts))
+        shutil.rmtree(parts, ignore_errors=True)
     return Knowledge.load(out)
 
 
@@ -191,11 +208,11 @@ def continue_vectors(known: NDArray[np.float32], titles: Sequence[str], *, model
 
 
 def _continued(
-    encoder: Encoder, titles: Sequence[str], known: NDArray[np.float32], *, model: str
+    encoder: Encoder, titles: Sequence[str], known: NDArray[np.float32], *, model: str, keep: Path | None = None
 ) -> NDArray[np.float32]:
     probes = min(_PROBES, len(known))
     first = len(known) - probes
-    found = encoder.encode(titles[first:], words=known.shape[1] == encoder.width(words=True))
+    found = encoder.encode(titles[first:], words=known.shape[1] == encoder.width(words=True), keep=keep)
     if known.shape[1] != found.shape[1] or np.abs(found[:probes] - known[first:]).max(initial=0) > _SAME:
         raise UserError(
             f"{model}: reads titles otherwise than the encoder that the known vectors are from; name that one, or "

@@ -119,9 +119,10 @@ def fit(
         settings=settings,
         epochs=epochs,
     )
-    with progress_bar(f"training {run.name}, at most {epochs} epochs", epochs, completed=progress.epoch) as advance:
+    steps, told = -(-len(train) // settings.batch_size), f"training {run.name}, at most {epochs} epochs"
+    with progress_bar(told, steps * epochs, completed=steps * progress.epoch) as advance:
         while not (progress.epoch >= epochs or progress.over(patience=settings.patience)):
-            progress = _epoch(step, train, validation, progress, run=run, seed=seed)
+            progress = _epoch(step, train, validation, progress, run=run, seed=seed, advance=advance)
             _show(advance, progress.history[-1])
     load_student_weights(student, run)
     student.eval()
@@ -153,8 +154,8 @@ class _Step:
         """All that is trained."""
         return [*self.student.parameters(), *self.helpers.parameters()]
 
-    def epoch(self, train: Examples, epoch: int, seed: int) -> float:
-        """Train on every example once; returns the mean loss."""
+    def epoch(self, train: Examples, epoch: int, seed: int, advance: Advance) -> float:
+        """Train on every example once; returns the mean loss, and reports every step."""
         for distiller in self.distillers:
             distiller.epoch(self.student.eval(), epoch, torch_generator(seed, "distiller", epoch))
         self.student.train()
@@ -175,6 +176,7 @@ class _Step:
                 nn.utils.clip_grad_norm_(self.weights, self.settings.clip_norm)
             self.optimizer.step()
             total += value.detach() * len(batch.target)
+            advance()
         if not (torch.isfinite(total) and all(torch.isfinite(weight).all() for weight in self.weights)):
             raise _diverged(epoch)
         return float(total) / len(train)
@@ -194,10 +196,12 @@ class _Step:
         return value
 
 
-def _epoch(step: _Step, train: Examples, validation: Examples, before: Progress, *, run: Path, seed: int) -> Progress:
+def _epoch(
+    step: _Step, train: Examples, validation: Examples, before: Progress, *, run: Path, seed: int, advance: Advance
+) -> Progress:
     start = time.perf_counter()
     epoch = before.epoch + 1
-    loss = step.epoch(train, epoch, seed)
+    loss = step.epoch(train, epoch, seed, advance)
     trained = time.perf_counter() - start
     try:
         metrics = summary(rank_targets(step.student.eval(), validation).rank, ks=(TOP,))
@@ -241,4 +245,6 @@ def _diverged(epoch: int) -> UserError:
 
 
 def _show(advance: Advance, line: dict[str, Any]) -> None:
-    advance(note=f"loss {line['loss']:.4f}, validation {METRIC} {line['validation'][METRIC]:.4f}")
+    advance(
+        0, note=f"epoch {line['epoch']}: loss {line['loss']:.4f}, validation {METRIC} {line['validation'][METRIC]:.4f}"
+    )

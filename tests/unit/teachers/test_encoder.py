@@ -161,6 +161,27 @@ def test_an_encoder_without_states_of_tokens_has_no_words(
     assert teach_encoder(tiny_dataset, out=tmp_path / "k", model=str(tmp_path / "static"), words=False)
 
 
+def test_what_an_interruption_left_is_not_encoded_again(
+    tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dllm2rec.teachers.encoder._BATCHES_A_PART", 2)
+    encoder, texts, batches = Encoder.load(tiny_encoder), [f"{text} red" for text in TEXTS] * 4, []
+    whole = encoder.encode(texts, batch_size=3)
+    encode = Encoder._encode_batch
+
+    def counted(self: Encoder, some: list[str], *, words: bool) -> np.ndarray:
+        batches.append(some)
+        if len(batches) == 4:
+            raise KeyboardInterrupt
+        return encode(self, some, words=words)
+
+    monkeypatch.setattr(Encoder, "_encode_batch", counted)
+    with pytest.raises(KeyboardInterrupt):
+        encoder.encode(texts, batch_size=3, keep=tmp_path / "parts")
+    np.testing.assert_array_equal(encoder.encode(texts, batch_size=3, keep=tmp_path / "parts"), whole)
+    assert len(batches) == 4 + 7 - 2  # of seven batches one part of two was kept
+
+
 def test_long_texts_are_cut(tiny_encoder: Path) -> None:
     model = lay_out(tiny_encoder, Pooling(8, "mean"))
     model.max_seq_length = 5
