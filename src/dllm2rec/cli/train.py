@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from dllm2rec.distillation.methods import MethodSettings
     from dllm2rec.knowledge.store import Knowledge
 
+LARGE = 20_000_000_000
+"""Events times items from which on training by a full softmax is told to take long."""
+
 
 def train(
     *,
@@ -70,8 +73,15 @@ def train(
         values["method"]["variant"] = variant
     chosen = validate(CellSettings, values)
     trained_before = (out / RESULT).is_file()
+    opened = Dataset.load(dataset)
+    if chosen.loss.kind == "softmax" and opened.manifest.num_interactions * opened.num_items > LARGE:
+        typer.echo(
+            f"{opened.manifest.num_interactions:,} events and {opened.num_items:,} items: a softmax over all items "
+            "takes hours; --loss sampled-softmax takes a part of the time and may rank a little worse",
+            err=True,
+        )
     with words_to_stderr():
-        done = run(Dataset.load(dataset), chosen, out=out, seed=seed, knowledge=known)
+        done = run(opened, chosen, out=out, seed=seed, knowledge=known)
     fit, peak = done.finished().fit, None if trained_before else peak_memory()
     config = done.config
     show(

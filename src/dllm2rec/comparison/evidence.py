@@ -304,33 +304,38 @@ def _references(
     train_on = reference_data(runs)
 
     def rank(
-        settings: ReferenceSettings, item_vectors: NDArray[np.float32] | None = None, follows: Follows = "nothing"
+        name: str,
+        settings: ReferenceSettings,
+        item_vectors: NDArray[np.float32] | None = None,
+        follows: Follows = "nothing",
     ) -> Ranked:
         score = reference_score(settings, dataset, train_on=train_on, item_vectors=item_vectors, follows=follows)
-        return _with_score(score, dataset, split, mask_history=mask_history)
+        return _with_score(name, score, dataset, split, mask_history=mask_history)
 
-    found = {name: rank(settings) for name, settings in affordable_references(dataset, train_on).items()}
+    found = {name: rank(name, settings) for name, settings in affordable_references(dataset, train_on).items()}
     read = [one.item_vectors for one in knowledge if one.item_vectors is not None]
     vectors = best_vectors(read, dataset, train_on)
     text = {
         name: with_text_weight(settings, dataset, item_vectors=vectors, train_on=train_on)
         for name, settings in (TEXT_REFERENCES.items() if vectors is not None else ())
     }
-    found |= {name: rank(settings, item_vectors=vectors) for name, settings in text.items()}
+    found |= {name: rank(name, settings, item_vectors=vectors) for name, settings in text.items()}
     follows = followed(runs)
     if follows != "nothing":
         for name, settings in ({COUNTING: REFERENCES[COUNTING]} | text).items():
             how = {"demand": "demand", "history": "history left out", "ever": "all chosen left out"}[follows]
-            found[f"{name}, {how}"] = rank(settings, item_vectors=vectors, follows=follows)
+            following = f"{name}, {how}"
+            found[following] = rank(following, settings, item_vectors=vectors, follows=follows)
     return found
 
 
-def _with_score(score: ScoreFunction, dataset: Dataset, split: Split, *, mask_history: bool) -> Ranked:
-    examples = dataset.examples(split)
-    ranks = rank_targets(score, examples, mask_history=mask_history, top_k=TOP)
+def _with_score(name: str, score: ScoreFunction, dataset: Dataset, split: Split, *, mask_history: bool) -> Ranked:
+    examples, told = dataset.examples(split), f"ranking by {name}"
+    ranks = rank_targets(score, examples, mask_history=mask_history, top_k=TOP, told=told)
     chosen = ranks
     if split != "validation":
-        chosen = rank_targets(score, dataset.examples("validation"), mask_history=mask_history)
+        told += ", validation"
+        chosen = rank_targets(score, dataset.examples("validation"), mask_history=mask_history, told=told)
     return Ranked(
         ranks=ranks,
         validation=float(ndcg(chosen.rank, TOP).mean()),

@@ -1,6 +1,7 @@
 """The rank of the item that came next, over the whole catalogue."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dllm2rec.core.progress import progress_bar
 from dllm2rec.core.tensors import best_items
 from dllm2rec.data import Examples
 from dllm2rec.losses.checks import NotFiniteError
@@ -51,6 +53,7 @@ def rank_targets(
     batch_size: int = 512,
     mask_history: bool = False,
     top_k: int = 0,
+    told: str | None = None,
 ) -> Ranks:
     """Rank the target of each example among all V items.
 
@@ -63,6 +66,7 @@ def rank_targets(
         batch_size: most histories a block; fewer where the catalogue is large.
         mask_history: leave items of the history out, but never the target. The paper does not.
         top_k: also return the best items; equal scores in order of the index.
+        told: what a progress bar says; None shows none.
 
     Raises:
         ValueError: scores of the wrong shape, or NaN among them.
@@ -71,16 +75,19 @@ def rank_targets(
     top_k = min(top_k, examples.num_items)
     rank = np.empty(len(examples), np.float64)
     top = np.empty((len(examples), top_k), np.int32) if top_k else None
-    for start in range(0, len(examples), size):
-        rows = slice(start, min(start + size, len(examples)))
-        history = histories_for(score, examples, rows)
-        target = torch.from_numpy(examples.target[rows].astype(np.int64)).unsqueeze(1)
-        scores = _checked(ask(score, history, examples.user[rows]), (len(history), examples.num_items))
-        if mask_history:
-            scores = _masked(scores, history[:, -examples.history.shape[1] :], target)
-        rank[rows] = mean_ranks(scores, target)
-        if top is not None:
-            top[rows] = best_items(scores, top_k).numpy()
+    with nullcontext() if told is None else progress_bar(told, len(examples)) as advance:
+        for start in range(0, len(examples), size):
+            rows = slice(start, min(start + size, len(examples)))
+            history = histories_for(score, examples, rows)
+            target = torch.from_numpy(examples.target[rows].astype(np.int64)).unsqueeze(1)
+            scores = _checked(ask(score, history, examples.user[rows]), (len(history), examples.num_items))
+            if mask_history:
+                scores = _masked(scores, history[:, -examples.history.shape[1] :], target)
+            rank[rows] = mean_ranks(scores, target)
+            if top is not None:
+                top[rows] = best_items(scores, top_k).numpy()
+            if advance is not None:
+                advance(len(history))
     return Ranks(example_id=examples.example_id, rank=rank, top_items=top)
 
 

@@ -42,7 +42,8 @@ def evaluate(
     dataset = dataset_of(run, dataset, option=f"{again} --dataset")
     student = rebuild(run, dataset, knowledge_of(run, knowledge, option=f"{again} --knowledge"))
     examples = dataset.examples(split)
-    ranks = rank_targets(student, examples, mask_history=mask_history, top_k=TOP)
+    told = f"ranking by {run.config.label}, seed {run.config.seed}"
+    ranks = rank_targets(student, examples, mask_history=mask_history, top_k=TOP, told=told)
     evaluation = Evaluation(
         mask_history=mask_history,
         examples=len(examples),
