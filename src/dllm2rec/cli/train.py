@@ -77,7 +77,7 @@ def train(
     if chosen.loss.kind == "softmax" and opened.manifest.num_interactions * opened.num_items > LARGE:
         typer.echo(
             f"{opened.manifest.num_interactions:,} events and {opened.num_items:,} items: a softmax over all items "
-            "takes hours; --loss sampled-softmax takes a part of the time and may rank a little worse",
+            "takes hours; --method vectors (or none) with --loss sampled-softmax takes a part of the time",
             err=True,
         )
     with words_to_stderr():
