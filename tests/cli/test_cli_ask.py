@@ -1,6 +1,7 @@
 """Questions go out, answers of whatever language model come back as knowledge."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from cli_helpers import SMALL_TRAINING, call, refused
 from dllm2rec.data import Dataset
 from dllm2rec.knowledge import Knowledge
 from dllm2rec.knowledge.align import align
+from dllm2rec.teachers.encoder import Encoder
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +57,8 @@ def test_questions_are_not_written_over(dataset: Path, asked: Path, tmp_path: Pa
     assert asked.read_bytes() == before
     refused(call("ask", dataset, "--limit", "test=999999", "--out", tmp_path / "q"), "999999")
     refused(call("ask", dataset, "--budget", "200%", "--out", tmp_path / "q"), "--budget 200%")
+    refused(call("ask", dataset, "--limit", 0, "--out", tmp_path / "q"), "no question at all")
+    refused(call("ask", dataset, "--vectors", dataset, "--out", tmp_path / "q"), "--vectors", "disagreement")
     assert not list(tmp_path.iterdir())
 
 
@@ -106,8 +110,33 @@ def test_lists_of_ids_are_rankings_as_deep_as_the_shortest(
     for row in np.flatnonzero(places >= 0):
         target = int(train.target[row])
         assert known.labels.target_distance[places[row]] == (target - 4 if 5 <= target < 10 else 6)
+    before = known.content_hash
     again = call("teach", dataset, "--import", file, "--out", out)
     assert again.code == 0, again.err
+    assert "5 items each" in again.out
+    assert Knowledge.load(out).content_hash == before
+
+
+def test_more_answers_add_to_what_is_there(
+    dataset: Path, questions: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"example_id": row["example_id"], "text": row["titles"][-1]} for row in questions]
+    teach = ["teach", dataset, "--out", tmp_path / "k", "--import"]
+    assert call(*teach, answered(tmp_path, rows[:20])).code == 0
+    encoded: list[int] = []
+    encode = Encoder.encode
+
+    def counted(self: Encoder, texts: Sequence[str], **how: Any) -> np.ndarray:
+        encoded.append(len(texts))
+        return encode(self, texts, **how)
+
+    monkeypatch.setattr(Encoder, "encode", counted)
+    assert call(*teach, answered(tmp_path, rows)).code == 0
+    assert encoded == [len(rows) - 20]  # neither titles nor answers that were there
+    assert len(Knowledge.load(tmp_path / "k").labels) == len(rows)
+    rows[5]["text"] = "something else"
+    refused(call(*teach, answered(tmp_path, rows)), rows[5]["example_id"], "answered otherwise", "another --out")
+    assert len(Knowledge.load(tmp_path / "k").labels) == len(rows)
 
 
 def test_answers_that_fit_nothing_are_refused(dataset: Path, questions: list[dict[str, Any]], tmp_path: Path) -> None:
@@ -123,8 +152,12 @@ def test_answers_that_fit_nothing_are_refused(dataset: Path, questions: list[dic
         ([{"example_id": first, "text": "a"}] * 2, "row 2", "answered a second time"),
         ([{"example_id": first, "text": " "}], "every text is empty"),
         ([{"example_id": first, "items": [item]}, {"example_id": second, "items": []}], "row 2", "lists nothing"),
-        ([{"example_id": first, "items": ["no such"]}], "row 1", "'no such' is no item"),
-        ([{"example_id": first, "items": [item, item]}], "row 1", "is listed twice"),
+        ([{"example_id": first, "items": ["no such"]}], "row 1", "lists what is no item"),
+        ([{"example_id": first, "items": [item, None]}], "row 1", "lists what is no item"),
+        ([{"example_id": first, "items": [item, item]}], "row 1", "lists an item twice"),
+        ([{"example_id": first, "text": ["a", "b"]}], "row 1", "is no text"),
+        ([{"example_id": first, "text": True}], "row 1", "is no text"),
+        ([{"example_id": [first], "text": "a"}], "row 1", "is no id"),
         ([{"example_id": first, "items": "a"}], "must be lists of ids"),
     ):
         refused(call("teach", dataset, "--import", answered(tmp_path, rows), *out), "answers.jsonl", *words)

@@ -6,6 +6,7 @@ from typing import Annotated, cast
 import typer
 
 from dllm2rec.cli.options import Budget, Choose, DatasetPath, Json, Limit, SplitNames, show
+from dllm2rec.core.errors import UserError
 
 
 def ask(
@@ -31,10 +32,15 @@ def ask(
 
     opened = Dataset.load(dataset)
     options = {"vectors": vectors, "from": None, "choose": choose, "seed": seed}
-    settings = asked_for(
+    if vectors is not None and choose not in ("disagreement", "diverse"):
+        raise UserError("--vectors: only --choose disagreement and --choose diverse read item vectors; leave it out")
+    asked = asked_for(
         opened, "bigrec", options, split=split, limit=limit or [], budget=budget, settings=["tuning.examples=0"]
     )
-    counts = run(opened, cast("BigRecTeacher", settings), out=out)
+    settings = cast("BigRecTeacher", asked)
+    if not any(limit != 0 for limit in settings.limits.by_split().values()):
+        raise UserError("--limit 0: that is no question at all; ask for some")
+    counts = run(opened, settings, out=out)
     told = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
     show(
         {"questions": str(out), "counts": counts},

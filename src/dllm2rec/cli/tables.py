@@ -1,13 +1,15 @@
 """Comparisons for people at a terminal."""
 
 from rich import box
-from rich.console import RenderableType
+from rich.console import Console, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
 from dllm2rec.comparison.formatting import best_rows, header, table_rows
 from dllm2rec.comparison.results import Comparison, Outcome, Table
 
+WIDE = 100
+"""Columns of a terminal from which tables show how long 1,000 users take."""
 _STYLES: dict[Outcome, str] = {"helped": "bold green", "harmed": "bold red", "unclear": "bold yellow", "none": "bold"}
 
 
@@ -30,7 +32,10 @@ def _table(table: Table) -> RichTable:
         rich.add_column(
             name.replace(" ", "\n"), justify="right" if index else "left", overflow="fold", no_wrap=index > 0
         )
+    if Console().width < WIDE:  # or figures would leave no room for names
+        rich.columns.pop()
     best = best_rows(table)
     for index, row in enumerate(table_rows(table)):
-        rich.add_row(*(Text(cell) for cell in row), style="bold" if index in best else None)
+        cells = row[: len(rich.columns)]
+        rich.add_row(*(Text(cell) for cell in cells), style="bold" if index in best else None)
     return rich

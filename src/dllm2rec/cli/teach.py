@@ -171,6 +171,8 @@ def _tell(knowledge: "Knowledge", dataset: "Dataset", *, out: Path, json: bool) 
     manifest = knowledge.manifest
     counts = _counts(dataset, knowledge)
     told = "labels for " + ", ".join(f"{count:,} {name}" for name, count in counts.items()) + " examples"
+    if manifest.depth:
+        told += f", {manifest.depth:,} items each"
     if knowledge.texts:
         told = "texts about " + ", ".join(f"{len(texts):,} {kind}s" for kind, texts in knowledge.texts.items())
     size = f"item vectors of size {manifest.vector_size}" if manifest.vector_size else "no item vectors"

@@ -13,7 +13,7 @@ def header(table: Table) -> tuple[str, ...]:
 
     That is NDCG@20 on validation, by which the best were chosen, and HR@20 on targets that training never saw.
     """
-    chosen = ("(validation)",) if _shows_validation(table) else ()
+    chosen = ("valid.",) if _shows_validation(table) else ()
     unseen = ("unseen",) if _shows_unseen(table) else ()
     return ("", *METRICS, *chosen, *unseen, "vs plain", "p (Holm)", "s/1k users")
 

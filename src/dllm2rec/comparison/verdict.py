@@ -156,5 +156,6 @@ def _teacher_line(table: Table) -> list[str]:
     said = f"the teacher is {word} than what it teaches" if is_significant(over) else "which is better is not shown"
     return [
         f"On the {table.examples:,} examples that {teacher.label} labelled, it reaches {figure(own)} itself and the "
-        f"best plain student, {over.baseline}, {figure(own - over.difference)}: {said} ({p_text(over.p_value)})."
+        f"plain student that validation prefers, {over.baseline}, {figure(own - over.difference)}: {said} "
+        f"({p_text(over.p_value)})."
     ]

@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import zlib
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -163,6 +164,7 @@ def _read_parquet(path: Path, choose: Choose) -> pl.DataFrame:
 def _read_json_lines(path: Path) -> pl.DataFrame:
     try:
         with path.open("rb") as file:  # of a path, brackets would be a pattern
+            file.seek(len(BOM_UTF8) if file.read(len(BOM_UTF8)) == BOM_UTF8 else 0)
             return pl.read_ndjson(file, infer_schema_length=None)
     except (PolarsError, PanicException) as error:
         raise UserError(f"{path}: {_bad_json_line(path) or first_line(error)}") from None

@@ -192,9 +192,8 @@ def teach_encoder(
     writer = KnowledgeWriter(out, manifest)
     if not writer.has_item_vectors():
         known = np.empty((0, encoder.width(words=words)), np.float32) if known is None else known
-        parts = out / "encoding"
-        writer.write_item_vectors(_continued(encoder, dataset.titles, known, model=model, keep=parts))
-        shutil.rmtree(parts, ignore_errors=True)
+        writer.write_item_vectors(_continued(encoder, dataset.titles, known, model=model, keep=out / "encoding"))
+    shutil.rmtree(out / "encoding", ignore_errors=True)
     return Knowledge.load(out)
 
 

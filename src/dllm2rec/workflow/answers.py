@@ -4,7 +4,7 @@ What it writes is grounded as BIGRec grounds it (Bao et al. 2023), by the vector
 """
 
 import json
-from collections import Counter
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +12,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from dllm2rec.core.errors import UserError
-from dllm2rec.core.files import atomic_path, exclusive, hash_file, require_absent
+from dllm2rec.core.files import atomic_path, exclusive, require_absent
 from dllm2rec.data import Dataset, Split
 from dllm2rec.data.sources import read_table
 from dllm2rec.data.splits import SPLITS
-from dllm2rec.data.values import require
+from dllm2rec.data.values import require, wrong_type
 from dllm2rec.knowledge.schema import KnowledgeManifest, Labels
 from dllm2rec.knowledge.store import Knowledge, KnowledgeWriter
 from dllm2rec.settings.teacher import BigRecTeacher
@@ -73,7 +73,7 @@ def ask(dataset: Dataset, settings: BigRecTeacher, *, out: Path) -> dict[Split, 
 def import_answers(
     dataset: Dataset, answers: Path, *, out: Path, name: str = "", model: str = DEFAULT_ENCODER
 ) -> Knowledge:
-    """Turn answers to what `ask` wrote into knowledge.
+    """Turn answers to what `ask` wrote into knowledge; a longer table later adds to what is there.
 
     Each has `example_id` and either `text`, a title that was written, or `items`, ids with the best first. A text is
     grounded: items are ranked by the distance of their titles from it; one of nothing is no label. Of lists the place
@@ -82,13 +82,13 @@ def import_answers(
     Args:
         dataset: that was asked about.
         answers: a table in any format that `prepare` reads (lists: Parquet or JSON lines).
-        out: the knowledge directory.
+        out: the knowledge directory; interrupted, it goes on.
         name: who answered, for tables.
         model: the sentence encoder whose item vectors the knowledge gets, and that grounds texts.
 
     Raises:
-        UserError: a column is missing, an example is not of the dataset or answered twice, an item is unknown or
-            listed twice, or something else is at ``out``.
+        UserError: a column is missing, an example is not of the dataset, answered twice or was answered otherwise
+            before, an item is unknown or listed twice, or something else is at ``out``.
     """
     table = read_table(answers)
     kinds = [kind for kind in ("text", "items") if kind in table.columns]
@@ -99,34 +99,72 @@ def import_answers(
         )
     (kind,) = kinds
     example, target = _examples(dataset, table["example_id"], answers)
-    listed = _lists(dataset, table["items"], answers) if kind == "items" else None
-    encoder = load_encoder(model)
-    vectors = encoder.encode(dataset.titles, words=encoder.has_words)
-    if listed is None:
-        texts = [" ".join(str(text or "").split()) for text in table["text"].to_list()]
-        kept = np.flatnonzero(np.array([text != "" for text in texts]))
-        if not len(kept):
-            raise UserError(f"{answers}: every text is empty")
-        grounding = Grounding(vectors, titles=dataset.titles, train_counts=dataset.train_counts())
-        texts = [texts[row] for row in kept]
-        states = encoder.encode(texts, words=encoder.has_words)
-        labels = _grounded(grounding, states, texts, example[kept], target[kept])
+    texts, ranked = [""] * len(example), None
+    if kind == "items":
+        ranked = _lists(dataset, table["items"], answers)
     else:
-        labels = _listed(listed, example, target)
+        texts = _texts(table["text"], answers)
+        kept = np.flatnonzero(np.array([text != "" for text in texts]))
+        example, target, texts = example[kept], target[kept], [texts[row] for row in kept]
+    encoder = load_encoder(model)
+    words = encoder.has_words
     manifest = KnowledgeManifest(
         dataset_hash=dataset.content_hash,
         num_items=dataset.num_items,
         teacher="imported",
         model=name,
-        settings={"answers": hash_file(answers), "model": model, "words": encoder.has_words},
-        depth=labels.ranked_items.shape[1],
-        vector_size=vectors.shape[1],
+        settings={"answers": kind, "model": model, "words": words},
+        depth=min(DEPTH, dataset.num_items) if ranked is None else ranked.shape[1],
+        vector_size=encoder.width(words=words),
     )
     with exclusive(out):
-        writer = KnowledgeWriter(out, manifest)
-        writer.write_item_vectors(vectors)
-        writer.append(labels.take(np.flatnonzero(~np.isin(labels.example_id, writer.labelled_ids()))))
+        writer, parts = KnowledgeWriter(out, manifest), out / "encoding"
+        if not writer.has_item_vectors():
+            writer.write_item_vectors(encoder.encode(dataset.titles, words=words, keep=parts))
+        shutil.rmtree(parts, ignore_errors=True)
+        known = Knowledge.load(out)
+        _require_same_answers(known.labels, example, texts, ranked, answers)
+        new = np.flatnonzero(~np.isin(example, known.labels.example_id))
+        if ranked is not None:
+            writer.append(_listed(ranked[new], example[new], target[new]))
+        elif len(new):
+            assert known.item_vectors is not None  # noqa: S101 - written above
+            grounding = Grounding(known.item_vectors, titles=dataset.titles, train_counts=dataset.train_counts())
+            texts = [texts[row] for row in new]
+            states = encoder.encode(texts, words=words)
+            writer.append(_grounded(grounding, states, texts, example[new], target[new]))
         return Knowledge.load(out)
+
+
+def _texts(column: pl.Series, file: Path) -> list[str]:
+    """Return what was written, on one line each; nothing where nothing was.
+
+    Raises:
+        UserError: it is no text, or there is none at all.
+    """
+    if not (column.dtype.is_integer() or column.dtype in (pl.String, pl.Categorical, pl.Enum, pl.Null)):
+        raise wrong_type(column, file, "is no text; write the title as it was answered")
+    texts = [" ".join(text.split()) for text in column.cast(pl.String).fill_null("").to_list()]
+    if not any(texts):
+        raise UserError(f"{file}: every text is empty")
+    return texts
+
+
+def _require_same_answers(
+    known: Labels, example: NDArray[np.int64], texts: list[str], ranked: NDArray[np.int32] | None, file: Path
+) -> None:
+    place = {identity: row for row, identity in enumerate(known.example_id.tolist())}
+    for row, identity in enumerate(example.tolist()):
+        there = place.get(identity)
+        if there is None:
+            continue
+        same = texts[row] == known.generated_text[there]
+        if ranked is not None:
+            same = np.array_equal(ranked[row], known.ranked_items[there])
+        if not same:
+            raise UserError(
+                f"{file}: example_id {identity} was answered otherwise in what is there already; choose another --out"
+            )
 
 
 def _grounded(
@@ -161,6 +199,8 @@ def _listed(ranked: NDArray[np.int32], example: NDArray[np.int64], target: NDArr
 
 def _examples(dataset: Dataset, column: pl.Series, file: Path) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
     """Return the examples that are answered and what came next in each, `[N]` both."""
+    if not (column.dtype.is_integer() or column.dtype == pl.String):
+        raise wrong_type(column, file, "is no id as `dllm2rec ask` writes it, a text")
     given = column.cast(pl.String).cast(pl.Int64, strict=False)
     parts = [dataset.training_examples("before-cut"), *(dataset.examples(split) for split in SPLITS)]
     known = pl.DataFrame(
@@ -178,19 +218,20 @@ def _examples(dataset: Dataset, column: pl.Series, file: Path) -> tuple[NDArray[
 
 
 def _lists(dataset: Dataset, column: pl.Series, file: Path) -> NDArray[np.int32]:
-    """Return lists of ids as lists of items, `[N, K]`."""
+    """Return lists of ids as lists of items, `[N, K]`, all as deep as the shortest."""
+    if isinstance(column.dtype, pl.Array):
+        column = column.arr.to_list()
     if not isinstance(column.dtype, pl.List):
         raise UserError(f"{file}: items must be lists of ids, not {column.dtype}; write JSON lines or Parquet")
     lengths = column.list.len().fill_null(0)
     require(lengths > 0, column, file, "lists nothing")
     place = {str(item): index for index, item in enumerate(dataset.items["item_id"].to_list())}
-    found = np.empty((len(column), lengths.to_numpy().min()), np.int32)
-    for row, listed in enumerate(column.to_list(), start=1):
-        unknown = next((item for item in listed if str(item) not in place), None)
-        if unknown is not None:
-            raise UserError(f"{file}: row {row}: items {unknown!r} is no item of {dataset.path}; leave it out")
-        again = next((item for item, count in Counter(listed).items() if count > 1), None)
-        if again is not None:
-            raise UserError(f"{file}: row {row}: items {again!r} is listed twice; leave one out")
-        found[row - 1] = [place[str(item)] for item in listed[: found.shape[1]]]
-    return found
+    rows = [[place.get(_id(item), -1) for item in listed] for listed in column.to_list()]
+    require(pl.Series([min(row) >= 0 for row in rows]), column, file, f"lists what is no item of {dataset.path}")
+    require(pl.Series([len(set(row)) == len(row) for row in rows]), column, file, "lists an item twice")
+    return np.array([row[: int(lengths.to_numpy().min())] for row in rows], np.int32)
+
+
+def _id(item: object) -> str:
+    """Write an id as the catalogue does; whole numbers may have come as floats."""
+    return str(int(item)) if isinstance(item, float) and item.is_integer() else str(item)

@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from rich.console import Console
 
+from dllm2rec.cli.tables import comparison_text
 from dllm2rec.comparison.comparing import plain_of, tabulate
 from dllm2rec.comparison.evidence import Evidence, Group, Ranked, Taught, distinct
 from dllm2rec.comparison.formatting import header, markdown, piped, table_rows
@@ -151,7 +154,7 @@ def test_slices_by_how_often_training_saw_the_target(small: Dataset, monkeypatch
     assert set(part.rows[1].slices.values()) == {1.0}
     assert part.rows[2].slices["unseen in training"] == pytest.approx(hits[: count - 2][seen[: count - 2] == 0].mean())
     assert f"Of {count} targets {sizes['unseen in training']} are in none of these" in " ".join(whole.notes)
-    assert header(whole)[3:5] == ("(validation)", "unseen")
+    assert header(whole)[3:5] == ("valid.", "unseen")
     rows = [row.model_copy(update={"slices": {"unseen in training": 0.0}}) for row in whole.rows]
     assert "unseen" not in header(whole.model_copy(update={"rows": tuple(rows)}))
     assert table_rows(whole)[1][4] == f"{student.slices['unseen in training']:.4f}".removeprefix("0")
@@ -199,6 +202,22 @@ def test_a_report_sets_beside_a_taught_student_the_plain_one_that_differs_least(
     assert "S of 32" not in page
 
 
+def test_names_have_room_in_a_narrow_terminal(small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    rank = np.where(np.arange(len(small.examples("test"))) % 2, 1.0, 50.0)
+    counts = small.train_counts()
+    counts[small.examples("test").target[:3]] = 0
+    monkeypatch.setattr(Dataset, "train_counts", lambda *_: counts)
+    comparison = tabulate(evidence(small, group(small, "transformer", [rank, rank * 2])))
+    for width, timed in ((80, False), (120, True)):
+        monkeypatch.setenv("COLUMNS", str(width))
+        console = Console(width=width, file=StringIO(), color_system=None)
+        console.print(*comparison_text(comparison)[:1])
+        told = console.file.getvalue()  # type: ignore[attr-defined]
+        assert "transformer" in told
+        assert "unseen" in told
+        assert ("s/1k" in told) == timed
+
+
 def test_a_bar_in_a_name_does_not_part_a_row() -> None:
     assert piped(["a|b", "c"]) == r"| a\|b | c |"
 
@@ -218,7 +237,7 @@ def test_validation_chooses_what_test_then_tells_of(small: Dataset) -> None:
     )
     assert "validation and test disagree, and what needs no training is simpler" in found.verdict.lines[-2]
     assert [row[3] for row in table_rows(whole)] == [".5000", ".4000", ".6000"]
-    assert "(validation)" not in header(part)
+    assert "valid." not in header(part)
     assert part.teacher_over is not None
     assert part.teacher_over.baseline == "chosen plain"
 
