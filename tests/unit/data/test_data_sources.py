@@ -37,6 +37,12 @@ def test_parquet_and_json_lines_keep_types(tmp_path: Path) -> None:
         assert read_table(tmp_path / name).equals(table)
 
 
+def test_json_lines_may_begin_with_a_mark_of_their_encoding(tmp_path: Path) -> None:
+    TABLE.write_ndjson(tmp_path / "log.jsonl")
+    (tmp_path / "marked.jsonl").write_bytes(b"\xef\xbb\xbf" + (tmp_path / "log.jsonl").read_bytes())
+    assert read_table(tmp_path / "marked.jsonl").equals(read_table(tmp_path / "log.jsonl"))
+
+
 def test_of_parquet_only_what_is_chosen_is_read(tmp_path: Path) -> None:
     TABLE.write_parquet(tmp_path / "log.parquet")
     found = read_table(tmp_path / "log.parquet", choose=lambda there: [there[2], there[0]])
