@@ -28,14 +28,14 @@ def _table(table: Table) -> RichTable:
     rich = RichTable(
         title=Text(table.title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
     )
-    for index, name in enumerate(header(table)):
+    names = header(table)
+    if Console().width < WIDE:  # or figures would leave no room for the names of rows
+        names = names[:-1]
+    for index, name in enumerate(names):
         rich.add_column(
             name.replace(" ", "\n"), justify="right" if index else "left", overflow="fold", no_wrap=index > 0
         )
-    if Console().width < WIDE:  # or figures would leave no room for names
-        rich.columns.pop()
     best = best_rows(table)
     for index, row in enumerate(table_rows(table)):
-        cells = row[: len(rich.columns)]
-        rich.add_row(*(Text(cell) for cell in cells), style="bold" if index in best else None)
+        rich.add_row(*(Text(cell) for cell in row[: len(names)]), style="bold" if index in best else None)
     return rich
