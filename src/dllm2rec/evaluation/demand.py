@@ -15,7 +15,8 @@ In a catalogue that was filtered by the number of interactions (a k-core), an it
 be chosen later, or it would not be there. So part of the gain from `new` on such data is the filter's.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
@@ -29,7 +30,7 @@ from dllm2rec.core.tensors import best_items
 from dllm2rec.data import Examples
 from dllm2rec.data.demand import Demand
 from dllm2rec.evaluation.metrics import TOP, ndcg
-from dllm2rec.evaluation.ranks import ScoreFunction, ask, histories_for, mean_ranks, rows_at_once
+from dllm2rec.evaluation.ranks import ScoreFunction, ask, mean_ranks
 from dllm2rec.knowledge.confidence import likeliest_temperature
 from dllm2rec.students.base import add_again
 
@@ -95,42 +96,36 @@ def choose_demand(
         text: scores the catalogue by text neighbours; None where there is no text.
     """
     some = subsample(validation)
-    tries = len(_agains(some)) + len(PAIRS) + (0 if text is None else len(TEXT) * len(COARSE))
-    with progress_bar("choosing weights on validation", tries * len(some)) as advance:
-        return _choose(score, some, demand, text, advance)
+    passes = 2 if text is None else 3 + len(TEXT)
+    with progress_bar("choosing weights on validation", passes * len(some)) as advance:
+        return _choose(_Tried(score, text, some, advance), demand)
 
 
-def _choose(
-    score: ScoreFunction, some: Examples, demand: Demand, text: ScoreFunction | None, advance: Advance
-) -> DemandWeights:
-    reads = some.history.shape[1]
-    score, text = adjusted(score, reads=reads), None if text is None else adjusted(text, reads=reads)
-    unit = _unit(score, some)
-    chosen, ever, before = _again(score, unit, some, advance)
-    again = unit * chosen
-    repeated = adjusted(score, reads=reads, again=again, ever=ever)
-    unit = _unit(repeated, some)  # anew: what histories hold may have stood far above all else
-    weight = unseen_weights(some, demand)
+def _choose(tried: "_Tried", demand: Demand) -> DemandWeights:
+    unit = tried.unit()
+    again, before = _best_again(tried, unit)
+    unit = tried.unit(again)  # anew: what histories hold may have stood far above all else
+    weight = unseen_weights(tried.examples, demand)
 
     def by_example(near: float, pairs: Sequence[tuple[float, float]]) -> NDArray[np.float64]:
-        shifts = [demand.shift(trend=unit * trend, new=unit * new) for trend, new in pairs]
-        return _gains(beside(repeated, text, unit * near), shifts, some, advance)
+        shifts = np.stack([demand.shift(trend=unit * trend, new=unit * new) for trend, new in pairs])
+        return tried.gains_of_shifts(shifts, corners=_corners(pairs), again=again, text=unit * near)
 
-    near = 0.0 if text is None else _most_text([_best(by_example(one, COARSE), weight) for one in TEXT], weight)
-    if near > 0:  # nothing is more like an item than itself, so what is right for the history's may have changed
-        both = beside(score, text, unit * near)
-        chosen, ever, _ = _again(both, unit, some)
-        again = unit * chosen
-        repeated = adjusted(score, reads=reads, again=again, ever=ever)
-    trend, new = PAIRS[int(np.argmax(by_example(near, PAIRS) @ weight))]
-    best = demand.shift(trend=unit * trend, new=unit * new)
+    near = 0.0
+    if tried.text is not None:
+        near = _most_text([_best(by_example(one, COARSE), weight) for one in TEXT], weight)
+        if near > 0:  # nothing is more like an item than itself, so what is right for the history's may have changed
+            again, _ = _best_again(tried, unit, text=unit * near)
+    gains = by_example(near, PAIRS)
+    best = int(np.argmax(gains @ weight))
+    trend, new = PAIRS[best]
     return DemandWeights(
         trend=unit * trend,
         new=unit * new,
-        again=again,
-        ever=ever,
+        again=again.weight,
+        ever=again.ever,
         text=unit * near,
-        ndcg=float(_gains(beside(repeated, text, unit * near), [best], some).mean()),
+        ndcg=float(gains[best].mean()),
         before=before,
     )
 
@@ -186,33 +181,145 @@ def adjusted(
     return changed
 
 
-def beside(score: ScoreFunction, text: ScoreFunction | None, weight: float) -> ScoreFunction:
-    """Return a score function that adds ``weight`` times the scores by ``text``."""
-    if text is None or weight == 0.0:
-        return score
+@dataclass(frozen=True, kw_only=True)
+class _Again:
+    """What items that were chosen already get: all of them, or those that a model reads."""
 
-    def both(history: Tensor, *user: Tensor) -> Tensor:
-        return score(history, *user) + weight * text(history)
-
-    for name in ("reads_users", "reads_all"):
-        setattr(both, name, getattr(score, name, False))
-    return both
+    weight: float = 0.0
+    ever: bool = False
 
 
-def _again(
-    score: ScoreFunction, unit: float, examples: Examples, advance: Advance | None = None
-) -> tuple[float, bool, float]:
-    """Return the best weight of the history's items, whether all of them have it, and the NDCG@20 without one."""
-    reads, tried = examples.history.shape[1], _agains(examples)
-    changed = (adjusted(score, reads=reads, again=unit * again, ever=ever) for again, ever in tried)
-    reached = [float(_gains(one, [None], examples, advance).mean()) for one in changed]
-    return *tried[int(np.argmax(reached))], reached[0]
+class _Tried:
+    """The examples that weights are tried on, with their scores, which are kept where memory has room for them.
+
+    Args:
+        score: scores the catalogue for what a model reads of a history.
+        text: the same by text neighbours, or None.
+        examples: N of them.
+        advance: told of examples, once in each pass over them.
+    """
+
+    def __init__(self, score: ScoreFunction, text: ScoreFunction | None, examples: Examples, advance: Advance) -> None:
+        self.examples, self.text, self._score, self._advance = examples, text, score, advance
+        self._parts = list(examples.batches(max(1, _SCORES_AT_ONCE // max(examples.num_items, examples.longest))))
+        self._keeps = len(examples) * examples.num_items <= MOST_SCORES
+        self._kept: dict[int, tuple[Tensor, Tensor | None]] = {}
+
+    @torch.inference_mode()
+    def unit(self, again: _Again = _Again()) -> float:
+        """Return the temperature under which the true items are likeliest."""
+        step, listed = max(1, len(self.examples) // FEWEST_EXAMPLES), min(LISTED, self.examples.num_items)
+        items, values, targets, start = [], [], [], 0
+        for number, part in enumerate(self._parts):
+            rows = np.arange(-start % step, len(part), step)
+            start += len(part)
+            scores = self._scores(number, again, rows=rows)
+            found = best_items(scores, listed)
+            items.append(found.numpy())
+            values.append(scores.gather(1, found.long()).float().numpy())
+            targets.append(part.target[rows])
+        return likeliest_temperature(
+            ranked_items=np.concatenate(items),
+            distances=-np.concatenate(values),
+            target=np.concatenate(targets),
+            num_items=self.examples.num_items,
+        )
+
+    @torch.inference_mode()
+    def gains(self, agains: Sequence[_Again], *, text: float = 0.0) -> NDArray[np.float64]:
+        """Return the NDCG@20 of each example with each weight of what was chosen already, `[agains, N]`."""
+        gains = []
+        for number, part in enumerate(self._parts):
+            target = torch.from_numpy(part.target.astype(np.int64)).unsqueeze(1)
+            ranks = [mean_ranks(self._scores(number, again, text=text), target) for again in agains]
+            gains.append(ndcg(np.stack(ranks), TOP))
+            self._advance(len(part))
+        return np.concatenate(gains, axis=1)
+
+    @torch.inference_mode()
+    def gains_of_shifts(
+        self, shifts: NDArray[np.float32], *, corners: Sequence[int], again: _Again, text: float
+    ) -> NDArray[np.float64]:
+        """Return the NDCG@20 of each example under each shift, `[shifts, N]`; see `gains_under_shifts`."""
+        gains = []
+        for number, part in enumerate(self._parts):
+            scores = self._scores(number, again, text=text).float().numpy()
+            gains.append(gains_under_shifts(scores, part.target, shifts, corners=corners))
+            self._advance(len(part))
+        return np.concatenate(gains, axis=1)
+
+    def _scores(
+        self, number: int, again: _Again, *, text: float = 0.0, rows: NDArray[np.int64] | None = None
+    ) -> Tensor:
+        """Score some examples of a part, all of them by default, `[n, V]`."""
+        own, near = self._asked(number)
+        scores = own if near is None or text == 0.0 else own + text * near
+        part = self._parts[number]
+        history = torch.from_numpy((part.known() if again.ever else part.history).astype(np.int64))
+        if rows is not None:
+            scores, history = scores[rows], history[rows]
+        return add_again(scores, history, again.weight)
+
+    def _asked(self, number: int) -> tuple[Tensor, Tensor | None]:
+        if number in self._kept:
+            return self._kept[number]
+        part = self._parts[number]
+        history = torch.from_numpy(part.history.astype(np.int64))
+        functions = (self._score, self.text)
+        own, near = (None if one is None else ask(one, history, part.user).detach().cpu() for one in functions)
+        assert own is not None  # noqa: S101 - only text may be
+        if self._keeps:
+            self._kept[number] = own, near
+        return own, near
 
 
-def _agains(examples: Examples) -> list[tuple[float, bool]]:
-    """Return what is tried of the history's items: the newest ones, then all of them, where there are more."""
-    longer = examples.past is not None and bool((examples.past.length > examples.history.shape[1]).any())
-    return [(again, ever) for ever in (False, True)[: 1 + longer] for again in AGAIN if again or not ever]
+def gains_under_shifts(
+    scores: NDArray[np.float32], target: NDArray[np.integer], shifts: NDArray[np.float32], *, corners: Sequence[int]
+) -> NDArray[np.float64]:
+    """Return the NDCG@20 of targets `[N]` by scores `[N, V]` under each of the shifts `[P, V]`, `[P, N]`.
+
+    The same as ranking under each shift, and much cheaper. Every shift is a mixture of the corners. So what outranks a
+    target under all corners outranks it under every shift, and twenty of those leave it without any gain; and what
+    outranks it under none of the corners never does.
+
+    Args:
+        scores: finite.
+        target: an item for each row.
+        shifts: what is added to the scores of all items.
+        corners: which of the shifts are the corners.
+    """
+    row = np.arange(len(target))
+    own = scores[row, target]
+    least, most = np.full_like(scores, np.inf), np.full_like(scores, -np.inf)
+    for shift in shifts[list(corners)]:
+        lead = scores + (shift - (own + shift[target])[:, None])
+        np.minimum(least, lead, out=least)
+        np.maximum(most, lead, out=most)
+    # by so much rounding may err
+    slack = 16 * np.finfo(np.float32).eps * (np.abs(scores).max(axis=1) + 2 * np.abs(shifts).max())
+    gains = np.zeros((len(shifts), len(target)))
+    for one in np.flatnonzero(np.count_nonzero(least > slack[:, None], axis=1) < TOP):
+        rivals = np.flatnonzero(most[one] >= -slack[one])  # the target is one of them
+        moved, bar = scores[one, rivals] + shifts[:, rivals], own[one] + shifts[:, target[one], None]
+        greater, equal = (np.count_nonzero(found, axis=1) for found in (moved > bar, moved == bar))
+        gains[:, one] = ndcg(1.0 + greater + (equal - 1.0) / 2.0, TOP)
+    return gains
+
+
+def _corners(pairs: Sequence[tuple[float, float]]) -> list[int]:
+    """Return where the four pairs of a grid stand between which all others lie."""
+    ends = [(min(values), max(values)) for values in zip(*pairs, strict=True)]
+    return [pairs.index(pair) for pair in product(*ends)]
+
+
+def _best_again(tried: _Tried, unit: float, *, text: float = 0.0) -> tuple[_Again, float]:
+    """Return the best weight of what was chosen already, and the NDCG@20 without one."""
+    some = tried.examples
+    longer = some.past is not None and bool((some.past.length > some.history.shape[1]).any())
+    tried_weights = [(again, False) for again in AGAIN] + [(again, True) for again in AGAIN if again and longer]
+    agains = [_Again(weight=unit * again, ever=ever) for again, ever in tried_weights]
+    reached = tried.gains(agains, text=text).mean(axis=1)
+    return agains[int(np.argmax(reached))], float(reached[0])
 
 
 def _best(gains: NDArray[np.float64], weight: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -232,48 +339,3 @@ def _most_text(gains: Sequence[NDArray[np.float64]], weight: NDArray[np.float64]
     fits = [loss.mean() <= loss.std() / len(loss) ** 0.5 for loss in losses]
     better = [value for value, fit, one in zip(TEXT, fits, reached, strict=True) if fit and one > reached[0]]
     return max(better, default=0.0)
-
-
-@torch.inference_mode()
-def _unit(score: ScoreFunction, examples: Examples) -> float:
-    some = examples.take(np.arange(0, len(examples), max(1, len(examples) // FEWEST_EXAMPLES)))
-    listed = min(LISTED, examples.num_items)
-    items, values = zip(*(_listed(_scores(score, part), listed) for part in _parts(score, some)), strict=True)
-    return likeliest_temperature(
-        ranked_items=np.concatenate(items),
-        distances=-np.concatenate(values),
-        target=some.target,
-        num_items=some.num_items,
-    )
-
-
-def _listed(scores: Tensor, listed: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    items = best_items(scores, listed)
-    return items.numpy(), scores.gather(1, items.long()).float().numpy()
-
-
-@torch.inference_mode()
-def _gains(
-    score: ScoreFunction,
-    shifts: Sequence[NDArray[np.float32] | None],
-    examples: Examples,
-    advance: Advance | None = None,
-) -> NDArray[np.float64]:
-    """Return the NDCG@20 of each example under each shift, `[shifts, N]`."""
-    parts = []
-    for part in _parts(score, examples):
-        scores = _scores(score, part)
-        target = torch.from_numpy(part.target.astype(np.int64)).unsqueeze(1)
-        moved = (scores if shift is None else scores + torch.from_numpy(shift) for shift in shifts)
-        parts.append(np.stack([ndcg(mean_ranks(one, target), TOP).ravel() for one in moved]))
-        if advance is not None:
-            advance(len(shifts) * len(part))
-    return np.concatenate(parts, axis=1)
-
-
-def _scores(score: ScoreFunction, examples: Examples) -> Tensor:
-    return ask(score, histories_for(score, examples), examples.user).detach().cpu()
-
-
-def _parts(score: ScoreFunction, examples: Examples) -> Iterator[Examples]:
-    return examples.batches(rows_at_once(score, examples, _SCORES_AT_ONCE))

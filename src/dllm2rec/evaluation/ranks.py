@@ -18,7 +18,8 @@ ScoreFunction = Callable[..., Tensor]
 """Scores the catalogue for histories of any width, `[B, L]` to `[B, V]`; with an attribute `reads_users` that is true,
 for histories and users `[B]`; with one `reads_all` that is true, it wants all that is known of a user."""
 
-_SCORES_AT_ONCE = 1 << 23
+SCORES_AT_ONCE = 1 << 23
+"""Most scores of a block, if one example has no more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +72,7 @@ def rank_targets(
     Raises:
         ValueError: scores of the wrong shape, or NaN among them.
     """
-    size = min(batch_size, rows_at_once(score, examples, _SCORES_AT_ONCE))
+    size = min(batch_size, rows_at_once(score, examples, SCORES_AT_ONCE))
     top_k = min(top_k, examples.num_items)
     rank = np.empty(len(examples), np.float64)
     top = np.empty((len(examples), top_k), np.int32) if top_k else None
@@ -82,7 +83,7 @@ def rank_targets(
             target = torch.from_numpy(examples.target[rows].astype(np.int64)).unsqueeze(1)
             scores = _checked(ask(score, history, examples.user[rows]), (len(history), examples.num_items))
             if mask_history:
-                scores = _masked(scores, history[:, -examples.history.shape[1] :], target)
+                scores = without_history(scores, history[:, -examples.history.shape[1] :], target)
             rank[rows] = mean_ranks(scores, target)
             if top is not None:
                 top[rows] = best_items(scores, top_k).numpy()
@@ -142,7 +143,8 @@ def _checked(scores: Tensor, shape: tuple[int, int]) -> Tensor:
     return scores
 
 
-def _masked(scores: Tensor, history: Tensor, target: Tensor) -> Tensor:
+def without_history(scores: Tensor, history: Tensor, target: Tensor) -> Tensor:
+    """Return scores `[B, V]` in which the items of histories `[B, L]` come last, but never the target `[B, 1]`."""
     kept = scores.gather(1, target)
     padded = torch.cat([scores, scores.new_zeros(len(scores), 1)], 1)
     padded.scatter_(1, history, -torch.inf)

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from operator import itemgetter
 from typing import Literal
 
 import numpy as np
@@ -15,7 +14,14 @@ from dllm2rec.data.demand import measure_demand
 from dllm2rec.evaluation.demand import LEFT_OUT, DemandWeights, adjusted, choose_demand, subsample
 from dllm2rec.evaluation.latency import seconds_per_1000
 from dllm2rec.evaluation.metrics import TOP, ndcg
-from dllm2rec.evaluation.ranks import Ranks, ScoreFunction, rank_targets
+from dllm2rec.evaluation.ranks import (
+    SCORES_AT_ONCE,
+    Ranks,
+    ScoreFunction,
+    mean_ranks,
+    rank_targets,
+    without_history,
+)
 from dllm2rec.teachers.ease import EASESettings
 from dllm2rec.teachers.references import (
     Blend,
@@ -193,12 +199,16 @@ def _weigh_text(
     some = subsample(dataset.examples("validation"))
     rare = dataset.training_examples(train_on).repeats_are_rare
 
-    def reached(weight: float) -> float:
-        blend = Blend(knn=knn, text=text, text_weight=weight)
-        score = adjusted(score_with_reference(blend), reads=dataset.manifest.history)
-        return float(ndcg(rank_targets(score, some, mask_history=rare).rank, TOP).mean())
-
-    return max(((reached(weight), weight) for weight in TEXT_WEIGHTS), key=itemgetter(0))
+    total = np.zeros(len(TEXT_WEIGHTS))
+    for part in some.batches(max(1, SCORES_AT_ONCE // dataset.num_items)):
+        history, target = (torch.from_numpy(one.astype(np.int64)) for one in (part.history, part.target[:, None]))
+        counted, near = (torch.from_numpy(one.scores(part.history)) for one in (knn, text))
+        for place, weight in enumerate(TEXT_WEIGHTS):
+            scores = counted + weight * near
+            ranks = mean_ranks(without_history(scores, history, target) if rare else scores, target)
+            total[place] += ndcg(ranks, TOP).sum()
+    best = int(np.argmax(total))
+    return float(total[best]) / max(1, len(some)), TEXT_WEIGHTS[best]
 
 
 def score_with_reference(reference: Reference) -> ScoreFunction:

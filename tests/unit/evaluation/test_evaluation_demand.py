@@ -10,9 +10,20 @@ from numpy.typing import NDArray
 from dllm2rec.data import Examples
 from dllm2rec.data.demand import Demand
 from dllm2rec.data.examples import Past
-from dllm2rec.evaluation.demand import NEW, TEXT, TREND, _most_text, adjusted, choose_demand, unseen_weights
+from dllm2rec.evaluation.demand import (
+    NEW,
+    PAIRS,
+    TEXT,
+    TREND,
+    _corners,
+    _most_text,
+    adjusted,
+    choose_demand,
+    gains_under_shifts,
+    unseen_weights,
+)
 from dllm2rec.evaluation.metrics import ndcg
-from dllm2rec.evaluation.ranks import rank_targets
+from dllm2rec.evaluation.ranks import mean_ranks, rank_targets
 from dllm2rec.students.base import add_again
 
 V, N = 60, 300
@@ -68,6 +79,30 @@ def test_it_is_the_best_pair_of_all_by_an_independent_search() -> None:
     assert found.ndcg == pytest.approx(max(reached.values()), rel=1e-6)
     assert reached[found.trend / unit, found.new / unit] == pytest.approx(found.ndcg, rel=1e-6)
     assert found.before == pytest.approx(ndcg(rank_targets(score, examples).rank, 20).mean())
+
+
+@pytest.mark.parametrize("kind", ["noise", "ties", "close"])
+@pytest.mark.parametrize("size", [1.0, 1e4])
+def test_gains_under_all_shifts_are_those_of_ranking_under_each(kind: str, size: float) -> None:
+    draw = np.random.default_rng(3)
+    items, rows = 400, 60
+    scores = draw.normal(size=(rows, items))
+    if kind == "ties":
+        scores = np.round(scores)
+    if kind == "close":  # nearer to each other than what shifts of this size can tell apart
+        scores *= 1e-7
+    scores = (size * scores).astype(np.float32)
+    new = np.arange(items) >= 370
+    trend = np.where(new, 0, np.round(draw.normal(size=items), 1 if kind == "ties" else 8)).astype(np.float32)
+    demand = Demand(trend=trend, new=new)
+    shifts = np.stack([demand.shift(trend=0.7 * size * one, new=0.7 * size * two) for one, two in PAIRS])
+    target = np.where(draw.random(rows) < 0.7, scores.argsort(axis=1)[:, -3], draw.integers(items, size=rows))
+    found = gains_under_shifts(scores, target, shifts, corners=_corners(PAIRS))
+    own = torch.from_numpy(target[:, None])
+    for shift, gains in zip(shifts, found, strict=True):
+        np.testing.assert_array_equal(gains, ndcg(mean_ranks(torch.from_numpy(scores + shift), own), 20))
+    assert (found > 0).any()
+    assert (found == 0).any()
 
 
 def found_unit(new: float, trend: float) -> float:

@@ -6,7 +6,7 @@ from dllm2rec.data import Examples
 from dllm2rec.data.examples import Past
 from dllm2rec.evaluation import metrics
 from dllm2rec.evaluation.agreement import hit_rate_by_overlap, overlap, win_ratio
-from dllm2rec.evaluation.demand import adjusted, beside
+from dllm2rec.evaluation.demand import adjusted
 from dllm2rec.evaluation.latency import seconds_per_1000
 from dllm2rec.evaluation.ranks import histories_for, rank_targets, ranks_from_lists, rows_at_once
 from dllm2rec.evaluation.slices import history_slices, popularity_slices
@@ -67,7 +67,7 @@ def test_who_reads_all_is_given_all_and_nobody_else() -> None:
     assert widths == [2, 2, 2]  # what stands inside still reads two
     assert histories_for(everything, examples).tolist() == [[3, 1, 2, 0]]
     assert (rows_at_once(everything, examples, 8), rows_at_once(score, examples, 8)) == (2, 2)
-    assert rows_at_once(adjusted(beside(everything, score, 1.0), reads=2), examples_of([[2] * 9], [3], 4), 18) == 2
+    assert rows_at_once(adjusted(everything, reads=2), examples_of([[2] * 9], [3], 4), 18) == 2
 
 
 def test_ranks_keep_the_precision_of_the_scores() -> None:
