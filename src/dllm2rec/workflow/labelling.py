@@ -48,9 +48,18 @@ def finished(out: Path, asked: Mapping[str, JsonValue]) -> Knowledge | None:
         return None
 
 
-def finish(out: Path, asked: Mapping[str, JsonValue], teacher: Mapping[str, JsonValue]) -> None:
-    """Write down that what was asked for is finished, and the settings of the teacher, whose paths ``asked`` lacks."""
-    write_json(out / DONE, {**asked, "settings": dict(teacher)})
+def finish(
+    out: Path, asked: Mapping[str, JsonValue], teacher: Mapping[str, JsonValue], *, encoder: str | None = None
+) -> None:
+    """Write down that what was asked for is finished.
+
+    Args:
+        out: the knowledge directory.
+        asked: from `request`.
+        teacher: its settings, whose paths ``asked`` lacks.
+        encoder: that made the item vectors which were taken from other knowledge, where that says it.
+    """
+    write_json(out / DONE, {**asked, "settings": dict(teacher)} | ({} if encoder is None else {"encoder": encoder}))
 
 
 def taught_by(knowledge: Knowledge) -> tuple[dict[str, Any], dict[str, JsonValue]]:
@@ -77,9 +86,10 @@ def encoder_of(knowledge: Knowledge) -> str | None:
     if knowledge.manifest.teacher == "imported":
         imported: dict[str, Any] = knowledge.manifest.settings
         return imported.get("model")
-    settings = read_json(knowledge.path / DONE)["settings"] if (knowledge.path / DONE).is_file() else {}
+    there = read_json(knowledge.path / DONE) if (knowledge.path / DONE).is_file() else {}
+    settings = there.get("settings", {})
     made = settings.get("kind") == "reference" and settings.get("vectors") is None
-    model: str | None = settings.get("model") if made else None
+    model: str | None = settings.get("model") if made else there.get("encoder")
     return model
 
 

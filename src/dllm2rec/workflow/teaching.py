@@ -37,7 +37,7 @@ from dllm2rec.teachers.references import BlendSettings, needs_vectors
 from dllm2rec.teachers.retrieval import RetrievalSettings, teach_retrieval
 from dllm2rec.teachers.texts import WritingSettings, teach_texts
 from dllm2rec.workflow.budget import counted, selection, within_reach
-from dllm2rec.workflow.labelling import directory_name, finish, finished, request, taught_by
+from dllm2rec.workflow.labelling import directory_name, encoder_of, finish, finished, request, taught_by
 
 
 def teach(dataset: Dataset, settings: TeacherSettings, *, out: Path) -> Knowledge:
@@ -60,7 +60,8 @@ def teach(dataset: Dataset, settings: TeacherSettings, *, out: Path) -> Knowledg
         knowledge = finished(out, asked)
         if knowledge is None:
             knowledge = _teach(dataset, settings, out)
-            finish(out, asked, values)
+            taken = settings.vectors if isinstance(settings, ReferenceTeacher) else None
+            finish(out, asked, values, encoder=None if taken is None else encoder_of(Knowledge.load(taken)))
     return knowledge
 
 
@@ -102,7 +103,7 @@ def teach_only_new(dataset: Dataset, known: Knowledge, *, out: Path) -> Knowledg
         knowledge = finished(out, asked)
         if knowledge is None:
             knowledge = _teach_only_new(dataset, settings, known, out)
-            finish(out, asked, values)
+            finish(out, asked, values, encoder=encoder_of(known))
     return knowledge
 
 
@@ -217,7 +218,7 @@ def _teach_only_new(dataset: Dataset, settings: TeacherSettings, known: Knowledg
         case ReferenceTeacher():
             vectors = None
             if known.item_vectors is not None:
-                vectors = _grown(dataset, settings, known.item_vectors)
+                vectors = _grown(dataset, known, known.item_vectors)
             reference = settings.reference
             if isinstance(reference, BlendSettings):  # of one weight with what it said before
                 weight = known.manifest.settings["text_weight"]
@@ -237,17 +238,18 @@ def _teach_only_new(dataset: Dataset, settings: TeacherSettings, known: Knowledg
             raise AssertionError("teach_only_new refuses merged knowledge")
 
 
-def _grown(dataset: Dataset, settings: ReferenceTeacher, known: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Add the text vectors of the new items."""
-    titles = dataset.titles[len(known) :]
+def _grown(dataset: Dataset, known: Knowledge, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Add the text vectors of the new items, by the encoder that made those of the others."""
+    titles = dataset.titles[len(vectors) :]
     if not titles:
-        return known
-    if settings.vectors is not None:
+        return vectors
+    encoder = encoder_of(known)
+    if encoder is None:
         raise UserError(
-            f"{settings.vectors}: has no vectors of the {len(titles):,} new items; teach with --model instead of "
-            "--vectors to have them made"
+            f"{known.path}: nothing says which sentence encoder made its item vectors, and {len(titles):,} new items "
+            "have none; teach the extension anew, with --model (or with --vectors of its own items)"
         )
-    return continue_vectors(known, dataset.titles, model=settings.model)
+    return continue_vectors(vectors, dataset.titles, model=encoder)
 
 
 def _together(dataset: Dataset, settings: ReferenceTeacher, vectors: NDArray[np.float32] | None) -> Examples:

@@ -13,8 +13,11 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.data import Dataset, extend
-from dllm2rec.settings.teacher import EncoderTeacher
+from dllm2rec.knowledge import KnowledgeManifest, KnowledgeWriter
+from dllm2rec.settings.teacher import EncoderTeacher, ReferenceTeacher
 from dllm2rec.teachers.encoder import Encoder, continue_vectors, find_model, masked_mean, teach_encoder
+from dllm2rec.teachers.references import BlendSettings
+from dllm2rec.workflow.labelling import encoder_of
 from dllm2rec.workflow.teaching import teach, teach_only_new
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "red", "blue", "small", "large", "robot", "puzzle", "train", "doll"]
@@ -329,3 +332,24 @@ def test_an_encoder_goes_on_as_it_read_titles_so_far(tmp_path: Path, tiny_encode
         after = teach_only_new(longer, known, out=tmp_path / f"after-{name}").item_vectors
         expected = Encoder.load(tiny_encoder).encode(longer.titles, words=words)
         np.testing.assert_allclose(after, expected, rtol=1e-4, atol=1e-5)
+        counted = ReferenceTeacher(reference=BlendSettings(text_weight=0.1), vectors=known.path, folds=1)
+        blend = teach(tiny_dataset, counted, out=tmp_path / f"blend-{name}")  # whose own `model` is another one
+        assert encoder_of(blend) == str(tiny_encoder)
+        blend = teach_only_new(longer, blend, out=tmp_path / f"blend-{name}-2")
+        assert encoder_of(blend) == str(tiny_encoder)
+        np.testing.assert_allclose(blend.item_vectors, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_vectors_of_nobody_knows_whom_are_not_gone_on_with(tmp_path: Path, tiny_dataset: Dataset) -> None:
+    facts = {"dataset_hash": tiny_dataset.content_hash, "num_items": tiny_dataset.num_items, "teacher": "bigrec"}
+    writer = KnowledgeWriter(tmp_path / "vectors", KnowledgeManifest(**facts, model="some", depth=0, vector_size=4))
+    writer.write_item_vectors(np.random.default_rng(0).normal(size=(tiny_dataset.num_items, 4)).astype(np.float32))
+    counted = ReferenceTeacher(reference=BlendSettings(text_weight=0.1), vectors=tmp_path / "vectors", folds=1)
+    blend = teach(tiny_dataset, counted, out=tmp_path / "blend")
+    pl.DataFrame({"user_id": range(40), "item_id": [10**6] * 40, "timestamp": range(10**6, 10**6 + 40)}).write_csv(
+        tmp_path / "log.csv"
+    )
+    pl.DataFrame({"item_id": [10**6], "title": ["red doll"]}).write_csv(tmp_path / "items.csv")
+    longer = extend(tiny_dataset, tmp_path / "log.csv", tmp_path / "items.csv", out=tmp_path / "longer")
+    with pytest.raises(UserError, match="nothing says which sentence encoder"):
+        teach_only_new(longer, blend, out=tmp_path / "after")

@@ -41,9 +41,10 @@ def test_knowledge_names_the_encoder_that_read_its_titles(small: Dataset, tmp_pa
     made = teach(small, BLEND, out=tmp_path / "made")
     assert encoder_of(made) == "mine"
     taken = teach(small, BLEND.model_copy(update={"vectors": made.path}), out=tmp_path / "taken")
-    assert encoder_of(taken) is None  # they are whose they are
+    assert encoder_of(taken) == "mine"  # whatever becomes of those that they were taken from
     (tmp_path / "made" / DONE).unlink()
     assert encoder_of(Knowledge.load(tmp_path / "made")) is None
+    assert encoder_of(taken) == "mine"
     assert len(encoded) == 1
 
 
