@@ -17,7 +17,13 @@ def paper(
         list[Path],
         typer.Argument(metavar="RESULTS...", help="Directories of `dllm2rec run`, or of runs; one for each dataset."),
     ],
-    table: Annotated[list[int] | None, typer.Option(metavar="1..9", help="Which table; give it as often.")] = None,
+    table: Annotated[
+        list[int] | None,
+        typer.Option(
+            metavar="1..9",
+            help="Which table; give it as often. Without one or a figure: all that the results have.",
+        ),
+    ] = None,
     figure: Annotated[list[int] | None, typer.Option(metavar="2", help="Which figure.")] = None,
     form: Annotated[
         Literal["markdown", "latex", "csv"], typer.Option("--format", help="How to write it.")
@@ -35,18 +41,17 @@ def paper(
     from dllm2rec.core.files import atomic_path
     from dllm2rec.reporting.paper.cells import load_results
     from dllm2rec.reporting.paper.sensitivity import sheet, write_figure
-    from dllm2rec.reporting.paper.tables import require_known
+    from dllm2rec.reporting.paper.tables import available, require_known
     from dllm2rec.reporting.paper.tables import table as build
 
-    if not table and not figure:
-        raise UserError("say what: --table 1 to 9, or --figure 2")
     if any(number != 2 for number in figure or []):
         raise UserError(f"--figure {next(number for number in figure or [] if number != 2)}: only figure 2 has figures")
     for number in table or []:
         require_known(number)
     with words_to_stderr():
         found = load_results(results, split=split)
-        sheets = {f"table-{number}": build(number, found) for number in table or []}
+        numbers = table or ([] if figure else available(found))
+        sheets = {f"table-{number}": build(number, found) for number in numbers}
         if figure:
             sheets["figure-2"] = sheet(found)
         if out is not None:

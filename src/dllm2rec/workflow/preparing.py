@@ -8,6 +8,7 @@ import polars as pl
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import hash_file
+from dllm2rec.core.progress import progress_bar
 from dllm2rec.data import Dataset, ml_100k, read_log, write_dataset
 from dllm2rec.data.directory import Duplicates, read_table_file
 from dllm2rec.settings.dataset import DatasetSettings
@@ -28,14 +29,19 @@ def prepare(settings: DatasetSettings, *, out: Path) -> Dataset:
         UserError: the log is wrong, a part of the split is empty, or something else is at ``out``.
     """
     interactions, items = log_files(settings)
-    log = read_log(
-        interactions,
-        items,
-        columns=settings.columns,
-        duplicates=settings.duplicates,
-        incomplete=settings.incomplete,
-    )
-    return write_dataset(log, settings.split, out, name=dataset_name(settings))
+    with progress_bar("preparing", 2) as advance:
+        advance(0, note=f"reading {interactions.name}")
+        log = read_log(
+            interactions,
+            items,
+            columns=settings.columns,
+            duplicates=settings.duplicates,
+            incomplete=settings.incomplete,
+        )
+        advance(note="splitting and writing")
+        dataset = write_dataset(log, settings.split, out, name=dataset_name(settings))
+        advance(note="")
+    return dataset
 
 
 def log_files(settings: DatasetSettings) -> tuple[Path, Path]:

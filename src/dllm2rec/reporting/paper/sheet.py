@@ -11,6 +11,8 @@ from dllm2rec.comparison.formatting import piped
 Format = Literal["markdown", "latex", "csv"]
 Mark = Literal["", "best", "second"]
 MISSING = "-"
+SPREAD = " ± "
+"""Between a mean and the standard deviation over seeds."""
 
 _WORDS = {"dataset", "student", "method", "setting", ""}  # columns of words stand on the left
 _LATEX = {"&": r"\&", "%": r"\%", "#": r"\#", "_": r"\_", "$": r"\$", "±": r"$\pm$", "{": r"\{", "}": r"\}"}
@@ -83,9 +85,13 @@ class Sheet:
     def _csv(self) -> str:
         buffer = io.StringIO()
         buffer.write("".join(f"# {line}\n" for line in (f"{self.name}. {self.title}", *self.notes)))
-        writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow([*self.header])
-        writer.writerows([[cell.text for cell in row] for row in self.rows])
+        columns = []
+        for name, *cells in zip(self.header, *([cell.text for cell in row] for row in self.rows), strict=True):
+            means, _, spreads = zip(*(text.partition(SPREAD) for text in cells), strict=True)
+            columns.append([name, *means])
+            if any(spreads):
+                columns.append([f"{name} sd", *spreads])
+        csv.writer(buffer, lineterminator="\n").writerows(zip(*columns, strict=True))
         return buffer.getvalue()
 
 

@@ -16,7 +16,7 @@ from dllm2rec.reporting.paper.cells import (
     published_student,
 )
 from dllm2rec.reporting.paper.published import on, published, result
-from dllm2rec.reporting.paper.sheet import MISSING, Cell, Sheet, marked, plain
+from dllm2rec.reporting.paper.sheet import MISSING, SPREAD, Cell, Sheet, marked, plain
 
 Rows = list[tuple[Cell, ...]]
 
@@ -29,6 +29,18 @@ def require_known(number: int) -> None:
     """
     if number not in TABLES:
         raise UserError(f"--table {number}: the paper has tables 1 to 9")
+
+
+def available(results: Sequence[Results]) -> list[int]:
+    """Return the tables of which these results have rows.
+
+    Raises:
+        UserError: there are none.
+    """
+    found = [number for number, (_, _, build, _) in TABLES.items() if any(build(one) for one in results)]
+    if not found:
+        raise UserError(f"{', '.join(str(one.path) for one in results)}: nothing there that a table of the paper shows")
+    return found
 
 
 def table(number: int, results: Sequence[Results]) -> Sheet:
@@ -211,7 +223,7 @@ def _methods_of(results: Results, student: str, groups: Sequence[Group], whole: 
 
 
 def _spread(row: Row, metric: str) -> str:
-    return figure(row.metrics[metric]) + (f" ± {figure(row.spread[metric])}" if metric in row.spread else "")
+    return figure(row.metrics[metric]) + (SPREAD + figure(row.spread[metric]) if metric in row.spread else "")
 
 
 def _versus(row: Row | None) -> tuple[str, str]:
