@@ -21,7 +21,7 @@ from dllm2rec.evaluation.agreement import hit_rate_by_overlap, overlap, win_rati
 from dllm2rec.evaluation.metrics import METRIC, TOP
 from dllm2rec.evaluation.ranks import Ranks
 from dllm2rec.evaluation.references import REFERENCES, reference_ranks
-from dllm2rec.evaluation.significance import paired_permutation_test
+from dllm2rec.evaluation.significance import holm, paired_permutation_test
 from dllm2rec.knowledge.align import align
 from dllm2rec.knowledge.confidence import calibration_error, likeliest_temperature, reliability, shares
 from dllm2rec.knowledge.store import Knowledge
@@ -104,13 +104,16 @@ def _rivals(knowledge: Knowledge, dataset: Dataset, student: Run | None) -> list
         if taught is None:
             continue
         kept = taught.labelled
+        found = []
         for name in RIVALS:
             ranks, _ = reference_ranks(REFERENCES[name], dataset, examples.take(kept), train_on=train_on)
-            rivals.append(_rival(taught, ranks, name, split, examples.take(kept)))
+            found.append(_rival(taught, ranks, name, split, examples.take(kept)))
         if student is not None:
             evaluate(student, split=split, dataset=dataset)
             ranks = student.read_ranks(split).take(kept)
-            rivals.append(_rival(taught, ranks, student.config.label, split, examples.take(kept)))
+            found.append(_rival(taught, ranks, student.config.label, split, examples.take(kept)))
+        adjusted = holm([rival.p_value for rival in found])
+        rivals += [one.model_copy(update={"p_value": p}) for one, p in zip(found, adjusted, strict=True)]
     return rivals
 
 
@@ -235,10 +238,11 @@ def _vectors(knowledge: Knowledge) -> Vectors | None:
     vectors = knowledge.item_vectors
     if vectors is None:
         return None
+    mean, deviation = vectors.mean(axis=0, dtype=np.float64), vectors.std(axis=0, dtype=np.float64)
     return Vectors(
         items=len(vectors),
         size=vectors.shape[1],
-        constant_columns=int((vectors.std(axis=0) <= 1e-6 * (1 + np.abs(vectors.mean(axis=0)))).sum()),
+        constant_columns=int((deviation <= 1e-6 * (1 + np.abs(mean))).sum()),
         repeated=len(vectors) - len(np.unique(vectors, axis=0)),
         zero=int((~vectors.any(axis=1)).sum()),
     )

@@ -14,7 +14,7 @@ from dllm2rec.core.settings import differing
 from dllm2rec.data import Dataset, Examples, Split, TrainOn
 from dllm2rec.evaluation.latency import seconds_per_1000 as latency
 from dllm2rec.evaluation.metrics import HITS, METRIC, METRICS, TOP, hit_rate, ndcg
-from dllm2rec.evaluation.ranks import Ranks, ScoreFunction, rank_targets, ranks_from_lists
+from dllm2rec.evaluation.ranks import Ranks, ScoreFunction, lists_without_history, rank_targets, ranks_from_lists
 from dllm2rec.evaluation.references import (
     COUNTING,
     REFERENCES,
@@ -179,7 +179,8 @@ def gather(
         dataset_of(run, dataset)
     examples = dataset.examples(split)
     knowledge, read, missing = _knowledge(runs)
-    judged = [taught for one in knowledge if (taught := judge_teacher(one, dataset, examples)) is not None]
+    asked = (judge_teacher(one, dataset, examples, mask_history=mask_history) for one in knowledge)
+    judged = [taught for taught in asked if taught is not None]
     names = distinct([(taught.name, taught.knowledge.path) for taught in judged])
     return Evidence(
         dataset=dataset,
@@ -198,17 +199,22 @@ def metric_values(ranks: Ranks) -> dict[str, Values]:
     return {HITS: hit_rate(ranks.rank, TOP), METRIC: ndcg(ranks.rank, TOP)}
 
 
-def judge_teacher(knowledge: Knowledge, dataset: Dataset, examples: Examples) -> Taught | None:
+def judge_teacher(
+    knowledge: Knowledge, dataset: Dataset, examples: Examples, *, mask_history: bool = False
+) -> Taught | None:
     """Rank the targets by a teacher's lists; None where it labelled none of the examples."""
     rows = align(knowledge, dataset, examples)
     if knowledge.manifest.depth == 0 or not (rows >= 0).any():
         return None
-    labels = knowledge.labels.take(rows[rows >= 0])
+    labels, examples = knowledge.labels.take(rows[rows >= 0]), examples.take(rows >= 0)
+    items, distances = labels.ranked_items, labels.distances
+    if mask_history:
+        items, distances = lists_without_history(items, distances, examples)
     return Taught(
         name=knowledge.manifest.name,
         knowledge=knowledge,
         label_rows=rows,
-        ranks=ranks_from_lists(labels.ranked_items, examples.take(rows >= 0), distances=labels.distances),
+        ranks=ranks_from_lists(items, examples, distances=distances),
         seconds_per_1000=seconds_per_1000(knowledge),
     )
 

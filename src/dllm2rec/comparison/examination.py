@@ -23,7 +23,8 @@ class Rival(Settings):
         examples: how many were compared.
         teacher: its HR@20 and NDCG@20.
         rival: the rival's.
-        p_value: of the difference in NDCG@20, see `paired_permutation_test`; of what was trained for these weights.
+        p_value: of the difference in NDCG@20, see `paired_permutation_test`, after Holm over the rivals of the
+            split; of what was trained for these weights.
         teacher_wins: share of the examples that differ in NDCG@20 in which the teacher is better.
         rival_wins: the same for the rival.
         differing: how many examples differ.

@@ -15,7 +15,8 @@ from dllm2rec.distillation.permutation import NO_ITEM, score_permutations
 from dllm2rec.distillation.sampling import draw_distinct
 from dllm2rec.losses.base import Scorer
 
-RANKED_AT_ONCE = 128  # examples: scores of a catalogue of ten thousand stay within a few megabytes
+RANKED_AT_ONCE, SCORES_AT_ONCE = 128, 1 << 22
+"""Most examples, and most of their scores, whose ranking is in memory."""
 SATURATED = 10.0  # tanh of this is 1 in single precision
 
 
@@ -74,7 +75,8 @@ class DCDDistiller(ListDistiller):
     def draw(self, student: Encoder, number: int, generator: torch.Generator) -> None:  # noqa: ARG002
         """Rank the catalogue for every labelled example and draw both sets of items anew."""
         lessons, settings = self.lessons, self.settings
-        for part in lessons.parts(RANKED_AT_ONCE):
+        rows = max(1, min(RANKED_AT_ONCE, SCORES_AT_ONCE // student.num_items))
+        for part in lessons.parts(rows):
             scores = student.scores(student.encode(lessons.history[part])).cpu()
             listed = lessons.ranked_items[part].long()
             known = torch.cat([lessons.history[part], lessons.target[part].unsqueeze(1)], dim=1)

@@ -23,6 +23,7 @@ from dllm2rec.losses.checks import require_scores
 Normalisation = Literal["robust", "none"]
 LIMIT = 3.0
 MAD_TO_DEVIATION = 1.4826
+_NEXT_TO_NOTHING = 1e-6
 
 
 def normalise_distances(distances: Tensor, *, normalisation: Normalisation = "robust") -> Tensor:
@@ -67,8 +68,9 @@ def normalise_listed_distances(distances: Tensor, *, normalisation: Normalisatio
 
 
 def _over_spread(residuals: Tensor) -> Tensor:
-    spread = MAD_TO_DEVIATION * residuals.abs().median()
-    if spread == 0.0:
+    sizes = residuals.abs().flatten()
+    spread, most = MAD_TO_DEVIATION * sizes.median(), sizes.kthvalue(max(1, round(0.9 * len(sizes)))).values
+    if spread <= _NEXT_TO_NOTHING * most:  # more than half are equal but for rounding
         spread = residuals.std(correction=0)
     if spread == 0.0:
         return torch.zeros_like(residuals)

@@ -23,7 +23,7 @@ class HTDSettings(Settings):
         groups: K.
         hidden: size of the hidden layer of each f_k; None puts it halfway between the two spaces.
         temperature_start: T of the first epoch.
-        temperature_end: T from `anneal_epochs` on; on the way there it falls by the same factor each epoch.
+        temperature_end: T after `anneal_epochs` epochs; on the way there it falls by the same factor each epoch.
         anneal_epochs: epochs that the fall takes.
         items_per_step: most items a step; None takes all of the batch, at a cost that grows with items x groups.
         vector_scaling: of the teacher's vectors, as `student.vector_scaling`.

@@ -45,8 +45,8 @@ class ChainReader(Reader):
     model; here from the history alone. Its decoder learns with a loss of its own beside the task; here with the task.
     A history whose own chain is stored does not read that one, which it could not when it is new: chains as near as
     cosine 1 are left out. In training all chains about the user are left out, for the history of a later one of their
-    examples holds the target; validation and test targets are later than all that chains are about. Where fewer than
-    `neighbours` chains are left, the decoder reads those.
+    examples holds the target; a user's validation and test targets are later than all that chains about that user are
+    about. Where fewer than `neighbours` chains are left, the decoder reads those.
 
     Args:
         titles: `[V, Dt]`, vectors of the titles.

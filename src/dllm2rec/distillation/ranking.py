@@ -18,6 +18,9 @@ from dllm2rec.losses.base import Loss, Scorer
 from dllm2rec.losses.dros import DROSLoss
 from dllm2rec.losses.negatives import uniform_negatives
 
+SCORES_AT_ONCE = 1 << 25
+"""Most scores of a step in memory, if one example has no more."""
+
 
 class RankingDistiller(ListDistiller):
     """``lambda_d / B sum_s sum_i w_si l(s, i)`` over a batch's labelled examples s and the teacher's top K items i.
@@ -48,14 +51,22 @@ class RankingDistiller(ListDistiller):
         """Return the weighted loss of each candidate, `[n, K]`."""
         candidates = self.lessons.ranked_items[step.place.clamp(min=0)].long().to(hidden.device)
         losses = self._losses(scorer, hidden, candidates, step)
-        return self._weights(step.place, candidates, self._full_scores(scorer, hidden)) * losses
+        return self._weights(step.place, candidates, self._consistency(scorer, hidden, candidates)) * losses
 
-    def _full_scores(self, scorer: Scorer, hidden: Tensor) -> Tensor | None:
-        """Return the scores of the whole catalogue, `[N, V]`, without gradient, if the weights need them."""
+    def _consistency(self, scorer: Scorer, hidden: Tensor, candidates: Tensor) -> Tensor | None:
+        """Return the consistency of each candidate, `[N, K]`, without gradient, if it counts."""
         if self.settings.gamma_consistency == 0.0:
             return None
+        rows = max(1, SCORES_AT_ONCE // scorer.num_items)
         with torch.no_grad():
-            return scorer.scores(hidden).detach()
+            if len(hidden) <= rows:  # these scores may be the base loss's, too
+                return consistency_weights(scorer.scores(hidden).detach(), candidates)
+            weight, bias = scorer.output_matrix()
+            found = []
+            for part, listed in zip(torch.split(hidden, rows), torch.split(candidates, rows), strict=True):
+                scores = part @ weight.T if bias is None else torch.addmm(bias, part, weight.T)
+                found.append(consistency_weights(scores, listed))
+            return torch.cat(found)
 
     def _losses(self, scorer: Scorer, hidden: Tensor, candidates: Tensor, step: Step) -> Tensor:
         """Return the loss of each candidate, `[N, K]`."""
@@ -72,12 +83,12 @@ class RankingDistiller(ListDistiller):
             losses = losses + self.robust.alpha * self.robust.robust(scorer, hidden, candidates, chosen)
         return losses
 
-    def _weights(self, place: Tensor, candidates: Tensor, full: Tensor | None) -> Tensor:
+    def _weights(self, place: Tensor, candidates: Tensor, consistency: Tensor | None) -> Tensor:
         """Return the weight of each candidate, `[N, K]`; 0 where the place is -1."""
         weights = combine(
             position=self.position.to(candidates.device),
             confidence=self.confidence[place].to(candidates.device),
-            consistency=None if full is None else consistency_weights(full, candidates),
+            consistency=consistency,
             gamma_position=self.settings.gamma_position,
             gamma_confidence=self.settings.gamma_confidence,
             gamma_consistency=self.settings.gamma_consistency,

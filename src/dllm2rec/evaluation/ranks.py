@@ -119,18 +119,32 @@ def ranks_from_lists(
     Args:
         ranked_items: `[N, K]`, best first.
         examples: N of them.
-        distances: `[N, K]` of the listed items; equal ones share the mean of their ranks. Where several share the last
-            one, nobody knows how many more do beyond the list: none of them counts as listed, unless all V are.
+        distances: `[N, K]` of the listed items, infinite where there is none; equal ones share the mean of their ranks.
+            Where several share the last one, nobody knows how many more do beyond the list: none of them counts as
+            listed, unless all V are. A single last one is believed.
     """
     hits = ranked_items == examples.target[:, None]
     rank = np.where(hits.any(axis=1), hits.argmax(axis=1) + 1.0, np.inf)
     if distances is not None and distances.shape[1]:
         own = np.take_along_axis(distances, hits.argmax(axis=1)[:, None], axis=1)
         nearer, equal = (np.count_nonzero(found, axis=1) for found in (distances < own, distances == own))
-        open_ended = (equal > 1) & (own[:, 0] == distances[:, -1]) & (ranked_items.shape[1] < examples.num_items)
+        last = np.where(np.isfinite(distances), distances, -np.inf).max(axis=1)
+        open_ended = (equal > 1) & (own[:, 0] == last) & (ranked_items.shape[1] < examples.num_items)
         shared = np.where(open_ended, np.inf, 1.0 + nearer + (equal - 1.0) / 2.0)
         rank = np.where(np.isfinite(rank), shared, np.inf)
     return Ranks(example_id=examples.example_id, rank=rank, top_items=ranked_items)
+
+
+def lists_without_history(
+    ranked_items: NDArray[np.int32], distances: NDArray[np.floating], examples: Examples
+) -> tuple[NDArray[np.int32], NDArray[np.floating]]:
+    """Take the items of histories out of lists `[N, K]`, but never the target; -1, infinitely far, fills them up."""
+    held = (ranked_items[:, :, None] == examples.history[:, None, :]).any(axis=2)
+    held &= ranked_items != examples.target[:, None]
+    order = np.argsort(held, axis=1, kind="stable")
+    taken = np.take_along_axis(held, order, axis=1)
+    items = np.where(taken, np.int32(-1), np.take_along_axis(ranked_items, order, axis=1))
+    return items, np.where(taken, np.inf, np.take_along_axis(distances, order, axis=1))
 
 
 def _checked(scores: Tensor, shape: tuple[int, int]) -> Tensor:

@@ -70,9 +70,9 @@ class Heads(nn.Module):
     ) -> None:
         super().__init__()
         self.register_buffer("items", _standardised(states))
-        deviation, mean = torch.std_mean(queries, dim=0, correction=0)
+        mean, deviation = _scale(queries)
         self.register_buffer("mean", mean)
-        self.register_buffer("deviation", deviation.clamp(min=1e-6))
+        self.register_buffer("deviation", deviation)
         self.register_buffer("popularity", torch.log1p(counts.float()))
         self.popularity_weight = nn.Parameter(torch.zeros(()))
         self.dropout = dropout
@@ -269,5 +269,11 @@ def first_heads(
 
 
 def _standardised(states: Tensor) -> Tensor:
+    mean, deviation = _scale(states)
+    return (states - mean) / deviation
+
+
+def _scale(states: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation of each column, `[D]`; 1 of a constant one, which is only centred."""
     deviation, mean = torch.std_mean(states, dim=0, correction=0)
-    return (states - mean) / deviation.clamp(min=1e-6)
+    return mean, torch.where(deviation > 1e-6 * (1 + mean.abs()), deviation, 1.0)

@@ -256,8 +256,10 @@ def standardised(vectors: Floats) -> Floats:
 
 def column_scale(vectors: Floats) -> tuple[Floats, Floats]:
     """Return the mean of each column of `[V, D]` and its standard deviation, which is 1 where it is constant."""
-    mean, deviation = vectors.mean(axis=0), vectors.std(axis=0)
-    return mean, np.where(deviation > 1e-6 * (1 + np.abs(mean)), deviation, np.float32(1))
+    # in single precision a sum over many rows loses more than what tells a constant column
+    mean, deviation = vectors.mean(axis=0, dtype=np.float64), vectors.std(axis=0, dtype=np.float64)
+    deviation = np.where(deviation > 1e-6 * (1 + np.abs(mean)), deviation, 1.0)
+    return mean.astype(np.float32), deviation.astype(np.float32)
 
 
 def _pairs(

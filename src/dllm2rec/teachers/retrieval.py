@@ -220,6 +220,7 @@ class _Labeller:
         self._sequences, self._num_items = dataset.training_sequences("before-cut"), dataset.num_items
         self._states = torch.from_numpy(read.items)
         self._seed = seed
+        self._embedded: tuple[Heads, torch.Tensor, torch.Tensor] | None = None
         self._leave_history = dataset.training_examples("before-cut").repeats_are_rare
         self.fold = numpy_generator(seed, "folds").integers(0, settings.folds, dataset.manifest.num_users)
         self._all = self._fit(np.ones(dataset.manifest.num_users, bool), "fitting heads")
@@ -241,14 +242,20 @@ class _Labeller:
     def label(self, heads: Heads, split: Split, places: NDArray[np.int64]) -> Labels:
         """Label examples of a split, by place."""
         examples = self._plan.examples[split].take(places)
-        scores = self._scores(heads, split, places)
-        log_p = torch.log_softmax(scores / self.temperature, dim=1).numpy()
-        items = best_items(torch.from_numpy(log_p), self._settings.depth).numpy()
+        listed, distances, own, start = [], [], [], 0
+        for part in _parts(places, max(1, _SCORES_AT_ONCE // self._num_items)):
+            log_p = torch.log_softmax(self._scores(heads, split, part) / self.temperature, dim=1)
+            items = best_items(log_p, self._settings.depth)
+            listed.append(items.numpy())
+            distances.append(-log_p.gather(1, items.long()).numpy())
+            target = examples.target[start : start + len(part)]
+            own.append(-log_p.numpy()[np.arange(len(part)), target])
+            start += len(part)
         return Labels(
             example_id=examples.example_id,
-            ranked_items=items,
-            distances=-np.take_along_axis(log_p, items, axis=1),
-            target_distance=-log_p[np.arange(len(examples)), examples.target],
+            ranked_items=np.concatenate(listed),
+            distances=np.concatenate(distances),
+            target_distance=np.concatenate(own),
             generated_text=[""] * len(examples),
         )
 
@@ -290,7 +297,10 @@ class _Labeller:
     def _scores(self, heads: Heads, split: Split, places: NDArray[np.int64]) -> torch.Tensor:
         """Score the catalogue for examples of a split, `[n, V]`; what a history holds is as good as left out."""
         states = self._read.after(self._plan.rows[split][places]).astype(np.float32)
-        scores = heads.queries(torch.from_numpy(states)) @ heads.embed().T + heads.bias()
+        if self._embedded is None or self._embedded[0] is not heads:
+            self._embedded = heads, heads.embed().T, heads.bias()
+        _, vectors, bias = self._embedded
+        scores = heads.queries(torch.from_numpy(states)) @ vectors + bias
         if not self._leave_history:
             return scores
         history = torch.from_numpy(self._plan.examples[split].history[places].astype(np.int64))
@@ -323,7 +333,7 @@ def _label_all(writer: KnowledgeWriter, labeller: _Labeller, plan: Plan, shard_s
             for number in np.unique(fold[waiting]).tolist():
                 heads = labeller.heads(number)
                 places = waiting[fold[waiting] == number]
-                for part in _parts(places, min(shard_size, max(1, _SCORES_AT_ONCE // examples.num_items))):
+                for part in _parts(places, shard_size):
                     start = time.perf_counter()
                     writer.append(labeller.label(heads, split, part))
                     note(writer.path, len(part), time.perf_counter() - start, [])

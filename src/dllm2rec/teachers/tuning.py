@@ -10,7 +10,10 @@ Text = tuple[list[int], list[int]]  # a prompt and its answer, as token ids
 
 
 class TuningSettings(LoRASettings):
-    """How the language model is tuned; the defaults are those of the original BIGRec, but for a shorter schedule.
+    """How the language model is tuned, as in the original BIGRec.
+
+    The defaults are for a small model and few examples: a learning rate of 1e-3 and 32 examples a step, where the
+    original has 1e-4 and 128 for one of 7 billion parameters, and fewer epochs.
 
     Attributes:
         examples: training examples that it sees, and labels after all others; 0 leaves the language model as it is.

@@ -87,3 +87,9 @@ def test_what_is_no_distance_is_refused(bad: Tensor, message: str) -> None:
         normalise_distances(bad)
     with pytest.raises(ValueError, match="distances"):
         normalise_listed_distances(bad.unsqueeze(0))
+
+
+def test_what_is_equal_but_for_rounding_is_equal() -> None:
+    exact = torch.cat([torch.zeros(600), torch.linspace(100, 300, 400)])
+    almost = exact + 1e-8 * torch.rand(1000, generator=torch_generator(0, "d"))
+    torch.testing.assert_close(normalise_distances(almost), normalise_distances(exact), rtol=0, atol=1e-6)

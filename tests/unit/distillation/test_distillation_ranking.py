@@ -7,6 +7,7 @@ from torch import Tensor
 
 from dllm2rec.core.seeding import torch_generator
 from dllm2rec.data.batches import Batch
+from dllm2rec.distillation import ranking
 from dllm2rec.distillation.lessons import Lessons
 from dllm2rec.distillation.ranking import RankingDistiller
 from dllm2rec.distillation.settings import DLLM2RecSettings
@@ -188,3 +189,27 @@ def test_gradient_of_the_term() -> None:
 def test_labels_that_do_not_fit_are_refused(variant: str, changes: dict[str, Tensor], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         distiller([0], settings(variant=variant), **changes)
+
+
+@pytest.mark.parametrize("bias", [None, torch.linspace(-2, 2, V)])
+def test_a_large_catalogue_is_scored_a_few_examples_at_a_time(
+    bias: Tensor | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hidden = torch.randn(7, 6, generator=torch_generator(1, "h"))
+    candidates = torch.randint(V, (7, 10), generator=torch_generator(1, "c"))
+
+    class Biased(Linear):
+        def scores(self, hidden: Tensor) -> Tensor:
+            return super().scores(hidden) + (0 if bias is None else bias)
+
+        def output_matrix(self) -> tuple[Tensor, Tensor | None]:
+            return self.weight, bias
+
+    scorer = Biased(torch.randn(V, 6, generator=torch_generator(1, "w")))
+    found = distiller([0], settings(gamma_consistency=0.1))
+    at_once = found._consistency(scorer, hidden, candidates)
+    assert scorer.scored_everything == 1
+    monkeypatch.setattr(ranking, "SCORES_AT_ONCE", 2 * V)
+    torch.testing.assert_close(found._consistency(scorer, hidden, candidates), at_once)
+    assert scorer.scored_everything == 1
+    assert 0 < at_once.mean() < 1

@@ -6,14 +6,23 @@ import numpy as np
 import polars as pl
 import pytest
 
+from dllm2rec.comparison.evidence import judge_teacher
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.seeding import numpy_generator
 from dllm2rec.data import Dataset, Examples, extend
 from dllm2rec.evaluation import references
 from dllm2rec.evaluation.metrics import ndcg
-from dllm2rec.evaluation.references import TEXT_WEIGHTS, best_vectors, reference_ranks, with_text_weight
+from dllm2rec.evaluation.ranks import rank_targets
+from dllm2rec.evaluation.references import (
+    TEXT_WEIGHTS,
+    best_vectors,
+    reference_ranks,
+    score_with_reference,
+    with_text_weight,
+)
 from dllm2rec.knowledge import Knowledge, KnowledgeWriter
 from dllm2rec.settings.teacher import ReferenceTeacher
+from dllm2rec.teachers.reference_teacher import label_with_reference
 from dllm2rec.teachers.references import BlendSettings, ItemKNNSettings, ReferenceSettings, fit_reference
 from dllm2rec.workflow.teaching import teach, teach_only_new
 
@@ -127,3 +136,19 @@ def test_lists_that_are_added_are_as_deep_as_the_others(small: Dataset, tmp_path
     assert longer.num_items == small.num_items + 1
     assert after.manifest.depth == before.manifest.depth
     assert len(after.labels) >= len(before.labels)
+
+
+def test_a_teacher_is_ranked_without_the_history_as_all_others_are(small: Dataset, tmp_path: Path) -> None:
+    examples = small.examples("test")
+    settings = ItemKNNSettings()
+    taught = label_with_reference(small, settings, examples=examples, out=tmp_path / "k", depth=small.num_items)
+    for mask_history in (False, True):
+        score = score_with_reference(fit_reference(settings, small))
+        expected = rank_targets(score, examples, mask_history=mask_history).rank
+        judged = judge_teacher(taught, small, examples, mask_history=mask_history)
+        assert judged is not None
+        listed = np.isfinite(judged.ranks.rank)  # of the tied ones at the end nobody knows the place
+        assert listed.mean() > 0.2
+        np.testing.assert_array_equal(judged.ranks.rank[listed], expected[listed])
+    held = (judged.ranks.top_items[:, :20, None] == examples.history[:, None, :]).any(axis=2)
+    assert not (held & (judged.ranks.top_items[:, :20] != examples.target[:, None])).any()

@@ -20,9 +20,11 @@ from dllm2rec.teachers.references import (
     PopularitySettings,
     ReferenceSettings,
     TextSettings,
+    column_scale,
     fit_item_knn,
     fit_reference,
     fit_text,
+    standardised,
 )
 
 
@@ -261,3 +263,12 @@ def test_the_vectors_of_a_reference_by_text_are_part_of_its_knowledge(tmp_path: 
         out = tmp_path / settings.kind
         knowledge = label_with_reference(tiny_dataset, settings, examples=test, out=out, item_vectors=vectors)
         np.testing.assert_array_equal(knowledge.item_vectors, expected)
+
+
+def test_a_constant_column_is_only_centred_however_many_items_there_are() -> None:
+    vectors = np.full((200_000, 2), 0.7, np.float32)
+    vectors[:, 1] = np.random.default_rng(0).normal(size=len(vectors))
+    mean, deviation = column_scale(vectors)
+    assert deviation[0] == 1
+    np.testing.assert_allclose(standardised(vectors)[:, 0], 0, atol=1e-6)
+    np.testing.assert_allclose([mean[1], deviation[1]], [0, 1], atol=0.01)

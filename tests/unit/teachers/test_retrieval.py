@@ -18,6 +18,7 @@ from dllm2rec.teachers.contrastive import (
     HeadSettings,
     contrastive_loss,
     draw_items,
+    first_heads,
     fit_heads,
     hard_negatives,
 )
@@ -422,3 +423,11 @@ def test_the_temperature_makes_the_true_items_likeliest(tiny_dataset: Dataset, t
     held_out = np.isin(calm.labels.example_id, tiny_dataset.examples("test").example_id)
     assert calm.labels.target_distance[held_out].mean() < wild.labels.target_distance[held_out].mean()
     assert calm.labels.target_distance[held_out].mean() < np.log(tiny_dataset.num_items) + 0.5
+
+
+def test_states_that_tell_nothing_apart_are_not_blown_up() -> None:
+    settings = HeadSettings(size=4)
+    states = torch.randn(20, 6, generator=torch_generator(0, "s"))
+    one = states[:1].numpy().repeat(3, axis=0)  # all that was read is alike
+    heads = first_heads(states=states, queries=one, counts=np.ones(20, int), settings=settings, seed=0)
+    assert heads.queries(states).abs().max() < 20
