@@ -1,5 +1,7 @@
 """Checkpoints: weights, optimiser and counters in one safetensors file, so that none is ever of another epoch."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ from dllm2rec.evaluation.metrics import METRIC
 
 LATEST = "checkpoint/latest.safetensors"
 BEST = "checkpoint/best.safetensors"
+HALFWAY = "checkpoint/halfway.safetensors"
+"""Within an epoch, where one takes long."""
 _STATE = "state"
 
 
@@ -54,10 +58,8 @@ def save_checkpoint(
     run: Path, student: nn.Module, helpers: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress
 ) -> None:
     """Write all that the next epoch needs; ``helpers`` are trained with the student and are no part of it."""
-    tensors = {f"student.{name}": tensor for name, tensor in student.state_dict().items()}
-    tensors |= {f"helpers.{name}": tensor for name, tensor in helpers.state_dict().items()}
-    tensors |= optimizer_tensors(optimizer)
-    save_tensors(run / LATEST, tensors, {_STATE: progress.model_dump_json()})
+    save_tensors(run / LATEST, _tensors(student, helpers, optimizer), {_STATE: progress.model_dump_json()})
+    (run / HALFWAY).unlink(missing_ok=True)
 
 
 def load_checkpoint(
@@ -71,14 +73,109 @@ def load_checkpoint(
     if not (run / LATEST).exists():
         return None
     tensors, metadata = read_tensors(run / LATEST)
-    for module, prefix in ((student, "student."), (helpers, "helpers.")):
-        weights = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-        _load_weights(module, weights, run / LATEST)
-    load_optimizer(optimizer, tensors)
+    _restore(run / LATEST, tensors, student, helpers, optimizer)
     try:
         return Progress.model_validate_json(metadata[_STATE])
     except (KeyError, ValidationError):
-        raise UserError(f"{run / LATEST}: not a checkpoint of this version; remove {run} and train again") from None
+        raise _other_version(run, LATEST) from None
+
+
+class Place(BaseModel):
+    """Where an epoch is.
+
+    Attributes:
+        epoch: its number, from 1.
+        steps: that are behind it.
+        seconds: spent on them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epoch: int
+    steps: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Halfway:
+    """What an interrupted epoch goes on from.
+
+    Attributes:
+        place: where it is.
+        total: the sum of its losses so far.
+    """
+
+    place: Place
+    total: Tensor
+    _file: Path
+    _tensors: dict[str, Tensor]
+
+    def restore(
+        self,
+        student: nn.Module,
+        helpers: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        generators: Mapping[str, torch.Generator],
+    ) -> None:
+        """Put all back where the epoch was.
+
+        Raises:
+            UserError: it is of another student or version.
+        """
+        _restore(self._file, self._tensors, student, helpers, optimizer)
+        for name, generator in generators.items():
+            generator.set_state(self._tensors[f"generator.{name}"])
+
+
+def save_halfway(
+    run: Path,
+    student: nn.Module,
+    helpers: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    generators: Mapping[str, torch.Generator],
+    *,
+    place: Place,
+    total: Tensor,
+) -> None:
+    """Write all that the rest of an epoch needs."""
+    tensors = _tensors(student, helpers, optimizer) | {"total": total}
+    tensors |= {f"generator.{name}": generator.get_state() for name, generator in generators.items()}
+    save_tensors(run / HALFWAY, tensors, {_STATE: place.model_dump_json()})
+
+
+def load_halfway(run: Path, epoch: int) -> Halfway | None:
+    """Return where an epoch was interrupted; None where it did not begin, or not get far.
+
+    Raises:
+        UserError: what is there is damaged or of another version.
+    """
+    if not (run / HALFWAY).exists():
+        return None
+    tensors, metadata = read_tensors(run / HALFWAY)
+    try:
+        place, total = Place.model_validate_json(metadata[_STATE]), tensors["total"]
+    except (KeyError, ValidationError):
+        raise _other_version(run, HALFWAY) from None
+    return Halfway(place=place, total=total, _file=run / HALFWAY, _tensors=tensors) if place.epoch == epoch else None
+
+
+def _tensors(student: nn.Module, helpers: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    tensors = {f"student.{name}": tensor for name, tensor in student.state_dict().items()}
+    tensors |= {f"helpers.{name}": tensor for name, tensor in helpers.state_dict().items()}
+    return tensors | optimizer_tensors(optimizer)
+
+
+def _restore(
+    file: Path, tensors: dict[str, Tensor], student: nn.Module, helpers: nn.Module, optimizer: torch.optim.Optimizer
+) -> None:
+    for module, prefix in ((student, "student."), (helpers, "helpers.")):
+        weights = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+        _load_weights(module, weights, file)
+    load_optimizer(optimizer, tensors)
+
+
+def _other_version(run: Path, name: str) -> UserError:
+    return UserError(f"{run / name}: not a checkpoint of this version; remove {run} and train again")
 
 
 def load_student_weights(student: nn.Module, run: Path) -> None:

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -26,15 +27,21 @@ from dllm2rec.losses.checks import NotFiniteError
 from dllm2rec.students.base import Student
 from dllm2rec.training.checkpoint import (
     LATEST,
+    Halfway,
+    Place,
     Progress,
     load_checkpoint,
+    load_halfway,
     load_student_weights,
     save_best,
     save_checkpoint,
+    save_halfway,
 )
 from dllm2rec.training.runlog import write_log
 
 ENOUGH_STEPS, EPOCHS = 2000, (4, 50)
+SECONDS_KEPT = 300.0
+"""After so long an epoch writes down how far it is."""
 
 
 class FitSettings(Settings):
@@ -81,7 +88,8 @@ def fit(
     """Train a student until validation stops getting better, and give it the best weights.
 
     What is random in an epoch follows from the seed and the number of the epoch alone. So a run that is interrupted
-    and started again goes on after its last whole epoch and ends with the same weights as one that was not.
+    and started again goes on after its last whole epoch, or, where one takes longer than `SECONDS_KEPT`, within it, and
+    ends with the same weights as one that was not.
 
     Args:
         student: initialised; trained in place.
@@ -120,9 +128,12 @@ def fit(
         epochs=epochs,
     )
     steps, told = -(-len(train) // settings.batch_size), f"training {run.name}, at most {epochs} epochs"
-    with progress_bar(told, steps * epochs, completed=steps * progress.epoch) as advance:
+    halfway = load_halfway(run, progress.epoch + 1)
+    completed = steps * progress.epoch + (0 if halfway is None else halfway.place.steps)
+    with progress_bar(told, steps * epochs, completed=completed) as advance:
         while not (progress.epoch >= epochs or progress.over(patience=settings.patience)):
-            progress = _epoch(step, train, validation, progress, run=run, seed=seed, advance=advance)
+            progress = _epoch(step, train, validation, progress, halfway, run=run, seed=seed, advance=advance)
+            halfway = None
             _show(advance, progress.history[-1])
     load_student_weights(student, run)
     student.eval()
@@ -154,18 +165,24 @@ class _Step:
         """All that is trained."""
         return [*self.student.parameters(), *self.helpers.parameters()]
 
-    def epoch(self, train: Examples, epoch: int, seed: int, advance: Advance) -> float:
-        """Train on every example once; returns the mean loss, and reports every step."""
-        for distiller in self.distillers:
+    def epoch(
+        self, train: Examples, epoch: int, halfway: Halfway | None, *, run: Path, seed: int, advance: Advance
+    ) -> tuple[float, float]:
+        """Train on every example once, or on the rest of them; returns the mean loss and the seconds spent."""
+        start = kept = time.perf_counter()
+        for distiller in self.distillers:  # the student is as it was when the epoch began
             distiller.epoch(self.student.eval(), epoch, torch_generator(seed, "distiller", epoch))
         self.student.train()
         order, dropout, draws = (torch_generator(seed, name, epoch) for name in ("order", "dropout", "draws"))
-        total = torch.zeros(())
+        total, done = torch.zeros(()), 0
+        if halfway is not None:
+            halfway.restore(self.student, self.helpers, self.optimizer, {"dropout": dropout, "draws": draws})
+            total, done, start = halfway.total, halfway.place.steps, start - halfway.place.seconds
         size = self.settings.batch_size
         steps = -(-len(train) // size)
         passed = batches(train, batch_size=size, generator=order)
-        for step, batch in enumerate(passed, start=steps * (epoch - 1)):
-            self._pace((step + 1) / (steps * self.epochs))
+        for step, batch in enumerate(islice(passed, done, None), start=done + 1):
+            self._pace((steps * (epoch - 1) + step) / (steps * self.epochs))
             try:
                 value = self._loss(batch, dropout, draws)
             except NotFiniteError:
@@ -177,9 +194,14 @@ class _Step:
             self.optimizer.step()
             total += value.detach() * len(batch.target)
             advance()
+            now = time.perf_counter()
+            if now - kept > SECONDS_KEPT and torch.isfinite(total):
+                place, kept = Place(epoch=epoch, steps=step, seconds=now - start), now
+                random = {"dropout": dropout, "draws": draws}
+                save_halfway(run, self.student, self.helpers, self.optimizer, random, place=place, total=total)
         if not (torch.isfinite(total) and all(torch.isfinite(weight).all() for weight in self.weights)):
             raise _diverged(epoch)
-        return float(total) / len(train)
+        return float(total) / len(train), time.perf_counter() - start
 
     def _pace(self, done: float) -> None:
         """Set the learning rate for when a share of all steps is done, this one counted."""
@@ -197,18 +219,25 @@ class _Step:
 
 
 def _epoch(
-    step: _Step, train: Examples, validation: Examples, before: Progress, *, run: Path, seed: int, advance: Advance
+    step: _Step,
+    train: Examples,
+    validation: Examples,
+    before: Progress,
+    halfway: Halfway | None,
+    *,
+    run: Path,
+    seed: int,
+    advance: Advance,
 ) -> Progress:
-    start = time.perf_counter()
     epoch = before.epoch + 1
-    loss = step.epoch(train, epoch, seed, advance)
-    trained = time.perf_counter() - start
+    loss, trained = step.epoch(train, epoch, halfway, run=run, seed=seed, advance=advance)
+    start = time.perf_counter()
     try:
         metrics = summary(rank_targets(step.student.eval(), validation).rank, ks=(TOP,))
     except NotFiniteError:
         raise _diverged(epoch) from None
     line = {"epoch": epoch, "loss": loss, "train_seconds": round(trained, 4), "validation": metrics}
-    seconds = before.seconds + time.perf_counter() - start
+    seconds = before.seconds + trained + time.perf_counter() - start
     progress = Progress(seconds=seconds, history=(*before.history, line))
     write_log(run, list(progress.history))
     save_checkpoint(run, step.student, step.helpers, step.optimizer, progress)

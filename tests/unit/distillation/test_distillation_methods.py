@@ -41,7 +41,8 @@ from dllm2rec.losses.softmax import SoftmaxSettings
 from dllm2rec.students.base import Student
 from dllm2rec.students.factory import build_student
 from dllm2rec.students.gru4rec import GRU4RecSettings
-from dllm2rec.training import FitSettings, fit
+from dllm2rec.training import FitSettings, checkpoint, fit, loop
+from dllm2rec.training.runlog import read_log
 
 V, N, L, DEPTH, DIM = 40, 60, 4, 15, 8
 METHODS: dict[str, BaselineSettings] = {
@@ -140,6 +141,10 @@ def trained(run: Path, distillers: list[Distiller], *, epochs: int = 3) -> dict[
     return dict(model.state_dict())
 
 
+class KilledError(Exception):
+    """Stands for the end of a process."""
+
+
 def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     assert one.keys() == other.keys()
     return all(torch.equal(one[key], other[key]) for key in one)
@@ -167,6 +172,34 @@ def test_a_resumed_run_ends_with_the_same_weights(name: str, tmp_path: Path) -> 
     assert same(trained(tmp_path / "parts", build(METHODS[name]), epochs=4), whole)
     states = [load_file(tmp_path / run / "checkpoint" / "latest.safetensors") for run in ("whole", "parts")]
     assert same(*states)
+
+
+@all_methods
+def test_a_run_that_is_killed_within_an_epoch_ends_with_the_same_weights(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = trained(tmp_path / "whole", build(METHODS[name]))
+    assert not (tmp_path / "whole" / checkpoint.HALFWAY).exists()
+    monkeypatch.setattr(loop, "SECONDS_KEPT", -1.0)
+    saved, written, deaths = checkpoint.save_halfway, 0, (2, 4, 11)
+
+    def dying(*state: object, **place: Any) -> None:
+        nonlocal written
+        saved(*state, **place)  # type: ignore[arg-type]
+        written += 1
+        if written in deaths:
+            raise KilledError
+
+    monkeypatch.setattr(loop, "save_halfway", dying)
+    for _ in deaths:  # within the first epoch, there once more, and in a later one
+        with pytest.raises(KilledError):
+            trained(tmp_path / "killed", build(METHODS[name]))
+    assert (tmp_path / "killed" / checkpoint.HALFWAY).exists()
+    monkeypatch.setattr(loop, "save_halfway", saved)
+    assert same(trained(tmp_path / "killed", build(METHODS[name])), whole)
+    assert not (tmp_path / "killed" / checkpoint.HALFWAY).exists()
+    histories = [[line["loss"] for line in read_log(tmp_path / run)] for run in ("whole", "killed")]
+    assert histories[0] == histories[1]
 
 
 def test_own_weights_are_trained_and_stay_out_of_the_student(tmp_path: Path) -> None:
