@@ -108,8 +108,8 @@ def _choose(tried: "_Tried", demand: Demand) -> DemandWeights:
     weight = unseen_weights(tried.examples, demand)
 
     def by_example(near: float, pairs: Sequence[tuple[float, float]]) -> NDArray[np.float64]:
-        shifts = np.stack([demand.shift(trend=unit * trend, new=unit * new) for trend, new in pairs])
-        return tried.gains_of_shifts(shifts, corners=_corners(pairs), again=again, text=unit * near)
+        weights = [(unit * trend, unit * new) for trend, new in pairs]
+        return tried.gains_of_shifts(demand, weights, again=again, text=unit * near)
 
     near = 0.0
     if tried.text is not None:
@@ -238,13 +238,13 @@ class _Tried:
 
     @torch.inference_mode()
     def gains_of_shifts(
-        self, shifts: NDArray[np.float32], *, corners: Sequence[int], again: _Again, text: float
+        self, demand: Demand, weights: Sequence[tuple[float, float]], *, again: _Again, text: float
     ) -> NDArray[np.float64]:
-        """Return the NDCG@20 of each example under each shift, `[shifts, N]`; see `gains_under_shifts`."""
+        """Return the NDCG@20 of each example under each pair of weights, `[P, N]`; see `gains_under_shifts`."""
         gains = []
         for number, part in enumerate(self._parts):
             scores = self._scores(number, again, text=text).float().numpy()
-            gains.append(gains_under_shifts(scores, part.target, shifts, corners=corners))
+            gains.append(gains_under_shifts(scores, part.target, demand, weights))
             self._advance(len(part))
         return np.concatenate(gains, axis=1)
 
@@ -274,42 +274,42 @@ class _Tried:
 
 
 def gains_under_shifts(
-    scores: NDArray[np.float32], target: NDArray[np.integer], shifts: NDArray[np.float32], *, corners: Sequence[int]
+    scores: NDArray[np.float32],
+    target: NDArray[np.integer],
+    demand: Demand,
+    weights: Sequence[tuple[float, float]],
 ) -> NDArray[np.float64]:
-    """Return the NDCG@20 of targets `[N]` by scores `[N, V]` under each of the shifts `[P, V]`, `[P, N]`.
+    """Return the NDCG@20 of targets `[N]` by scores `[N, V]` under the shift of each of P weights, `[P, N]`.
 
-    The same as ranking under each shift, and much cheaper. Every shift is a mixture of the corners. So what outranks a
-    target under all corners outranks it under every shift, and twenty of those leave it without any gain; and what
-    outranks it under none of the corners never does.
+    The same as ranking under each shift, and much cheaper. Every shift is a mixture of those of four corners: the least
+    and the greatest of either weight. So what outranks a target under all four outranks it under every shift, and
+    twenty of those leave it without any gain; and what outranks it under none of them never does.
 
     Args:
         scores: finite.
         target: an item for each row.
-        shifts: what is added to the scores of all items.
-        corners: which of the shifts are the corners.
+        demand: has trend and newness of the items.
+        weights: of both.
     """
-    row = np.arange(len(target))
-    own = scores[row, target]
+    ends = [(min(side), max(side)) for side in zip(*weights, strict=True)]
+    corners = [demand.shift(trend=trend, new=new) for trend, new in product(*ends)]
+    own = scores[np.arange(len(target)), target]
     least, most = np.full_like(scores, np.inf), np.full_like(scores, -np.inf)
-    for shift in shifts[list(corners)]:
+    for shift in corners:
         lead = scores + (shift - (own + shift[target])[:, None])
         np.minimum(least, lead, out=least)
         np.maximum(most, lead, out=most)
-    # by so much rounding may err
-    slack = 16 * np.finfo(np.float32).eps * (np.abs(scores).max(axis=1) + 2 * np.abs(shifts).max())
-    gains = np.zeros((len(shifts), len(target)))
+    largest = max(float(np.abs(shift).max()) for shift in corners)
+    slack = 16 * np.finfo(np.float32).eps * (np.abs(scores).max(axis=1) + 2 * largest)  # by so much rounding may err
+    gains = np.zeros((len(weights), len(target)))
+    trend, new = np.array(weights, np.float32).T[:, :, None]
     for one in np.flatnonzero(np.count_nonzero(least > slack[:, None], axis=1) < TOP):
-        rivals = np.flatnonzero(most[one] >= -slack[one])  # the target is one of them
-        moved, bar = scores[one, rivals] + shifts[:, rivals], own[one] + shifts[:, target[one], None]
+        rivals = np.append(target[one], np.flatnonzero(most[one] >= -slack[one]))  # the target is among them, too
+        moved = scores[one, rivals] + (trend * demand.trend[rivals] + new * demand.new[rivals])
+        bar, moved = moved[:, :1], moved[:, 1:]
         greater, equal = (np.count_nonzero(found, axis=1) for found in (moved > bar, moved == bar))
         gains[:, one] = ndcg(1.0 + greater + (equal - 1.0) / 2.0, TOP)
     return gains
-
-
-def _corners(pairs: Sequence[tuple[float, float]]) -> list[int]:
-    """Return where the four pairs of a grid stand between which all others lie."""
-    ends = [(min(values), max(values)) for values in zip(*pairs, strict=True)]
-    return [pairs.index(pair) for pair in product(*ends)]
 
 
 def _best_again(tried: _Tried, unit: float, *, text: float = 0.0) -> tuple[_Again, float]:

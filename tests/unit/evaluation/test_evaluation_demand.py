@@ -15,7 +15,6 @@ from dllm2rec.evaluation.demand import (
     PAIRS,
     TEXT,
     TREND,
-    _corners,
     _most_text,
     adjusted,
     choose_demand,
@@ -95,11 +94,12 @@ def test_gains_under_all_shifts_are_those_of_ranking_under_each(kind: str, size:
     new = np.arange(items) >= 370
     trend = np.where(new, 0, np.round(draw.normal(size=items), 1 if kind == "ties" else 8)).astype(np.float32)
     demand = Demand(trend=trend, new=new)
-    shifts = np.stack([demand.shift(trend=0.7 * size * one, new=0.7 * size * two) for one, two in PAIRS])
+    weights = [(0.7 * size * one, 0.7 * size * two) for one, two in PAIRS]
     target = np.where(draw.random(rows) < 0.7, scores.argsort(axis=1)[:, -3], draw.integers(items, size=rows))
-    found = gains_under_shifts(scores, target, shifts, corners=_corners(PAIRS))
+    found = gains_under_shifts(scores, target, demand, weights)
     own = torch.from_numpy(target[:, None])
-    for shift, gains in zip(shifts, found, strict=True):
+    for (one, two), gains in zip(weights, found, strict=True):
+        shift = demand.shift(trend=one, new=two)
         np.testing.assert_array_equal(gains, ndcg(mean_ranks(torch.from_numpy(scores + shift), own), 20))
     assert (found > 0).any()
     assert (found == 0).any()
