@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dllm2rec.comparison import doctor
 from dllm2rec.comparison.diagnosis import headline
 from dllm2rec.comparison.doctor import examine, labels_among
 from dllm2rec.comparison.examination import Coverage
@@ -184,3 +185,16 @@ def test_probabilities_of_a_teacher_are_taken_as_they_are(small: Dataset, tmp_pa
 
 def test_too_few_labels_say_nothing_of_calibration(small: Dataset, tmp_path: Path) -> None:
     assert examine(knowledge(small, tmp_path, right=True), small).calibration is None
+
+
+def test_several_rivals_share_the_error(small: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chances = iter([0.03, 0.04, 0.2, 0.01])  # popularity and item-kNN, on validation and on test
+    monkeypatch.setattr(doctor, "paired_permutation_test", lambda *_, **__: next(chances))
+    page = examine(knowledge(small, tmp_path, right=True), small)
+    assert [rival.p_value for rival in page.rivals] == pytest.approx([0.06, 0.06, 0.2, 0.02])
+
+
+def test_the_most_trusted_tenth_carries_its_share(small: Dataset, tmp_path: Path) -> None:
+    found = examine(knowledge(small, tmp_path, right=True), small).weights
+    assert found is not None
+    assert 0.1 < found.top_tenth < 1

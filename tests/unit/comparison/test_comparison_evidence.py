@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from dllm2rec.comparison.evidence import gather
 from dllm2rec.data import Dataset, Split
+from dllm2rec.evaluation.metrics import ndcg
 from dllm2rec.knowledge import Knowledge, KnowledgeManifest, KnowledgeWriter, Labels
 from dllm2rec.settings.config import CellSettings
 from dllm2rec.workflow.training import train
@@ -73,3 +75,16 @@ def test_teachers_of_one_name_are_told_apart_by_their_folders(small: Dataset, tm
         runs.append(train(small, CellSettings.model_validate(values), out=tmp_path / f"run{seed}", knowledge=knowledge))
     assert [taught.name for taught in gather(runs).teachers] == ["test [one]", "test [two]"]
     assert [taught.name for taught in gather(runs[:1]).teachers] == ["test"]
+
+
+def test_what_chooses_is_validation_masked_as_the_table_is(small: Dataset, tmp_path: Path) -> None:
+    """Of references and of runs, on a test table, with and without the items of histories."""
+    values = {"protocol": "paper", "student": {"dim": 8}, "training": {"epochs": 1}}
+    run = train(small, CellSettings.model_validate(values), out=tmp_path / "run")
+    for mask_history in (False, True):
+        test, validation = (gather([run], split=split, mask_history=mask_history) for split in ("test", "validation"))
+        for name, one in test.references.items():
+            own = ndcg(validation.references[name].ranks.rank, 20).mean()
+            assert one.validation == pytest.approx(own), name
+        assert test.groups[0].validation == pytest.approx(ndcg(validation.groups[0].ranks[0].rank, 20).mean())
+        assert any(one.validation != ndcg(one.ranks.rank, 20).mean() for one in test.references.values())

@@ -78,6 +78,8 @@ def test_it_is_the_best_pair_of_all_by_an_independent_search() -> None:
     assert found.ndcg == pytest.approx(max(reached.values()), rel=1e-6)
     assert reached[found.trend / unit, found.new / unit] == pytest.approx(found.ndcg, rel=1e-6)
     assert found.before == pytest.approx(ndcg(rank_targets(score, examples).rank, 20).mean())
+    np.testing.assert_array_equal(found.shift(demand), demand.shift(trend=found.trend, new=found.new))
+    assert found.trend != 0
 
 
 @pytest.mark.parametrize("kind", ["noise", "ties", "close"])
