@@ -114,12 +114,16 @@ def _extended(old: NDArray[Any], new: NDArray[Any] | None, count: int) -> NDArra
 def _load(file: Path, count: int, size: int) -> Floats:
     try:
         vectors = np.load(file, allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise UserError(f"{file}: not a .npy file of numbers ({error})") from None
     if not isinstance(vectors, np.ndarray) or vectors.shape != (count, size):
         there = list(vectors.shape) if isinstance(vectors, np.ndarray) else "several arrays (.npz)"
         raise UserError(f"{file}: must be [{count}, {size}], a row for each item of the table, not {there}")
-    if not np.isfinite(vectors).all():
-        raise UserError(f"{file}: row {int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])} is not finite")
-    found: Floats = vectors.astype(np.float32)
+    if vectors.dtype.kind not in "fiu":
+        raise UserError(f"{file}: not a .npy file of numbers (it holds {vectors.dtype})")
+    with np.errstate(over="ignore"):
+        found: Floats = vectors.astype(np.float32)
+    if not np.isfinite(found).all():
+        row = int(np.flatnonzero(~np.isfinite(found).all(axis=1))[0])
+        raise UserError(f"{file}: row {row} is not finite in single precision")
     return found

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from polars.exceptions import PolarsError
+from polars.exceptions import PanicException, PolarsError
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import atomic_path
@@ -36,5 +36,5 @@ def read_ranks(file: Path) -> Ranks:
         )
     except FileNotFoundError:
         raise UserError(f"{file}: missing; run `dllm2rec evaluate` on this run") from None
-    except (PolarsError, KeyError) as error:
+    except (PolarsError, PanicException, KeyError, ValueError) as error:
         raise UserError(f"{file}: damaged ({error}); remove it and evaluate again") from None

@@ -258,6 +258,22 @@ def test_the_best_student_is_tested_against_the_best_reference(small: Dataset) -
     assert any("popularity, which needs no training" in line and "p <" in line for line in comparison.verdict.lines)
 
 
+@pytest.mark.parametrize(("plain", "taught", "several"), [(3, 3, True), (1, 3, False), (3, 1, False)])
+def test_a_verdict_over_several_seeds_has_several_on_both_sides(
+    plain: int, taught: int, several: bool, small: Dataset
+) -> None:
+    count = len(small.examples("test"))
+    groups = [
+        group(small, "one", [np.full(count, 9.0)] * plain),
+        group(small, "one", [np.where(np.arange(count) % 3, 1.0, 2.0)] * taught, taught=True),
+    ]
+    table = tabulate(evidence(small, *groups)).tables[0]
+    (versus,) = [row.versus for row in table.rows if row.versus is not None]
+    assert versus.several_seeds is several
+    assert table.over_reference is not None
+    assert table.over_reference.several_seeds is (taught > 1)  # a reference has no seeds
+
+
 def test_where_nothing_is_taught_the_others_are_tested_against_the_first(small: Dataset) -> None:
     count = len(small.examples("test"))
     rows = (

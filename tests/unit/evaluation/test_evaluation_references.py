@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from dllm2rec.comparison.evidence import judge_teacher
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.seeding import numpy_generator
-from dllm2rec.data import Dataset, Examples, extend
+from dllm2rec.data import Dataset, Examples, TrainOn, extend
 from dllm2rec.evaluation import references
 from dllm2rec.evaluation.metrics import ndcg
 from dllm2rec.evaluation.ranks import rank_targets
@@ -17,13 +18,21 @@ from dllm2rec.evaluation.references import (
     TEXT_WEIGHTS,
     best_vectors,
     reference_ranks,
+    reference_score,
     score_with_reference,
     with_text_weight,
 )
 from dllm2rec.knowledge import Knowledge, KnowledgeWriter
 from dllm2rec.settings.teacher import ReferenceTeacher
 from dllm2rec.teachers.reference_teacher import label_with_reference
-from dllm2rec.teachers.references import BlendSettings, ItemKNNSettings, ReferenceSettings, fit_reference
+from dllm2rec.teachers.references import (
+    BlendSettings,
+    ItemKNNSettings,
+    PopularitySettings,
+    ReferenceSettings,
+    fit_item_knn,
+    fit_reference,
+)
 from dllm2rec.workflow.teaching import teach, teach_only_new
 
 
@@ -152,3 +161,30 @@ def test_a_teacher_is_ranked_without_the_history_as_all_others_are(small: Datase
         np.testing.assert_array_equal(judged.ranks.rank[listed], expected[listed])
     held = (judged.ranks.top_items[:, :20, None] == examples.history[:, None, :]).any(axis=2)
     assert not (held & (judged.ranks.top_items[:, :20] != examples.target[:, None])).any()
+
+
+@pytest.mark.parametrize("train_on", ["positions", "before-cut"])
+def test_a_reference_of_a_table_is_fitted_to_what_the_runs_learned_from(
+    train_on: TrainOn, small: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history, whole = small.examples("test").history, small.training_sequences("before-cut")
+    half = whole.of(np.arange(len(whole)) < 25)
+    monkeypatch.setattr(Dataset, "training_sequences", lambda _, on="positions": half if on == "positions" else whole)
+    fitted = {
+        on: fit_item_knn(ItemKNNSettings(), some, num_items=small.num_items)
+        for on, some in (("positions", half), ("before-cut", whole))
+    }
+    found = reference_score(ItemKNNSettings(), small, train_on=train_on)(torch.from_numpy(history).long()).numpy()
+    np.testing.assert_array_equal(found, fitted[train_on].scores(history))
+    assert (fitted["positions"].scores(history) != fitted["before-cut"].scores(history)).any()
+
+
+def test_all_that_was_ever_chosen_is_left_out_where_the_row_says_so(small: Dataset) -> None:
+    examples = small.examples("test")
+    known = torch.from_numpy(examples.known()).long()
+    assert known.shape[1] > examples.history.shape[1]
+    for follows, left_out in (("history", examples.history), ("ever", examples.known())):
+        scores = reference_score(PopularitySettings(), small, follows=follows)(known).numpy()
+        held = np.zeros((len(examples), small.num_items + 1), bool)
+        np.put_along_axis(held, left_out.astype(np.int64), values=True, axis=1)
+        assert scores[held[:, :-1]].max() < scores[~held[:, :-1]].min()

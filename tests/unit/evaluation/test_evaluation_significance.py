@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy import stats
 
 from dllm2rec.core.seeding import numpy_generator
 from dllm2rec.evaluation.significance import Difference, paired_permutation_test, trained_test
@@ -98,3 +99,14 @@ def test_users_count_by_their_examples() -> None:
     values, user = np.array([[1.0, 1.0, 1.0, 0.0]]), np.array([5, 5, 5, 2])
     low, high = trained_test(values, np.zeros((1, 4)), user=user, generator=numpy_generator(0)).interval
     assert (low + high) / 2 == pytest.approx(0.75)
+
+
+def test_the_p_value_over_seeds_by_hand() -> None:
+    """No user differs from another, so all variance is that of three seeds against one: a t-test of two freedoms."""
+    users = np.arange(40)
+    means = np.array([0.30, 0.34, 0.41])
+    ours, theirs = np.repeat(means[:, None], 40, axis=1), np.full((1, 40), 0.2)
+    found = trained_test(ours, theirs, user=users, generator=numpy_generator(0, "t"))
+    expected = stats.ttest_1samp(means, 0.2).pvalue
+    assert 0.01 < expected < 0.1
+    assert found.p_value == pytest.approx(expected)

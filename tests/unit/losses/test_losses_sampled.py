@@ -8,8 +8,10 @@ import torch
 
 from dllm2rec.core.seeding import torch_generator
 from dllm2rec.data.batches import Batch
+from dllm2rec.losses.factory import build_loss
 from dllm2rec.losses.gbce import GBCELoss, generalised_bce
-from dllm2rec.losses.sampled_softmax import SampledSoftmaxLoss, sampled_softmax
+from dllm2rec.losses.negatives import uniform_negatives
+from dllm2rec.losses.sampled_softmax import SampledSoftmaxLoss, SampledSoftmaxSettings, sampled_softmax
 from dllm2rec.students.base import Student
 from dllm2rec.students.factory import build_student
 from dllm2rec.students.sasrec import SASRecSettings
@@ -115,8 +117,24 @@ def test_calibration_runs_from_plain_to_the_sampling_rate() -> None:
 
 def test_gbce_scores_target_and_negatives(student: Student) -> None:
     hidden = student.encode(BATCH.history)
-    loss = GBCELoss(num_items=ITEMS, negatives=11, calibration=0.75)
-    assert loss(student, hidden, BATCH, torch_generator(0, "draws")).isfinite()
+    loss = GBCELoss(num_items=ITEMS, negatives=4, calibration=0.75)
+    drawn = uniform_negatives(BATCH.target, num_items=ITEMS, count=4, generator=torch_generator(0, "draws"))
+    scores = student.scores(hidden)
+    expected = generalised_bce(
+        scores.gather(1, BATCH.target.unsqueeze(1)).squeeze(1), scores.gather(1, drawn), beta=loss.beta
+    )
+    assert 0 < loss.beta < 1
+    torch.testing.assert_close(loss(student, hidden, BATCH, torch_generator(0, "draws")), expected)
+
+
+def test_what_competes_with_the_target_is_what_the_settings_say() -> None:
+    """Items that come later are no negatives of what was chosen before, where the settings say so."""
+    popularity, since = torch.arange(1, ITEMS + 1), torch.arange(ITEMS).double()
+    for candidates, expected in (("seen", None), ("available", since)):
+        settings = SampledSoftmaxSettings(candidates=candidates, negatives=4)
+        found = build_loss(settings, popularity=popularity, since=since)
+        assert isinstance(found, SampledSoftmaxLoss)
+        assert (found.since is None) == (expected is None)
 
 
 def test_more_negatives_than_items_are_refused() -> None:

@@ -121,11 +121,20 @@ def test_wrong_items_leave_nothing(rows: str, words: str, bundle: Bundle, tmp_pa
         (np.zeros((2, 6), np.float32), r"must be \[1, 6\]"),
         (np.zeros((1, 7), np.float32), r"must be \[1, 6\]"),
         (np.full((1, 6), np.nan, np.float32), "row 0 is not finite"),
+        (np.full((1, 6), 1e300), "row 0 is not finite in single precision"),
+        (np.full((1, 6), "one"), "not a .npy file of numbers"),
     ],
 )
 def test_wrong_vectors(vectors: np.ndarray, words: str, bundle: Bundle, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=words):
         add_items(bundle, **write(tmp_path, "5000,a\n", vectors))
+
+
+def test_an_empty_file_is_no_vectors(bundle: Bundle, tmp_path: Path) -> None:
+    arguments = write(tmp_path, "5000,a\n", np.zeros((1, 6), np.float32))
+    (tmp_path / "new.npy").write_bytes(b"")
+    with pytest.raises(UserError, match=r"not a \.npy file of numbers"):
+        add_items(bundle, **arguments)
 
 
 def test_several_arrays_are_no_vectors(bundle: Bundle, tmp_path: Path) -> None:

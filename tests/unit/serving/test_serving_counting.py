@@ -127,10 +127,10 @@ def test_a_new_item_is_as_one_that_training_never_saw(dataset: Dataset, knowledg
 
 @pytest.mark.usefixtures("chosen")
 def test_a_bundle_remembers_how_the_columns_of_its_log_are_named(
-    dataset: Dataset, knowledge: Knowledge, tmp_path: Path
+    dataset: Dataset, knowledge: Knowledge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = Columns(user="who", item="what", time="when", title="called", time_unit="ms")
-    dataset.manifest = dataset.manifest.model_copy(update={"columns": known})
+    monkeypatch.setattr(dataset, "manifest", dataset.manifest.model_copy(update={"columns": known}))
     export_counting(dataset, out=tmp_path / "bundle", knowledge=knowledge)
     bundle, (log, items) = Bundle.load(tmp_path / "bundle"), (tmp_path / name for name in ("log.csv", "items.csv"))
     log.write_text("visitor,what,when\na,1001,1500000002000\na,1004,1500000001000\n")

@@ -7,7 +7,9 @@ import pytest
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import write_json
+from dllm2rec.data import Dataset, Examples
 from dllm2rec.settings.config import CellSettings
+from dllm2rec.workflow import training
 from dllm2rec.workflow.runs import Run, RunConfig, Source, family, make_config
 
 DATASET = Source(path=Path("dataset"), hash="abc", name="toys")
@@ -68,3 +70,18 @@ def test_the_same_run_under_other_names_is_found_and_takes_them(tmp_path: Path) 
     assert Run.load(tmp_path).config.label == config().label  # nothing is written
     there.begin()
     assert Run.load(tmp_path).config == there.config
+
+
+@pytest.mark.parametrize(
+    ("ever", "read", "expected"), [(True, True, "ever"), (False, True, True), (False, False, False)]
+)
+def test_a_softmax_leaves_out_what_few_choose_again(
+    ever: bool, read: bool, expected: object, small: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Examples, "returns_are_rare", ever)
+    monkeypatch.setattr(Examples, "repeats_are_rare", read)
+    built: list[object] = []
+    monkeypatch.setattr(training, "build_loss", lambda loss, **_: built.append(loss.leave_history) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        training.train(small, CellSettings(), out=Path("nowhere"))
+    assert built == [expected]
