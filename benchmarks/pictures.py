@@ -62,7 +62,7 @@ def slices(groups: Sequence[Sequence[Path]], out: Path) -> None:
     for axes, (data, vectors, *paths) in zip(panels[0], groups, strict=True):
         dataset = Dataset.load(data)
         examples = dataset.examples("test")
-        reference, _ = reference_ranks(
+        reference = reference_ranks(
             BlendSettings(),
             dataset,
             examples,

@@ -106,7 +106,7 @@ def _rivals(knowledge: Knowledge, dataset: Dataset, student: Run | None) -> list
         kept = taught.labelled
         found = []
         for name in RIVALS:
-            ranks, _ = reference_ranks(REFERENCES[name], dataset, examples.take(kept), train_on=train_on)
+            ranks = reference_ranks(REFERENCES[name], dataset, examples.take(kept), train_on=train_on)
             found.append(_rival(taught, ranks, name, split, examples.take(kept)))
         if student is not None:
             evaluate(student, split=split, dataset=dataset)

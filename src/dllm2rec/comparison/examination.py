@@ -119,7 +119,7 @@ class Vectors(Settings):
         items: V.
         size: Dt.
         constant_columns: columns in which all items are the same.
-        repeated: items whose vector another item has too.
+        repeated: items whose vector an item before them has, too.
         zero: items with the zero vector.
     """
 

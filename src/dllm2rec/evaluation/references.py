@@ -12,7 +12,6 @@ from torch import Tensor
 from dllm2rec.data import Dataset, Examples, TrainOn
 from dllm2rec.data.demand import measure_demand
 from dllm2rec.evaluation.demand import LEFT_OUT, DemandWeights, adjusted, choose_demand, subsample
-from dllm2rec.evaluation.latency import seconds_per_1000
 from dllm2rec.evaluation.metrics import TOP, ndcg
 from dllm2rec.evaluation.ranks import (
     SCORES_AT_ONCE,
@@ -70,11 +69,10 @@ def reference_ranks(
     train_on: TrainOn = "positions",
     item_vectors: NDArray[np.float32] | None = None,
     follows: Follows = "nothing",
-) -> tuple[Ranks, float]:
-    """Fit a reference and rank with it, see `reference_score`; also returns its seconds for 1,000 users."""
+) -> Ranks:
+    """Fit a reference and rank with it, see `reference_score`."""
     score = reference_score(settings, dataset, train_on=train_on, item_vectors=item_vectors, follows=follows)
-    ranks = rank_targets(score, examples, mask_history=mask_history, top_k=TOP)
-    return ranks, seconds_per_1000(score, examples)
+    return rank_targets(score, examples, mask_history=mask_history, top_k=TOP)
 
 
 def reference_score(

@@ -248,7 +248,7 @@ class Config(Settings):
         if not change:
             return cell
         where = f"search: student '{student}', method '{method}'"
-        return validate(CellSettings, _merge(explicitly_set(cell), dotted(change)), source=where)
+        return validate(CellSettings, _merge(explicitly_set(cell), nested(change)), source=where)
 
     def stands(self, student: str, method: str, names: Iterable[str]) -> dict[str, Any]:
         """Return what the cell sets by dotted names, before any search; names that it does not have are left out."""
@@ -296,16 +296,16 @@ def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def dotted(values: Mapping[str, Any]) -> dict[str, Any]:
+def nested(values: Mapping[str, Any]) -> dict[str, Any]:
     """Turn names with dots into nested tables."""
-    nested: dict[str, Any] = {}
+    tables: dict[str, Any] = {}
     for name, value in values.items():
-        inside = nested
+        inside = tables
         *path, last = name.split(".")
         for part in path:
             inside = inside.setdefault(part, {})
         inside[last] = value
-    return nested
+    return tables
 
 
 def _check_sources(learns_from: Mapping[str, int], taught: Sequence[str], teacher: TeacherChoice | None) -> None:

@@ -70,15 +70,15 @@ def test_the_weight_of_text_is_the_best_on_validation(
 def test_text_that_says_nothing_has_no_weight(small: Dataset) -> None:
     vectors = np.ones((small.num_items, 3), np.float32)
     assert with_text_weight(BlendSettings(), small, item_vectors=vectors, train_on="positions").text_weight == 0.0
-    blend, _ = reference_ranks(BlendSettings(), small, small.examples("test"), item_vectors=vectors)
-    knn, _ = reference_ranks(ItemKNNSettings(), small, small.examples("test"))
+    blend = reference_ranks(BlendSettings(), small, small.examples("test"), item_vectors=vectors)
+    knn = reference_ranks(ItemKNNSettings(), small, small.examples("test"))
     np.testing.assert_array_equal(blend.rank, knn.rank)
 
 
 def test_a_reference_that_leaves_histories_out_ranks_as_if_they_were_masked(small: Dataset) -> None:
     test = small.examples("test")
-    left_out, _ = reference_ranks(ItemKNNSettings(), small, test, follows="history")
-    masked, _ = reference_ranks(ItemKNNSettings(), small, test, mask_history=True)
+    left_out = reference_ranks(ItemKNNSettings(), small, test, follows="history")
+    masked = reference_ranks(ItemKNNSettings(), small, test, mask_history=True)
     np.testing.assert_array_equal(left_out.rank[~test.repeats], masked.rank[~test.repeats])
     assert (left_out.rank[test.repeats] > small.num_items - 5).all()  # histories hold four
 
@@ -90,7 +90,7 @@ def test_of_several_item_vectors_those_that_are_best_on_validation_are_read(
     several = [numpy_generator(seed, "text").normal(size=(small.num_items, 3)).astype(np.float32) for seed in range(5)]
 
     def reached(vectors: np.ndarray) -> float:
-        ranks, _ = reference_ranks(BlendSettings(), small, small.examples("validation"), item_vectors=vectors)
+        ranks = reference_ranks(BlendSettings(), small, small.examples("validation"), item_vectors=vectors)
         return float(ndcg(ranks.rank, 20).mean())
 
     best = max(several, key=reached)

@@ -74,7 +74,7 @@ def test_it_is_the_row_of_a_table(dataset: Dataset, knowledge: Knowledge, tmp_pa
         (knowledge, BlendSettings(), "item-kNN + text, demand"),
     ):
         done = export_counting(dataset, out=tmp_path / name, knowledge=known)
-        ranks, _ = reference_ranks(
+        ranks = reference_ranks(
             settings,
             dataset,
             dataset.examples("test"),

@@ -117,8 +117,8 @@ def test_a_reference_that_follows_demand_reads_more_of_its_text(
 
     monkeypatch.setattr(references, "choose_demand", chosen)
     test, given = dataset.examples("test"), {"item_vectors": vectors[:ITEMS], "train_on": "before-cut"}
-    found, _ = reference_ranks(BlendSettings(text_weight=0.2), dataset, test, follows="demand", **given)
-    expected, _ = reference_ranks(BlendSettings(text_weight=0.9), dataset, test, **given)
+    found = reference_ranks(BlendSettings(text_weight=0.2), dataset, test, follows="demand", **given)
+    expected = reference_ranks(BlendSettings(text_weight=0.9), dataset, test, **given)
     np.testing.assert_array_equal(found.rank, expected.rank)
 
 
