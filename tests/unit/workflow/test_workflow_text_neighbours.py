@@ -19,7 +19,7 @@ from dllm2rec.knowledge import Knowledge, KnowledgeManifest, KnowledgeWriter
 from dllm2rec.settings.config import CellSettings
 from dllm2rec.teachers.references import BlendSettings
 from dllm2rec.workflow.runs import Run
-from dllm2rec.workflow.training import knowledge_of, rebuild, train
+from dllm2rec.workflow.training import knowledge_of, rebuild, settle, train
 from dllm2rec.workflow.updating import Material, grown
 
 ITEMS, MORE, TOPICS, SIZE = 60, 70, 12, 8
@@ -106,6 +106,11 @@ def test_a_grown_catalogue_leaves_the_scores_of_the_old_items(
         expected = rebuild(run, dataset)(torch.from_numpy(histories))
         found = student(torch.from_numpy(np.where(histories == ITEMS, MORE, histories)))
     torch.testing.assert_close(found[:, :ITEMS], expected, rtol=1e-3, atol=1e-3)
+    demand = run.finished().fit.demand
+    assert demand is not None
+    settle(student, run, dataset, demand=demand.model_copy(update={"new": 1.5}))  # what came later is new
+    assert student.table.shift is not None
+    assert student.table.shift[ITEMS:].tolist() == [1.5] * (MORE - ITEMS)
 
 
 def test_a_reference_that_follows_demand_reads_more_of_its_text(
