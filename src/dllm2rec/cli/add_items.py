@@ -39,6 +39,6 @@ def add_items(
     show(
         {"bundle": str(out), "new": done.new, "known": done.known, "items": done.items},
         f"bundle in {out}: {done.new:,} new of {done.items:,} items"
-        + (f"; {done.known:,} that it has already were passed over" if done.known else ""),
+        + (f"; passed over, for it has them already: {done.known:,}" if done.known else ""),
         as_json=json,
     )

@@ -10,11 +10,14 @@ from dllm2rec.core.errors import UserError
 from dllm2rec.settings.protocol import DEFAULT
 
 if TYPE_CHECKING:
-    from dllm2rec.distillation.methods import MethodSettings
+    from dllm2rec.data import Dataset
     from dllm2rec.knowledge.store import Knowledge
+    from dllm2rec.settings.config import CellSettings
 
 LARGE = 20_000_000_000
 """Events times items from which on training by a full softmax is told to take long."""
+FEW = 0.1
+"""Share of the training examples below which it is told how many have a label."""
 
 
 def train(
@@ -98,17 +101,24 @@ def train(
         f"HR@20 {figure(fit.validation[HITS])}, NDCG@20 {figure(fit.validation[METRIC])} "
         f"({fit.seconds:.0f} s, {fit.examples_per_second:,.0f} examples/s"
         f"{', before this command' if peak is None else f', {peak / 1e9:.1f} GB at the peak'})",
-        *_unsaid(chosen.method, fit.labelled, known),
+        *_unsaid(chosen, fit.labelled, opened, known),
         f"run in {out}; on the test examples: dllm2rec evaluate {out}",
         as_json=json,
     )
 
 
-def _unsaid(method: "MethodSettings", labelled: int, knowledge: "Knowledge | None") -> list[str]:
-    """Say it where a method of rankings had none to learn from."""
-    if knowledge is None or labelled or method.kind != "dllm2rec":
+def _unsaid(cell: "CellSettings", labelled: int, dataset: "Dataset", knowledge: "Knowledge | None") -> list[str]:
+    """Say it where a method that learns from lists had few to learn from, or none."""
+    from dllm2rec.distillation.methods import ListMethod
+
+    if knowledge is None or not isinstance(cell.method, ListMethod):
         return []
-    return ["no training example has a label of this teacher: its item vectors were distilled, and no rankings"]
+    if not labelled and cell.method.kind == "dllm2rec":
+        return ["no training example has a label of this teacher: its item vectors were distilled, and no rankings"]
+    examples = len(dataset.training_examples(cell.train_on))
+    if labelled >= FEW * examples:
+        return []
+    return [f"{labelled:,} of {examples:,} training examples ({labelled / examples:.1%}) have a label of this teacher"]
 
 
 def _method(protocol: str, knowledge: "Knowledge | None") -> str:

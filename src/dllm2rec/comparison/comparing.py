@@ -8,9 +8,11 @@ from numpy.typing import NDArray
 from dllm2rec.comparison.evidence import Evidence, Group, Taught, followed, gather, metric_values, reference_data
 from dllm2rec.comparison.results import Comparison, Row, Table, Versus
 from dllm2rec.comparison.verdict import judge
+from dllm2rec.core.figures import listing, p_text, percent
 from dllm2rec.core.seeding import numpy_generator
 from dllm2rec.data import Split, TrainOn
 from dllm2rec.data.splits import SPLITS
+from dllm2rec.distillation.methods import reads_item_vectors
 from dllm2rec.evaluation.metrics import HITS, METRIC
 from dllm2rec.evaluation.references import EASE_ITEMS
 from dllm2rec.evaluation.significance import Difference, holm, trained_test
@@ -66,7 +68,7 @@ def tabulate(evidence: Evidence, *, seed: int = 0) -> Comparison:
         dataset=evidence.dataset.manifest.name,
         split=evidence.split,
         tables=tuple(tables),
-        verdict=judge(tables, split=evidence.split),
+        verdict=judge(tables, split=evidence.split, remarks=_beyond_vectors(evidence, seed)),
     )
 
 
@@ -201,6 +203,41 @@ def _teacher_over(evidence: Evidence, taught: Taught, seed: int) -> Versus | Non
         generator=numpy_generator(seed, "permutation", taught.name),
     )
     return _versus(best.label, own, theirs, tested)
+
+
+def _beyond_vectors(evidence: Evidence, seed: int) -> list[str]:
+    """Say what the labels of a teacher add to its item vectors, or how that can be known."""
+    lines, alone = [], []
+    for group in evidence.groups:
+        cell = group.runs[0].config.settings
+        plain = plain_of(group, evidence.groups)
+        if not plain or cell.method.kind == "vectors" or not reads_item_vectors(cell.method):
+            continue
+        alike = [
+            other
+            for other in evidence.groups
+            for own in (other.runs[0].config.settings,)
+            if other.student == group.student and own.method.kind == "vectors" and own.protocol == cell.protocol
+        ]
+        if not alike:
+            alone.append(group.label)
+            continue
+        best = max(alike, key=lambda other: other.validation)
+        own, theirs = group.values[METRIC], best.values[METRIC]
+        generator = numpy_generator(seed, "permutation", "vectors", group.label)
+        found = _versus(
+            best.label, own, theirs, trained_test(own, theirs, user=evidence.examples.user, generator=generator)
+        )
+        lines.append(
+            f"What labels add to item vectors: {group.label} against {best.label}, which reads the same vectors and no "
+            f"labels, {percent(found.gain)} ({p_text(found.p_value)}, a test of its own)."
+        )
+    if alone:
+        lines.append(
+            f"{listing(alone)} read{'s' if len(alone) == 1 else ''} the teacher's item vectors, too, and plain "
+            "students do not: a student of `train --method vectors` would say what the labels add."
+        )
+    return lines
 
 
 def _baseline(group: Group, groups: Sequence[Group]) -> Group | None:

@@ -9,12 +9,13 @@ from dllm2rec.evaluation.metrics import METRIC
 from dllm2rec.evaluation.references import COUNTING, COUNTING_WITH_TEXT
 
 
-def judge(tables: Sequence[Table], *, split: Split = "test") -> Verdict:
+def judge(tables: Sequence[Table], *, split: Split = "test", remarks: Sequence[str] = ()) -> Verdict:
     """Say in plain words what the tables show.
 
     Args:
         tables: over all examples; then, if there is one, over those that the teacher labelled.
         split: which examples; those of validation made the choices.
+        remarks: what stands after the lines of the tests.
 
     Returns:
         A headline and the figures behind it: each distilled student against the plain one, then of those that
@@ -25,6 +26,7 @@ def judge(tables: Sequence[Table], *, split: Split = "test") -> Verdict:
     tested = [(row, row.versus) for row in rows if row.versus is not None]
     taught = [(row, versus) for row, versus in tested if versus.plain]
     lines = [_versus_line(row, versus) for row, versus in tested]
+    lines += remarks
     lines += _reference_line(rows, tables[0].over_reference, split)
     for table in tables[1:]:
         lines += _teacher_line(table)
@@ -49,7 +51,7 @@ def _headline(taught: Sequence[tuple[Row, Versus]], *, alone: bool) -> tuple[Out
     if once and not (helped or harmed):
         return "unclear", (
             f"With one seed, {', '.join(once)} than plain beyond chance on these examples; trainings differ by their "
-            "seed, too: several of each say whether it was the teacher."
+            "seed, too: train several of each to see whether it was the teacher."
         )
     more = f" With one seed, which shows less, {', '.join(once)}." if once else ""
     match bool(helped), bool(harmed):

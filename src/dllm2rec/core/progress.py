@@ -83,6 +83,8 @@ def _line_reporter(console: Console, description: str, total: int, completed: in
             return
         following = now + SECONDS_BETWEEN_LINES
         left = (now - start) / max(done - completed, 1) * (total - done)
-        console.print(f"{description}: {done}/{total}, about {left:.0f} s left {shown}".rstrip(), highlight=False)
+        console.print(
+            f"{description}: {done}/{total}, about {left:.0f} s left {shown}".rstrip(), highlight=False, soft_wrap=True
+        )
 
     return advance

@@ -94,7 +94,7 @@ def _read_delimited(path: Path, *, separators: str, quote: str | None) -> pl.Dat
         except (PolarsError, PanicException):
             table = _read_rows(path, separator, quote)
     except UnicodeDecodeError:
-        raise UserError(f"{path}: it is not UTF-8; save it as that") from None
+        raise UserError(f"{path}: the file is not UTF-8; save it as UTF-8") from None
     except csv.Error as error:
         raise UserError(f"{path}: its header does not parse as delimited text ({error}); mend it") from None
     filled = table.select(~pl.all_horizontal(pl.all().is_null())).to_series().arg_true()

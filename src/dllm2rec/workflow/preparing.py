@@ -85,9 +85,11 @@ def remarks_on(dataset: Dataset, duplicates: Duplicates) -> list[str]:
     possible = int((events.group_by("user").len()["len"] - 1).sum())
     found = []
     if (dropped := manifest.dropped) is not None:
+        share = dropped.events / max(1, dropped.events + manifest.num_interactions)
+        question = "; do the ids look the same in both files?" if share > MUCH else ""
         found.append(
-            f"left out as incomplete: {dropped.items:,} items without a title, {dropped.events:,} events of items that "
-            "are not there"
+            f"left out as incomplete: {dropped.items:,} items without a title, {dropped.events:,} events ({share:.0%}) "
+            f"of items that are not there, or are left out{question}"
         )
     if repeats and duplicates == "keep":
         found.append(f"{repeats:,} rows repeat user, item and time of another: kept; --set duplicates=drop drops them")
@@ -114,7 +116,10 @@ def _unseen(dataset: Dataset) -> list[str]:
     if max(shares.values()) < MUCH:
         return []
     told = " and ".join(f"{share:.0%} of {split}" for split, share in shares.items())
-    return [f"{told} targets are items that no event before the split date has: only who reads titles can find them"]
+    return [
+        f"{told} targets are items that no event before the split date has: only a student that reads "
+        "titles can find them"
+    ]
 
 
 def _dominated(dataset: Dataset) -> list[str]:
@@ -130,5 +135,5 @@ def _dominated(dataset: Dataset) -> list[str]:
     told = ", ".join(f"{parts[part]:.0%} of {part}" for part in dataset.manifest.counts if part in parts)
     return [
         f"user {str(name)!r} gives {told} examples, and figures are as much about this one; "
-        "if it is nobody (a robot, a shared account), leave it out of the log"
+        "if this is no real user (a robot, a shared account), leave it out of the log"
     ]

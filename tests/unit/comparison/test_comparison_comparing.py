@@ -16,7 +16,7 @@ from dllm2rec.comparison.evidence import Evidence, Group, Ranked, Taught, distin
 from dllm2rec.comparison.formatting import header, markdown, piped, table_rows
 from dllm2rec.core.seeding import numpy_generator
 from dllm2rec.data import Dataset
-from dllm2rec.distillation.methods import NoMethod
+from dllm2rec.distillation.methods import MethodSettings, NoMethod, VectorsMethod
 from dllm2rec.distillation.settings import DLLM2RecSettings
 from dllm2rec.evaluation.metrics import ndcg
 from dllm2rec.evaluation.ranks import Ranks
@@ -46,15 +46,16 @@ def group(
     protocol: Protocol = "paper",
     dim: int = 64,
     validation: float | None = None,
+    by: MethodSettings | None = None,
 ) -> Group:
     student_settings = SASRecSettings(dim=dim) if protocol == "paper" else TransformerSettings()
-    method = DLLM2RecSettings() if taught else NoMethod()
+    method = by or (DLLM2RecSettings() if taught else NoMethod())
     runs = tuple(
         Run(
             Path("runs") / f"{student}{taught}{seed}",
             make_config(
                 student=student,
-                method="taught" if taught else "plain",
+                method=method.kind if by else "taught" if taught else "plain",
                 seed=seed,
                 settings=CellSettings(student=student_settings, method=method, protocol=protocol),
                 dataset=Source(path=dataset.path, hash=dataset.content_hash, name="small"),
@@ -256,6 +257,22 @@ def test_the_best_student_is_tested_against_the_best_reference(small: Dataset) -
     )
     assert found.p_value == pytest.approx(raw)
     assert any("popularity, which needs no training" in line and "p <" in line for line in comparison.verdict.lines)
+
+
+def test_what_labels_add_to_item_vectors_is_told_or_how_to_know_it(small: Dataset) -> None:
+    count = len(small.examples("test"))
+    plain, taught = group(small, "one", [np.full(count, 9.0)]), group(small, "one", [np.full(count, 2.0)], taught=True)
+    lines = tabulate(evidence(small, plain, taught)).verdict.lines
+    (said,) = [line for line in lines if "item vectors" in line]
+    assert said.startswith("one + taught reads the teacher's item vectors, too, and plain students do not")
+    vectors = group(small, "one", [np.full(count, 1.0)], by=VectorsMethod())
+    lines = tabulate(evidence(small, plain, vectors, taught)).verdict.lines
+    (said,) = [line for line in lines if "item vectors" in line]
+    gain = 100 * (1 / np.log2(3) - 1)
+    assert said.startswith("What labels add to item vectors: one + taught against one + vectors, which reads the same")
+    assert f"{gain:+.1f}%" in said
+    rankings = group(small, "one", [np.full(count, 2.0)], taught=True, by=DLLM2RecSettings(embedding=False))
+    assert not any("item vectors" in line for line in tabulate(evidence(small, plain, rankings)).verdict.lines)
 
 
 @pytest.mark.parametrize(("plain", "taught", "several"), [(3, 3, True), (1, 3, False), (3, 1, False)])
