@@ -170,8 +170,9 @@ def _tell(knowledge: "Knowledge", dataset: "Dataset", *, out: Path, json: bool) 
 
     manifest = knowledge.manifest
     counts = _counts(dataset, knowledge)
-    told = "labels for " + ", ".join(f"{count:,} {name}" for name, count in counts.items()) + " examples"
+    told = "no labels"
     if manifest.depth:
+        told = "labels for " + ", ".join(f"{count:,} {name}" for name, count in counts.items()) + " examples"
         told += f", {manifest.depth:,} items each"
     if knowledge.texts:
         told = "texts about " + ", ".join(f"{len(texts):,} {kind}s" for kind, texts in knowledge.texts.items())

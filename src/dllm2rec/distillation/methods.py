@@ -110,7 +110,7 @@ def require_needs(settings: MethodSettings, knowledge: Knowledge) -> None:
                 raise UserError(
                     f"{knowledge.path}: has no item vectors, which method {settings.kind} needs; "
                     f"{'set method.embedding=false or ' if may_do_without else ''}teach some into another --out with "
-                    "`dllm2rec teach --teacher encoder` (or bigrec)"
+                    "`dllm2rec teach --teacher blend` (which labels, too), or encoder"
                 )
             if isinstance(settings, ListMethod) and _reads_lists(settings, knowledge):
                 _require_depth(settings, knowledge)
