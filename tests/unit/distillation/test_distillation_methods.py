@@ -353,7 +353,7 @@ def test_candidates_get_the_robust_term_only_with_dros_and_where_the_variant_say
 
 @pytest.mark.parametrize("name", ["hint", "htd"])
 def test_missing_vectors_say_who_gives_some(name: str) -> None:
-    with pytest.raises(UserError, match=rf"no item vectors, which method {name} needs; .*teach --teacher encoder"):
+    with pytest.raises(UserError, match=rf"no item vectors, which method {name} needs; .*teach --teacher blend"):
         build(METHODS[name], known=knowledge(vectors=False))
     assert build(METHODS[name], known=knowledge(depth=0), rows=np.full(N, -1))
 
