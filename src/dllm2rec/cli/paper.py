@@ -41,7 +41,7 @@ def paper(
     from dllm2rec.core.files import atomic_path
     from dllm2rec.reporting.paper.cells import load_results
     from dllm2rec.reporting.paper.sensitivity import sheet, write_figure
-    from dllm2rec.reporting.paper.tables import available, require_known
+    from dllm2rec.reporting.paper.tables import require_known, tables
     from dllm2rec.reporting.paper.tables import table as build
 
     if any(number != 2 for number in figure or []):
@@ -50,8 +50,9 @@ def paper(
         require_known(number)
     with words_to_stderr():
         found = load_results(results, split=split)
-        numbers = table or ([] if figure else available(found))
-        sheets = {f"table-{number}": build(number, found) for number in numbers}
+        asked = {number: build(number, found) for number in table or []}
+        built = asked if table or figure else tables(found)
+        sheets = {f"table-{number}": one for number, one in built.items()}
         if figure:
             sheets["figure-2"] = sheet(found)
         if out is not None:

@@ -6,32 +6,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dllm2rec.comparison.evidence import Evidence, Group, Taught, followed, gather, metric_values, reference_data
+from dllm2rec.comparison.pairing import (
+    beyond_vectors,
+    differing_settings,
+    over_reference,
+    pair_tests,
+    plain_of,
+    teacher_over,
+)
 from dllm2rec.comparison.results import Comparison, Row, Table, Versus
 from dllm2rec.comparison.verdict import judge
-from dllm2rec.core.figures import listing, p_text, percent
-from dllm2rec.core.seeding import numpy_generator
 from dllm2rec.data import Split, TrainOn
 from dllm2rec.data.splits import SPLITS
-from dllm2rec.distillation.methods import reads_item_vectors
-from dllm2rec.evaluation.metrics import HITS, METRIC
+from dllm2rec.evaluation.metrics import HITS
 from dllm2rec.evaluation.references import EASE_ITEMS
-from dllm2rec.evaluation.significance import Difference, holm, trained_test
 from dllm2rec.evaluation.slices import UNSEEN, Slice
 from dllm2rec.workflow.runs import Run
-from dllm2rec.workflow.training import adapted, method_name
+from dllm2rec.workflow.training import method_name
 
 Mask = NDArray[np.bool_]
-OF_VECTORS = {
-    "vector_scaling",
-    "offset",
-    "offset_dropout",
-    "text_weight",
-    "projector_hidden",
-    "projector_std",
-    "unseen_offset",
-    "text_neighbours",
-}
-"""Settings of students that matter with item vectors alone."""
 LEARNED: dict[TrainOn, str] = {
     "examples": "the split's examples",
     "positions": "every position of the training sequences",
@@ -68,13 +61,13 @@ def tabulate(evidence: Evidence, *, seed: int = 0) -> Comparison:
         dataset=evidence.dataset.manifest.name,
         split=evidence.split,
         tables=tuple(tables),
-        verdict=judge(tables, split=evidence.split, remarks=_beyond_vectors(evidence, seed)),
+        verdict=judge(tables, split=evidence.split, remarks=beyond_vectors(evidence, seed)),
     )
 
 
 def _table(evidence: Evidence, kept: Mask, teachers: Sequence[Taught], *, tested: bool, seed: int) -> Table:
     slices = evidence.slices
-    versus = _tests(evidence, seed) if tested else {}
+    versus = pair_tests(evidence, seed) if tested else {}
     references = [_reference_row(name, evidence, kept, slices) for name in evidence.references]
     students = [_student_row(group, kept, slices, versus.get(group.label)) for group in evidence.groups]
     if not tested or evidence.split == "validation":  # these examples chose nothing, or are those that chose
@@ -90,8 +83,8 @@ def _table(evidence: Evidence, kept: Mask, teachers: Sequence[Taught], *, tested
         examples=int(kept.sum()),
         rows=tuple(rows),
         notes=_notes(evidence, len(versus)) if tested else (AS_ABOVE,),
-        over_reference=_over_reference(evidence, seed) if tested else None,
-        teacher_over=None if tested else _teacher_over(evidence, teachers[0], seed),
+        over_reference=over_reference(evidence, seed) if tested else None,
+        teacher_over=None if tested else teacher_over(evidence, teachers[0], seed),
     )
 
 
@@ -146,150 +139,6 @@ def _by_slice(hits: NDArray[np.float64], kept: Mask, slices: Sequence[Slice]) ->
     return {name: float(hits[some].mean()) for name, some in rows.items() if some.any()}
 
 
-def _tests(evidence: Evidence, seed: int) -> dict[str, Versus]:
-    """Test each group against its baseline; p-values are adjusted together."""
-    pairs = [(group, baseline) for group in evidence.groups if (baseline := _baseline(group, evidence.groups))]
-    found = [
-        trained_test(
-            group.values[METRIC],
-            baseline.values[METRIC],
-            user=evidence.examples.user,
-            generator=numpy_generator(seed, "permutation", group.label),
-        )
-        for group, baseline in pairs
-    ]
-    adjusted = holm([tested.p_value for tested in found])
-    return {
-        group.label: _versus(baseline.label, group.values[METRIC], baseline.values[METRIC], tested).model_copy(
-            update={
-                "p_value": p_value,
-                "plain": baseline in plain_of(group, evidence.groups),
-                "several_seeds": min(len(group.runs), len(baseline.runs)) > 1,
-            }
-        )
-        for (group, baseline), tested, p_value in zip(pairs, found, adjusted, strict=True)
-    }
-
-
-def _over_reference(evidence: Evidence, seed: int) -> Versus | None:
-    """Test the student that validation prefers against the reference that it prefers, a test of its own."""
-    best = evidence.best_reference
-    if not evidence.groups or best is None:
-        return None
-    name, values = best[0], best[1][METRIC][None]
-    own = max(evidence.groups, key=lambda group: group.validation)
-    tested = trained_test(
-        own.values[METRIC],
-        values,
-        user=evidence.examples.user,
-        generator=numpy_generator(seed, "permutation", name),
-    )
-    versus = _versus(name, own.values[METRIC], values, tested)
-    return versus.model_copy(update={"several_seeds": len(own.runs) > 1})
-
-
-def _teacher_over(evidence: Evidence, taught: Taught, seed: int) -> Versus | None:
-    """Test a teacher against the plain student that validation prefers, on the examples that it labelled."""
-    kept = taught.labelled
-    plain = [group for group in evidence.groups if not group.distilled]
-    if not plain:
-        return None
-    best = max(plain, key=lambda group: group.validation)
-    own, theirs = metric_values(taught.ranks)[METRIC][None], best.values[METRIC][:, kept]
-    tested = trained_test(
-        own,
-        theirs,
-        user=evidence.examples.user[kept],
-        generator=numpy_generator(seed, "permutation", taught.name),
-    )
-    return _versus(best.label, own, theirs, tested)
-
-
-def _beyond_vectors(evidence: Evidence, seed: int) -> list[str]:
-    """Say what the labels of a teacher add to its item vectors, or how that can be known."""
-    lines, alone = [], []
-    for group in evidence.groups:
-        cell = group.runs[0].config.settings
-        plain = plain_of(group, evidence.groups)
-        if not plain or cell.method.kind == "vectors" or not reads_item_vectors(cell.method):
-            continue
-        alike = [
-            other
-            for other in evidence.groups
-            for own in (other.runs[0].config.settings,)
-            if other.student == group.student and own.method.kind == "vectors" and own.protocol == cell.protocol
-        ]
-        if not alike:
-            alone.append(group.label)
-            continue
-        best = max(alike, key=lambda other: other.validation)
-        own, theirs = group.values[METRIC], best.values[METRIC]
-        generator = numpy_generator(seed, "permutation", "vectors", group.label)
-        found = _versus(
-            best.label, own, theirs, trained_test(own, theirs, user=evidence.examples.user, generator=generator)
-        )
-        lines.append(
-            f"What labels add to item vectors: {group.label} against {best.label}, which reads the same vectors and no "
-            f"labels, {percent(found.gain)} ({p_text(found.p_value)}, a test of its own)."
-        )
-    if alone:
-        lines.append(
-            f"{listing(alone)} read{'s' if len(alone) == 1 else ''} the teacher's item vectors, too, and plain "
-            "students do not: a student of `train --method vectors` would say what the labels add."
-        )
-    return lines
-
-
-def _baseline(group: Group, groups: Sequence[Group]) -> Group | None:
-    """For a taught group the plain one of the same student; where there is no taught or no plain one, the first."""
-    plain = plain_of(group, groups)
-    if not group.distilled and any(other.distilled for other in groups):
-        return None
-    baseline = plain[0] if group.distilled and plain else groups[0]
-    return None if baseline is group else baseline
-
-
-def plain_of(group: Group, groups: Sequence[Group]) -> list[Group]:
-    """Return those that differ from a taught group by having no teacher, whatever else was tuned; the nearest first.
-
-    These have its name; where none has, they are of its kind.
-    """
-    if not group.distilled:
-        return []
-    kind = _kind(group)
-    found = [other for other in groups if not other.distilled and _kind(other) == kind]
-    named = [other for other in found if other.student == group.student]
-    return sorted(named or found, key=lambda other: len(_differing(group, other)))
-
-
-def _differing(group: Group, other: Group) -> list[str]:
-    """Name what two groups differ in beside the teacher and what it alone brings: training, student, loss."""
-    one, two = (adapted(some.runs[0].config.settings) for some in (group, other))
-    return [
-        f"{part}.{name} ({ours}, {theirs})"
-        for part in ("training", "student", "loss")
-        for name, ours in getattr(one, part)
-        if name not in OF_VECTORS and (theirs := getattr(getattr(two, part), name)) != ours
-    ]
-
-
-def _kind(group: Group) -> tuple[str, ...]:
-    settings = group.runs[0].config.settings
-    return settings.protocol, settings.train_on, settings.demand, settings.student.kind, settings.loss.kind
-
-
-def _versus(name: str, own: NDArray[np.float64], baseline: NDArray[np.float64], tested: Difference) -> Versus:
-    before = float(baseline.mean())
-    difference = float(own.mean()) - before
-    return Versus(
-        baseline=name,
-        difference=difference,
-        interval=tested.interval,
-        gain=difference / before if before > 0 else None,
-        p_value=tested.p_value,
-    )
-
-
 def _notes(evidence: Evidence, tests: int) -> tuple[str, ...]:
     manifest = evidence.dataset.manifest
     follows = followed([run for group in evidence.groups for run in group.runs])
@@ -328,7 +177,7 @@ def _notes(evidence: Evidence, tests: int) -> tuple[str, ...]:
     differing: dict[str, list[str]] = {}
     for group in evidence.groups:
         plain = next(iter(plain_of(group, evidence.groups)), None)
-        if plain is not None and (found := _differing(group, plain)):
+        if plain is not None and (found := differing_settings(group, plain)):
             differing.setdefault(", ".join(found), []).append(f"{group.label} and {plain.label}")
     notes += [f"{'; '.join(pairs)} differ in {what}, too." for what, pairs in differing.items()]
     if not evidence.teachers:

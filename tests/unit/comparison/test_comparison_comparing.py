@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from dllm2rec.cli.tables import comparison_text
-from dllm2rec.comparison.comparing import plain_of, tabulate
+from dllm2rec.comparison.comparing import tabulate
 from dllm2rec.comparison.evidence import Evidence, Group, Ranked, Taught, distinct
 from dllm2rec.comparison.formatting import header, markdown, piped, table_rows
+from dllm2rec.comparison.pairing import plain_of
 from dllm2rec.core.seeding import numpy_generator
 from dllm2rec.data import Dataset
+from dllm2rec.distillation.kar import KARSettings
 from dllm2rec.distillation.methods import MethodSettings, NoMethod, VectorsMethod
 from dllm2rec.distillation.settings import DLLM2RecSettings
 from dllm2rec.evaluation.metrics import ndcg
@@ -47,6 +49,7 @@ def group(
     dim: int = 64,
     validation: float | None = None,
     by: MethodSettings | None = None,
+    knowledge: str | None = None,
 ) -> Group:
     student_settings = SASRecSettings(dim=dim) if protocol == "paper" else TransformerSettings()
     method = by or (DLLM2RecSettings() if taught else NoMethod())
@@ -59,7 +62,7 @@ def group(
                 seed=seed,
                 settings=CellSettings(student=student_settings, method=method, protocol=protocol),
                 dataset=Source(path=dataset.path, hash=dataset.content_hash, name="small"),
-                knowledge=None,
+                knowledge=None if knowledge is None else Source(path=Path(knowledge), hash=knowledge, name=knowledge),
             ),
         )
         for seed in range(1, len(ranks) + 1)
@@ -261,18 +264,22 @@ def test_the_best_student_is_tested_against_the_best_reference(small: Dataset) -
 
 def test_what_labels_add_to_item_vectors_is_told_or_how_to_know_it(small: Dataset) -> None:
     count = len(small.examples("test"))
-    plain, taught = group(small, "one", [np.full(count, 9.0)]), group(small, "one", [np.full(count, 2.0)], taught=True)
-    lines = tabulate(evidence(small, plain, taught)).verdict.lines
-    (said,) = [line for line in lines if "item vectors" in line]
-    assert said.startswith("one + taught reads the teacher's item vectors, too, and plain students do not")
-    vectors = group(small, "one", [np.full(count, 1.0)], by=VectorsMethod())
+    plain = group(small, "one", [np.full(count, 9.0)])
+    taught = group(small, "one", [np.full(count, 2.0)], taught=True, knowledge="ours")
+    another = group(small, "one", [np.full(count, 1.0)], by=VectorsMethod(), knowledge="another")
+    for groups in ([plain, taught], [plain, another, taught]):
+        lines = tabulate(evidence(small, *groups)).verdict.lines
+        (said,) = [line for line in lines if "item vectors" in line]
+        assert said.startswith("one + taught reads the teacher's item vectors, too, and plain students do not")
+    vectors = group(small, "one", [np.full(count, 1.0)], by=VectorsMethod(), knowledge="ours")
     lines = tabulate(evidence(small, plain, vectors, taught)).verdict.lines
     (said,) = [line for line in lines if "item vectors" in line]
     gain = 100 * (1 / np.log2(3) - 1)
     assert said.startswith("What labels add to item vectors: one + taught against one + vectors, which reads the same")
     assert f"{gain:+.1f}%" in said
-    rankings = group(small, "one", [np.full(count, 2.0)], taught=True, by=DLLM2RecSettings(embedding=False))
-    assert not any("item vectors" in line for line in tabulate(evidence(small, plain, rankings)).verdict.lines)
+    for method in (DLLM2RecSettings(embedding=False), KARSettings()):  # rankings without vectors, texts without labels
+        some = group(small, "one", [np.full(count, 2.0)], taught=True, by=method)
+        assert not any("item vectors" in line for line in tabulate(evidence(small, plain, some)).verdict.lines)
 
 
 @pytest.mark.parametrize(("plain", "taught", "several"), [(3, 3, True), (1, 3, False), (3, 1, False)])

@@ -31,16 +31,16 @@ def require_known(number: int) -> None:
         raise UserError(f"--table {number}: the paper has tables 1 to 9")
 
 
-def available(results: Sequence[Results]) -> list[int]:
-    """Return the tables of which these results have rows.
+def tables(results: Sequence[Results]) -> dict[int, Sheet]:
+    """Build all tables of the paper of which these results have rows, by number.
 
     Raises:
         UserError: there are none.
     """
-    found = [number for number, (_, _, build, _) in TABLES.items() if any(build(one) for one in results)]
+    found = {number: rows for number in TABLES if (rows := _rows(number, results))}
     if not found:
         raise UserError(f"{', '.join(str(one.path) for one in results)}: nothing there that a table of the paper shows")
-    return found
+    return {number: _sheet(number, rows, results) for number, rows in found.items()}
 
 
 def table(number: int, results: Sequence[Results]) -> Sheet:
@@ -54,10 +54,20 @@ def table(number: int, results: Sequence[Results]) -> Sheet:
         UserError: there is no such table, or the results hold nothing that could stand in it.
     """
     require_known(number)
-    title, header, build, needs = TABLES[number]
-    rows = [row for one in results for row in build(one)]
+    rows = _rows(number, results)
     if not rows:
+        _, _, _, needs = TABLES[number]
         raise UserError(f"table {number} needs {needs}; {', '.join(str(one.path) for one in results)} has none")
+    return _sheet(number, rows, results)
+
+
+def _rows(number: int, results: Sequence[Results]) -> Rows:
+    _, _, build, _ = TABLES[number]
+    return [row for one in results for row in build(one)]
+
+
+def _sheet(number: int, rows: Rows, results: Sequence[Results]) -> Sheet:
+    title, header, _, _ = TABLES[number]
     return Sheet(name=f"Table {number}", title=title, header=header, rows=tuple(rows), notes=notes(results))
 
 

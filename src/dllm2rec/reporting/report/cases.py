@@ -6,8 +6,8 @@ from html import escape
 import numpy as np
 from numpy.typing import NDArray
 
-from dllm2rec.comparison.comparing import plain_of
 from dllm2rec.comparison.evidence import Evidence, Group, Taught
+from dllm2rec.comparison.pairing import plain_of
 from dllm2rec.core.seeding import numpy_generator
 from dllm2rec.reporting.report.markup import definitions
 

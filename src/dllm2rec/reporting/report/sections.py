@@ -7,11 +7,11 @@ from itertools import pairwise
 import numpy as np
 
 from dllm2rec.comparison.agreeing import agree
-from dllm2rec.comparison.comparing import plain_of
 from dllm2rec.comparison.diagnosis import headline
 from dllm2rec.comparison.doctor import confidence_weights
 from dllm2rec.comparison.evidence import Evidence, Group, Taught
 from dllm2rec.comparison.examination import Examination
+from dllm2rec.comparison.pairing import plain_of
 from dllm2rec.evaluation.metrics import METRIC
 from dllm2rec.evaluation.slices import Slice, history_slices
 from dllm2rec.knowledge.align import align

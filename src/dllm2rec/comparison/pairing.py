@@ -1,0 +1,168 @@
+"""Which rows of a table are tested against which, and with what outcome."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dllm2rec.comparison.evidence import Evidence, Group, Taught, Values, metric_values
+from dllm2rec.comparison.results import Versus
+from dllm2rec.core.figures import listing, p_text, percent
+from dllm2rec.core.seeding import numpy_generator
+from dllm2rec.distillation.methods import ListMethod, reads_item_vectors
+from dllm2rec.evaluation.metrics import METRIC
+from dllm2rec.evaluation.significance import holm, trained_test
+from dllm2rec.workflow.training import adapted
+
+OF_VECTORS = {
+    "vector_scaling",
+    "offset",
+    "offset_dropout",
+    "text_weight",
+    "projector_hidden",
+    "projector_std",
+    "unseen_offset",
+    "text_neighbours",
+}
+"""Settings of students that matter with item vectors alone."""
+
+
+def pair_tests(evidence: Evidence, seed: int) -> dict[str, Versus]:
+    """Test each group against its baseline; p-values are adjusted together."""
+    pairs = [(group, baseline) for group in evidence.groups if (baseline := _baseline(group, evidence.groups))]
+    found = [_between(group, baseline, evidence, _draws(seed, group.label)) for group, baseline in pairs]
+    adjusted = holm([versus.p_value for versus in found])
+    return {
+        group.label: versus.model_copy(
+            update={
+                "p_value": p_value,
+                "plain": baseline in plain_of(group, evidence.groups),
+                "several_seeds": min(len(group.runs), len(baseline.runs)) > 1,
+            }
+        )
+        for (group, baseline), versus, p_value in zip(pairs, found, adjusted, strict=True)
+    }
+
+
+def over_reference(evidence: Evidence, seed: int) -> Versus | None:
+    """Test the student that validation prefers against the reference that it prefers, a test of its own."""
+    best = evidence.best_reference
+    if not evidence.groups or best is None:
+        return None
+    name, values = best[0], best[1][METRIC][None]
+    own = max(evidence.groups, key=_by_validation)
+    versus = _tested(name, own.values[METRIC], values, evidence.examples.user, _draws(seed, name))
+    return versus.model_copy(update={"several_seeds": len(own.runs) > 1})
+
+
+def teacher_over(evidence: Evidence, taught: Taught, seed: int) -> Versus | None:
+    """Test a teacher against the plain student that validation prefers, on the examples that it labelled."""
+    kept = taught.labelled
+    plain = [group for group in evidence.groups if not group.distilled]
+    if not plain:
+        return None
+    best = max(plain, key=_by_validation)
+    own, theirs = metric_values(taught.ranks)[METRIC][None], best.values[METRIC][:, kept]
+    return _tested(best.label, own, theirs, evidence.examples.user[kept], _draws(seed, taught.name))
+
+
+def beyond_vectors(evidence: Evidence, seed: int) -> list[str]:
+    """Say what the labels of a teacher add to its item vectors, or how that can be known."""
+    lines, alone = [], []
+    for group in evidence.groups:
+        method = group.runs[0].config.settings.method
+        if not (isinstance(method, ListMethod) and reads_item_vectors(method) and plain_of(group, evidence.groups)):
+            continue
+        alike = [other for other in evidence.groups if _reads_as(group, other)]
+        if not alike:
+            alone.append(group.label)
+            continue
+        best = max(alike, key=_by_validation)
+        found = _between(group, best, evidence, _draws(seed, f"labels of {group.label}"))
+        lines.append(
+            f"What labels add to item vectors: {group.label} against {best.label}, which reads the same vectors and no "
+            f"labels, {percent(found.gain)} ({p_text(found.p_value)}, a test of its own)."
+        )
+    if alone:
+        lines.append(
+            f"{listing(alone)} read{'s' if len(alone) == 1 else ''} the teacher's item vectors, too, and plain "
+            "students do not: a student of `train --method vectors` would say what the labels add."
+        )
+    return lines
+
+
+def _reads_as(group: Group, other: Group) -> bool:
+    """Whether another group has a group's student, and of its knowledge the item vectors alone."""
+    ours, theirs = group.runs[0].config, other.runs[0].config
+    return (
+        theirs.settings.method.kind == "vectors"
+        and theirs.student == ours.student
+        and theirs.settings.protocol == ours.settings.protocol
+        and theirs.knowledge is not None
+        and ours.knowledge is not None
+        and theirs.knowledge.hash == ours.knowledge.hash
+    )
+
+
+def _by_validation(group: Group) -> float:
+    return group.validation
+
+
+def _between(group: Group, other: Group, evidence: Evidence, draws: np.random.Generator) -> Versus:
+    return _tested(other.label, group.values[METRIC], other.values[METRIC], evidence.examples.user, draws)
+
+
+def _tested(baseline: str, own: Values, theirs: Values, user: NDArray[np.int32], draws: np.random.Generator) -> Versus:
+    """Test values `[seeds, N]` against those of a baseline."""
+    tested = trained_test(own, theirs, user=user, generator=draws)
+    before = float(theirs.mean())
+    difference = float(own.mean()) - before
+    return Versus(
+        baseline=baseline,
+        difference=difference,
+        interval=tested.interval,
+        gain=difference / before if before > 0 else None,
+        p_value=tested.p_value,
+    )
+
+
+def _draws(seed: int, name: str) -> np.random.Generator:
+    return numpy_generator(seed, "permutation", name)
+
+
+def _baseline(group: Group, groups: Sequence[Group]) -> Group | None:
+    """For a taught group the plain one of the same student; where there is no taught or no plain one, the first."""
+    plain = plain_of(group, groups)
+    if not group.distilled and any(other.distilled for other in groups):
+        return None
+    baseline = plain[0] if group.distilled and plain else groups[0]
+    return None if baseline is group else baseline
+
+
+def plain_of(group: Group, groups: Sequence[Group]) -> list[Group]:
+    """Return those that differ from a taught group by having no teacher, whatever else was tuned; the nearest first.
+
+    These have its name; where none has, they are of its kind.
+    """
+    if not group.distilled:
+        return []
+    kind = _kind(group)
+    found = [other for other in groups if not other.distilled and _kind(other) == kind]
+    named = [other for other in found if other.student == group.student]
+    return sorted(named or found, key=lambda other: len(differing_settings(group, other)))
+
+
+def differing_settings(group: Group, other: Group) -> list[str]:
+    """Name what two groups differ in beside the teacher and what it alone brings: training, student, loss."""
+    one, two = (adapted(some.runs[0].config.settings) for some in (group, other))
+    return [
+        f"{part}.{name} ({ours}, {theirs})"
+        for part in ("training", "student", "loss")
+        for name, ours in getattr(one, part)
+        if name not in OF_VECTORS and (theirs := getattr(getattr(two, part), name)) != ours
+    ]
+
+
+def _kind(group: Group) -> tuple[str, ...]:
+    settings = group.runs[0].config.settings
+    return settings.protocol, settings.train_on, settings.demand, settings.student.kind, settings.loss.kind
