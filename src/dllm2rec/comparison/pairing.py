@@ -84,9 +84,11 @@ def beyond_vectors(evidence: Evidence, seed: int) -> list[str]:
             f"labels, {percent(found.gain)} ({p_text(found.p_value)}, a test of its own)."
         )
     if alone:
+        every = len(alone) > 1 and len(alone) == sum(group.distilled for group in evidence.groups)
         lines.append(
-            f"{listing(alone)} read{'s' if len(alone) == 1 else ''} the teacher's item vectors, too, and plain "
-            "students do not: a student of `train --method vectors` would say what the labels add."
+            f"{'Taught students' if every else listing(alone)} read{'s' if len(alone) == 1 else ''} the teacher's item "
+            "vectors, too, and plain students do not: a student of `train --method vectors` would say what the labels "
+            "add."
         )
     return lines
 
