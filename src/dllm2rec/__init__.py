@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dllm2rec.bundling.exporting import export as export
     from dllm2rec.comparison.comparing import compare as compare
     from dllm2rec.comparison.doctor import examine as examine
+    from dllm2rec.core.errors import RefusedError as RefusedError
     from dllm2rec.core.errors import UserError as UserError
     from dllm2rec.data import Columns as Columns
     from dllm2rec.data import Dataset as Dataset
@@ -88,7 +89,7 @@ _HOMES = {
     "bundling.exporting": ("export",),
     "comparison.comparing": ("compare",),
     "comparison.doctor": ("examine",),
-    "core.errors": ("UserError",),
+    "core.errors": ("RefusedError", "UserError"),
     "data": ("Columns", "Dataset", "GlobalTimeSplit", "LeaveOneOutSplit", "PaperSplit"),
     "distillation.cd": ("CDSettings",),
     "distillation.dcd": ("DCDSettings",),

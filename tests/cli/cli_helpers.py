@@ -48,13 +48,13 @@ def call(*arguments: object) -> Outcome:
     return Outcome(result.exit_code, result.stdout, result.stderr)
 
 
-def refused(outcome: Outcome, *words: str) -> None:
+def refused(outcome: Outcome, *words: str, code: int = 2) -> None:
     """Check that the user was told in one line, with all of ``words``, and nothing else happened."""
-    assert outcome.code == 2, (outcome.out, outcome.err)
+    assert outcome.code == code, (outcome.out, outcome.err)
     assert outcome.out == ""
     assert "Traceback" not in outcome.err
     lines = outcome.err.strip().splitlines()
-    errors = [line for line in lines if line.startswith("error: ")]
+    errors = [line for line in lines if line.startswith(("error: ", "refused: "))]
     assert len(errors) == 1, outcome.err
     assert lines[-1] == errors[0]
     for word in words:

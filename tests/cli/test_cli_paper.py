@@ -144,6 +144,10 @@ def test_without_a_number_all_tables_that_there_are(results: Path, runs: dict[st
     names = [table["name"] for table in call("paper", results, "--json").json]
     assert "Table 5" in names
     assert "Table 8" in names
+    printed = call("paper", results).out
+    assert printed.count("**Table") == len(names)
+    assert printed.count("Ranks: among all") == 1  # what all have in common stands below the last
+    assert printed.splitlines()[-1].startswith("- '-' was not run")
     of_one = [table["name"] for table in call("paper", runs["plain"], "--json").json]
     assert "Table 5" in of_one
     assert "Table 8" not in of_one
@@ -159,6 +163,15 @@ def test_what_can_not_be_a_table(results: Path, runs: dict[str, Path], tmp_path:
     refused(call("paper", results, runs["plain"], "--table", 5), "the same dataset")
 
 
+def test_two_directories_of_one_dataset_are_refused_before_anything_is_ranked(
+    results: Path, runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import dllm2rec.reporting.paper.cells as module
+
+    monkeypatch.setattr(module, "gather", None)
+    refused(call("paper", results, runs["plain"]), "the same dataset")
+
+
 def test_a_copy_of_a_run_changes_no_table(results: Path, tmp_path: Path) -> None:
     (both := tmp_path / "both").mkdir()
     for name in ("once", "again"):
@@ -168,12 +181,17 @@ def test_a_copy_of_a_run_changes_no_table(results: Path, tmp_path: Path) -> None
 
 
 def test_runs_of_different_datasets_make_no_table(results: Path, tmp_path: Path) -> None:
+    from dllm2rec.core.files import read_json, write_json
+
     mixed = tmp_path / "mixed"
     shutil.copytree(results / "plain-1", mixed / "one")
     files = write_log(tmp_path / "log", log_rows()[:-5])
     assert call("prepare", *files, "--set", "split.history=5", "--out", tmp_path / "other").code == 0
     assert call("train", tmp_path / "other", *SMALL_PAPER, "--out", mixed / "two").code == 0
     refused(call("paper", mixed, "--table", 5), "different datasets or splits", "one", "two")
+    config = read_json(mixed / "two" / "config.json")
+    write_json(mixed / "two" / "config.json", config | {"continues": config["dataset"]})
+    refused(call("paper", mixed, "--table", 5), "two is an update, whose dataset has later events")
 
 
 def test_the_transcription_is_the_papers() -> None:

@@ -147,14 +147,16 @@ def test_a_worse_student_is_refused_and_force_takes_it(
     import dllm2rec.workflow.updating as module
 
     real = module.summary
-    values = iter([0.5, 0.4] * 3)  # the old student first
+    values = iter([0.5, 0.4] * 4)  # the old student first
 
     def worse(*arguments: object, **options: object) -> dict[str, float]:
         return {**real(*arguments, **options), "NDCG@20": next(values)}  # type: ignore[arg-type]
 
     monkeypatch.setattr(module, "summary", worse)
     command = ["update", runs["plain"], *more, "--out", tmp_path / "run-2"]
-    refused(call(*command), "worse", "0.4000", "0.5000", "--force")
+    refused(call(*command), "student has NDCG@20 .4000, the old one .5000 (p", "--force", code=3)
+    monkeypatch.setattr(module, "paired_permutation_test", lambda *_, **__: 0.82)
+    refused(call(*command), "(p = .820, so it may be chance)", code=3)
     refused(call("evaluate", tmp_path / "run-2"), "training has not ended")
     assert call(*command, "--force").code == 0
     assert call("evaluate", tmp_path / "run-2").code == 0
@@ -174,7 +176,7 @@ def test_what_was_refused_gives_way_to_other_settings(
 
     command = ["update", runs["distilled"], *more, "--out", tmp_path / "run-2"]
     monkeypatch.setattr(module, "summary", told)
-    refused(call(*command), "worse", "try other --set")
+    refused(call(*command), "try other --set", code=3)
     labels = {file: file.stat().st_mtime_ns for file in (tmp_path / "run-2" / "knowledge").iterdir()}
     outcome = call(*command, "--set", "epochs=1")
     assert outcome.code == 0, outcome.err
@@ -202,7 +204,7 @@ def test_what_was_refused_gives_way_to_other_events_that_are_sound(
 
     monkeypatch.setattr(module, "summary", told)
     out, catalogue = tmp_path / "run-2", more[2:]
-    refused(call("update", runs["distilled"], *more, "--out", out), "worse", "newer events")
+    refused(call("update", runs["distilled"], *more, "--out", out), "newer events", code=3)
     there = files_of(out)
     rows = [*later_rows(), *later_rows(LATER + 10_000)]
     newer, few = (write_log(tmp_path / str(len(some)), list(some))[:2] for some in (rows, rows[:2]))

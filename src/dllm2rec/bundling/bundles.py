@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from dllm2rec.core.errors import UserError
+from dllm2rec.core.errors import RefusedError, UserError
 from dllm2rec.core.files import hash_file
 from dllm2rec.core.tensors import best_items
 from dllm2rec.data import Columns, Dataset, Examples
@@ -142,7 +142,8 @@ def require_close(check: Check, source: Path, precision: Precision, max_loss: fl
     """Check that a bundle recommends what its source does, or nearly so where precision was given up.
 
     Raises:
-        UserError: it does not; names ``source``.
+        UserError: it does not though it has the same precision; names ``source``.
+        RefusedError: a smaller one loses too much.
     """
     if precision == "float32":
         if check.different:
@@ -151,7 +152,7 @@ def require_close(check: Check, source: Path, precision: Precision, max_loss: fl
                 "than from what it was made from; nothing was exported"
             )
     elif check.loss > max_loss:
-        raise UserError(
+        raise RefusedError(
             f"{source}: as {precision} it loses {check.loss:.1%} of its NDCG@20 on {check.examples} histories "
             f"({check.overlap:.1%} of the lists are the same), more than {max_loss:.1%}; nothing was exported: take a "
             f"greater precision, or --max-loss {check.loss + 0.001:.3f}"

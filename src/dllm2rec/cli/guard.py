@@ -1,4 +1,4 @@
-"""How every verb ends: 0 done, 1 a defect of ours, 2 the user's input, 130 interrupted; one line, no traceback."""
+"""How every verb ends: one line, no traceback; 0 done, 1 our defect, 2 wrong input, 3 refused, 130 interrupted."""
 
 import errno
 import os
@@ -11,7 +11,7 @@ from typing import Any, NoReturn, Protocol, runtime_checkable
 import typer
 from typer.core import TyperGroup
 
-from dllm2rec.core.errors import UserError
+from dllm2rec.core.errors import RefusedError, UserError
 from dllm2rec.core.files import explain_os_error, os_error_of
 
 _EXTRAS = {
@@ -72,7 +72,7 @@ def guarded(*, debug: bool = False) -> Iterator[None]:
     except KeyboardInterrupt:
         _end("interrupted; nothing is half-written, and the same command again goes on with what was finished", 130)
     except UserError as error:
-        _end(str(error), 2)
+        _end(str(error), error.code)
     except ModuleNotFoundError as error:
         _end(_explain_import(error), 2) if _extra(error) else _defect(error, debug=debug)
     except (typer.Exit, typer.Abort):
@@ -91,7 +91,8 @@ def guarded(*, debug: bool = False) -> Iterator[None]:
 
 
 def _end(line: str, code: int) -> NoReturn:
-    typer.echo("error: " + " ".join(line.split("\n")) if code == 2 else line, err=True)
+    start = {UserError.code: "error: ", RefusedError.code: "refused: "}.get(code, "")
+    typer.echo(start + " ".join(line.split("\n")) if start else line, err=True)
     raise typer.Exit(code)
 
 

@@ -1,5 +1,6 @@
 """`dllm2rec paper`: the paper's tables and figure from our runs."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -76,5 +77,7 @@ def paper(
     ]
     if json:
         show(value, as_json=True)
-    else:
-        typer.echo("\n".join(one.write(form) for one in sheets.values()), nl=False)
+    else:  # all have the same notes: once is enough, below the last
+        *others, last = sheets.values()
+        shown = [*(replace(one, notes=()) for one in others), last]
+        typer.echo("\n".join(one.write(form) for one in shown), nl=False)

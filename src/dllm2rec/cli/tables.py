@@ -17,7 +17,7 @@ def comparison_text(comparison: Comparison) -> list[RenderableType]:
     """Return the tables with their notes, then the verdict."""
     parts: list[RenderableType] = []
     for table in comparison.tables:
-        parts += [_table(table), Text(" ".join(table.notes), style="dim"), ""]
+        parts += [_table(table), *(Text(note, style="dim") for note in table.notes), ""]
     verdict = comparison.verdict
     parts.append(Text(verdict.headline, style=_STYLES[verdict.outcome]))
     parts += [Text(f"- {line}") for line in verdict.lines]

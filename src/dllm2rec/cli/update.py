@@ -30,7 +30,7 @@ def update(
     settings: Set = None,
     json: Json = False,
 ) -> None:
-    """Continue training on newer events, with replay; a student that is worse for it is refused.
+    """Continue training on newer events, with replay; a student that is worse for it is refused (exit code 3).
 
     Columns have the names that `prepare` was given, unless others are given here.
 

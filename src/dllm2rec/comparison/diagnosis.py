@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Sequence
 
 from dllm2rec.comparison.examination import Calibration, Examination, Finding, Rival, Texts, Vectors, Weights
-from dllm2rec.comparison.results import SIGNIFICANT
 from dllm2rec.core.figures import duration, figure, listing, p_text
 from dllm2rec.data import Split
 from dllm2rec.evaluation.metrics import HITS, METRIC, TOP
+from dllm2rec.evaluation.significance import SIGNIFICANT
 from dllm2rec.teachers.merging import Mixture
 
 FEW = 500

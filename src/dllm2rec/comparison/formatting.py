@@ -46,7 +46,7 @@ def markdown(table: Table) -> str:
     names = header(table)
     lines = [f"**{table.title}**", "", piped(names), piped(["---", *["---:"] * (len(names) - 1)])]
     lines += [piped(row) for row in table_rows(table)]
-    return "\n".join([*lines, "", " ".join(table.notes)])
+    return "\n".join([*lines, "", *(f"- {note}" for note in table.notes)])
 
 
 def _shows_validation(table: Table) -> bool:

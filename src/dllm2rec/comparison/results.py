@@ -7,8 +7,6 @@ from pydantic import Field
 from dllm2rec.core.settings import Settings
 from dllm2rec.data import Split
 
-SIGNIFICANT = 0.05
-
 Outcome = Literal["helped", "harmed", "unclear", "none"]
 
 

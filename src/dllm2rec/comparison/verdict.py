@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 
-from dllm2rec.comparison.results import SIGNIFICANT, Outcome, Row, Table, Verdict, Versus
+from dllm2rec.comparison.results import Outcome, Row, Table, Verdict, Versus
 from dllm2rec.core.figures import figure, listing, p_text, percent
 from dllm2rec.data import Split
 from dllm2rec.evaluation.metrics import METRIC
 from dllm2rec.evaluation.references import COUNTING, COUNTING_WITH_TEXT
+from dllm2rec.evaluation.significance import SIGNIFICANT
 
 
 def judge(tables: Sequence[Table], *, split: Split = "test", remarks: Sequence[str] = ()) -> Verdict:

@@ -9,8 +9,16 @@ class UserError(Exception):
     """The input is wrong, not the program.
 
     The message is one line that names the file, row or field and says what to do. The command line prints it without a
-    traceback and exits with 2.
+    traceback and exits with `code`.
     """
+
+    code = 2
+
+
+class RefusedError(UserError):
+    """Nothing was wrong with the input, but what came out is not good enough to stand without the user's word."""
+
+    code = 3
 
 
 def first_line(error: BaseException) -> str:

@@ -18,6 +18,9 @@ LEVEL = 0.95
 """Of confidence, of intervals."""
 _BLOCK = 1 << 22
 
+SIGNIFICANT = 0.05
+"""The p-value below which a difference is called one."""
+
 
 def paired_permutation_test(
     a: Values,

@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from dllm2rec.core.errors import UserError
+from dllm2rec.core.errors import RefusedError, UserError
+from dllm2rec.core.figures import figure, p_text
 from dllm2rec.core.files import atomic_path, exclusive, hash_file, read_json, require_fresh_directory, write_json
 from dllm2rec.core.progress import Say
 from dllm2rec.core.seeding import numpy_generator
 from dllm2rec.data import Columns, Dataset, Examples, extend
 from dllm2rec.evaluation.metrics import METRIC, TOP, ndcg, summary
 from dllm2rec.evaluation.ranks import rank_targets
-from dllm2rec.evaluation.significance import paired_permutation_test
+from dllm2rec.evaluation.significance import SIGNIFICANT, paired_permutation_test
 from dllm2rec.knowledge.align import require_same_dataset
 from dllm2rec.knowledge.store import Knowledge
 from dllm2rec.settings.config import CellSettings
@@ -114,8 +115,9 @@ def update(
 
     Raises:
         UserError: an input is at fault, and then all stays as it was; something else is at ``out``, or another process
-            is updating there; or the new student is worse: then what was made stays, unfinished, until the same with
-            ``force`` finishes it, or another update takes its place.
+            is updating there.
+        RefusedError: the new student is worse: then what was made stays, unfinished, until the same with ``force``
+            finishes it, or another update takes its place.
     """
     run.finished()
     require_free_of_texts(run, "update")
@@ -319,10 +321,11 @@ def _judge(updated: Run, result: RunResult, after: Material, old: Student, *, fo
     if updated.result is None:  # else it was taken before, and one may be adding an evaluation to it
         write_json(updated.path / OUTCOME, {**outcome, "forced": force})
         if now[METRIC] < was[METRIC] and not force:
-            raise UserError(
-                f"{updated.path}: refused, for the updated student is worse on the newest {len(test):,} events: "
-                f"{METRIC} {now[METRIC]:.4f}, the old one {was[METRIC]:.4f} (p = {p_value:.3f}); keep the old one, try "
-                "other --set or newer events, or take it with --force"
+            chance = "" if p_value < SIGNIFICANT else ", so it may be chance"
+            raise RefusedError(
+                f"{updated.path}: on the newest {len(test):,} events the updated student has {METRIC} "
+                f"{figure(now[METRIC])}, the old one {figure(was[METRIC])} ({p_text(p_value)}{chance}); keep the old "
+                "one, try other --set or newer events, or take it with --force"
             )
         updated.write_result(result)
     evaluate(updated, dataset=after.dataset, knowledge=after.knowledge)

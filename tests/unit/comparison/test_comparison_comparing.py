@@ -361,7 +361,7 @@ def test_every_table_says_how_it_was_made_and_all_forms_say_the_same(small: Data
     for row in table_rows(table):
         assert all(cell in text for cell in row)
     assert "1.0000±.0000" in text
-    assert notes in text
+    assert all(f"- {note}" in text.splitlines() for note in table.notes)
 
 
 def test_what_is_true_of_several_rows_is_said_once(small: Dataset) -> None:

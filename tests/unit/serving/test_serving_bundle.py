@@ -17,7 +17,7 @@ from serving_helpers import ITEMS, trained
 
 from dllm2rec.bundling import bundles, exporting
 from dllm2rec.bundling.exporting import export
-from dllm2rec.core.errors import UserError
+from dllm2rec.core.errors import RefusedError, UserError
 from dllm2rec.core.files import hash_file
 from dllm2rec.data import Dataset
 from dllm2rec.knowledge import Knowledge
@@ -304,7 +304,7 @@ def test_smaller_precisions(
 def test_what_loses_too_much_is_refused(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     check = bundles.Check(examples=9, different=9, overlap=0.4, ndcg=0.02, source_ndcg=0.04)
     monkeypatch.setattr(exporting, "compare_lists", lambda *_: check)
-    with pytest.raises(UserError, match=r"as int8 it loses 50.0% .* \(40.0% of the lists.*--max-loss 0.501"):
+    with pytest.raises(RefusedError, match=r"as int8 it loses 50.0% .* \(40.0% of the lists.*--max-loss 0.501"):
         export(run, out=tmp_path / "bundle", precision="int8")
     assert list(tmp_path.iterdir()) == []
     export(run, out=tmp_path / "bundle", precision="int8", max_loss=0.5)

@@ -116,14 +116,14 @@ def load_results(paths: Sequence[Path], *, split: Split = "test") -> list[Result
         UserError: there is no finished run under a path, an experiment there has not ended, its runs are of different
             datasets, or two paths have one.
     """
-    found = [Results(path=path, evidence=gather(_chosen(path), split=split)) for path in paths]
-    names = [one.evidence.dataset.content_hash for one in found]
-    for place, name in enumerate(names):
-        if name in names[:place]:
+    chosen = [_chosen(path) for path in paths]
+    hashes = [runs[0].config.dataset.hash for runs in chosen]
+    for place, name in enumerate(hashes):
+        if name in hashes[:place]:
             raise UserError(
-                f"{paths[place]}: is of the same dataset as {paths[names.index(name)]}; give the directory above both"
+                f"{paths[place]}: is of the same dataset as {paths[hashes.index(name)]}; give the directory above both"
             )
-    return found
+    return [Results(path=path, evidence=gather(runs, split=split)) for path, runs in zip(paths, chosen, strict=True)]
 
 
 def published_student(group: Group) -> str | None:
@@ -188,9 +188,11 @@ def _chosen(path: Path) -> list[Run]:
     hashes = {run.config.dataset.hash: run for run in runs}
     if len(hashes) > 1:
         first, second, *_ = hashes.values()
+        updated = next((run for run in runs if run.config.continues is not None), None)
+        reason = "" if updated is None else f"; {updated.path.name} is an update, whose dataset has later events, too"
         raise UserError(
-            f"{path}: runs of different datasets or splits ({first.path.name} and {second.path.name}) make no table; "
-            "give each dataset a directory of its own"
+            f"{path}: runs of different datasets or splits ({first.path.name} and {second.path.name}) make no table"
+            f"{reason}; give each dataset a directory of its own"
         )
     cells: dict[tuple[str, str], dict[str, list[Run]]] = {}
     for run in runs:

@@ -1,7 +1,6 @@
 """Figure 2 of the paper: how NDCG@20 moves with lambda_d and the three gammas, one at a time."""
 
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 
 from dllm2rec.comparison.evidence import Group
@@ -14,6 +13,7 @@ from dllm2rec.reporting.paper.cells import TUNED, Results, differences
 from dllm2rec.reporting.paper.sheet import Cell, Sheet, plain
 from dllm2rec.reporting.paper.tables import notes
 from dllm2rec.reporting.report.charts import line_chart
+from dllm2rec.reporting.report.markup import bullets
 from dllm2rec.reporting.report.page import document
 
 Points = dict[tuple[str, str, str], list[tuple[float, Group]]]
@@ -72,7 +72,7 @@ def write_figure(results: Sequence[Results], file: Path) -> None:
         line_chart(name.replace("_", "-"), lines, x=name, y=METRIC, caption=f"{METRIC} against {name}.")
         for name, lines in series.items()
     ]
-    lines = f'<p class="notes">{escape(" ".join(notes(results)))}</p>'
+    lines = bullets(notes(results), style="notes")
     html = document("Figure 2", f"<h1>Sensitivity to the weights of DLLM2Rec</h1>{''.join(charts)}{lines}")
     with atomic_path(file) as target:
         target.write_text(html, encoding="utf-8")

@@ -50,7 +50,7 @@ class Sheet:
     notes: tuple[str, ...]
 
     def write(self, form: Format) -> str:
-        """Return the table as text that ends with a line break."""
+        """Return the table as text that ends with a line break; its notes, where it has any, stand below."""
         match form:
             case "markdown":
                 return self._markdown()
@@ -64,7 +64,8 @@ class Sheet:
         lines = [f"**{self.name}. {self.title}**", "", piped(self.header)]
         lines.append(piped(["---" if name in _WORDS else "---:" for name in self.header]))
         lines += [piped([marks[cell.mark].format(cell.text) for cell in row]) for row in self.rows]
-        return "\n".join([*lines, "", " ".join(self.notes)]) + "\n"
+        notes = ["", *(f"- {note}" for note in self.notes)] if self.notes else []
+        return "\n".join([*lines, *notes]) + "\n"
 
     def _latex(self) -> str:
         marks = {"": "{}", "best": r"\textbf{{{}}}", "second": r"\underline{{{}}}"}
@@ -79,8 +80,8 @@ class Sheet:
         lines += [
             " & ".join(marks[cell.mark].format(_escaped(cell.text)) for cell in row) + r" \\" for row in self.rows
         ]
-        notes = _escaped(" ".join(self.notes))
-        return "\n".join([*lines, r"\hline", r"\end{tabular}", rf"\par\small {notes}", r"\end{table}"]) + "\n"
+        notes = [rf"\par\small {_escaped(' '.join(self.notes))}"] if self.notes else []
+        return "\n".join([*lines, r"\hline", r"\end{tabular}", *notes, r"\end{table}"]) + "\n"
 
     def _csv(self) -> str:
         buffer = io.StringIO()

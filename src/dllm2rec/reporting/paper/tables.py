@@ -308,9 +308,15 @@ def _share(value: float | None) -> str:
 
 def notes(results: Sequence[Results]) -> tuple[str, ...]:
     """Split, methods, seeds, selection, tie rule of each dataset; and where the paper's figures come from."""
-    several = len(results) > 1
-    said = [f"{f'{one.dataset}: ' if several else ''}{' '.join(one.comparison.tables[0].notes)}" for one in results]
-    said.append(f"{MISSING}: not run, or not reported. 'paper' is {published()['citation']}.")
+    by_note: dict[str, list[str]] = {}
+    for one in results:
+        for note in one.comparison.tables[0].notes:
+            by_note.setdefault(note, []).append(one.dataset)
+    said = [
+        note if len(datasets) == len(results) else f"{', '.join(datasets)}: {note}"
+        for note, datasets in by_note.items()
+    ]
+    said.append(f"'{MISSING}' was not run, or not reported; 'paper' is {published()['citation']}.")
     return tuple(said)
 
 

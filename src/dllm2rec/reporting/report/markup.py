@@ -21,10 +21,9 @@ def section(title: str, *parts: str) -> str:
 
 def answer(question: str, verdict: Verdict) -> str:
     """The first screen: the question, the answer, and the figures behind it."""
-    lines = "".join(f"<li>{escape(line)}</li>" for line in verdict.lines)
     return (
         f"<h1>{escape(question)}</h1>\n"
-        f'<p class="answer {verdict.outcome}">{escape(verdict.headline)}</p>\n<ul class="lines">{lines}</ul>'
+        f'<p class="answer {verdict.outcome}">{escape(verdict.headline)}</p>\n{bullets(verdict.lines, style="lines")}'
     )
 
 
@@ -32,8 +31,12 @@ def comparison_table(table: Table) -> str:
     """A table of results with its notes; the best row stands out."""
     best = best_rows(table)
     body = "".join(_row(cells, best=index in best) for index, cells in enumerate(table_rows(table)))
-    notes = paragraph(" ".join(table.notes), style="notes")
-    return f"<h3>{escape(table.title)}</h3>\n{grid(header(table), body)}\n{notes}"
+    return f"<h3>{escape(table.title)}</h3>\n{grid(header(table), body)}\n{bullets(table.notes, style='notes')}"
+
+
+def bullets(lines: Iterable[str], *, style: str) -> str:
+    """A list of plain sentences."""
+    return f"<ul{_class(style)}>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>"
 
 
 def plain_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
