@@ -10,7 +10,7 @@ from safetensors.numpy import load_file, save_file
 
 
 def test_the_doctor_speaks_and_counts(dataset: Path, taught: Path, runs: dict[str, Path]) -> None:
-    page = call("doctor", taught, "--dataset", dataset, "--student-run", runs["plain"], "--json").json
+    page = call("doctor", taught, "--dataset", dataset, "--student-run", runs["plain"], "--test", "--json").json
     assert page["coverage"]["test"]["labelled"] == 12
     assert page["seconds_per_1000"] > 0
     assert {rival["name"] for rival in page["rivals"]} == {"popularity", "item-kNN", "transformer plain"}
@@ -20,6 +20,7 @@ def test_the_doctor_speaks_and_counts(dataset: Path, taught: Path, runs: dict[st
     pupil = ("--student-run", runs["distilled"])
     refused(call("doctor", taught, "--dataset", dataset, *pupil), "a teacher had a part in it", "give a plain run")
     words = call("doctor", taught, "--dataset", dataset).out
+    assert "test examples it" not in words
     assert "of mean" not in words
     for word in (
         "and 12 of",

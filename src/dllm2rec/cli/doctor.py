@@ -18,9 +18,12 @@ def doctor(
     student_run: Annotated[
         Path | None, typer.Option(metavar="RUN", help="A plain student to compare with; nothing is trained here.")
     ] = None,
+    test: Annotated[
+        bool, typer.Option("--test", help="Look at the test examples, too: hits, and how sure the teacher is of them.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Examine a teacher's labels: coverage, hits against references and a student, weights, texts, vectors.
+    """Examine a teacher's labels: coverage, hits on validation, confidence, texts, item vectors.
 
     Example: dllm2rec doctor work/knowledge --dataset work/dataset --student-run work/plain
     """
@@ -32,7 +35,7 @@ def doctor(
 
     with words_to_stderr():
         student = None if student_run is None else Run.load(student_run)
-        page = examine(Knowledge.load(knowledge), Dataset.load(dataset), student=student)
+        page = examine(Knowledge.load(knowledge), Dataset.load(dataset), student=student, test=test)
     lines = [
         Text.assemble((f"{_MARKS[finding.level][0]} ", _MARKS[finding.level][1]), finding.text)
         for finding in page.findings

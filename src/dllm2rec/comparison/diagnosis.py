@@ -38,7 +38,7 @@ def headline(page: Examination) -> str:
     if page.depth == 0:
         return "This teacher gives item vectors and no rankings: only embedding distillation can use it."
     if not rivals:
-        return "Unknown: no validation or test example is labelled, so the teacher can't be compared with anything."
+        return "Unknown: no validation example is labelled, so the teacher can't be compared with anything."
     fitted = split == "validation" and (page.mixture is not None or page.text_weight is not None)
     standing = _standing(rivals, f"on {split}{', which chose its weights,' if fitted else ''}")
     if page.vectors is None or standing.startswith("Promising"):

@@ -40,13 +40,14 @@ OWN_EXAMPLES = {"bigrec", "imported"}
 """Teachers that label the split's own training examples."""
 
 
-def examine(knowledge: Knowledge, dataset: Dataset, *, student: Run | None = None) -> Examination:
-    """Examine a teacher's knowledge.
+def examine(knowledge: Knowledge, dataset: Dataset, *, student: Run | None = None, test: bool = False) -> Examination:
+    """Examine a teacher's knowledge on validation: whether to train on it is a choice, too.
 
     Args:
         knowledge: of the teacher.
         dataset: that it labelled.
         student: a plain student to compare with; without one nothing is trained, and the page says so.
+        test: look at the test examples, too: at hits there, and at how sure the teacher is of them.
 
     Raises:
         UserError: knowledge of another dataset, or the student was trained on another one, or taught.
@@ -64,9 +65,9 @@ def examine(knowledge: Knowledge, dataset: Dataset, *, student: Run | None = Non
         "model": manifest.model,
         "depth": manifest.depth,
         "coverage": coverage,
-        "rivals": _rivals(knowledge, dataset, student),
+        "rivals": _rivals(knowledge, dataset, student, SPLITS[1:] if test else SPLITS[1:2]),
         "weights": _weights(knowledge, rows["train"]),
-        "calibration": _calibration(knowledge, dataset),
+        "calibration": _calibration(knowledge, dataset) if test else None,
         "texts": _texts(knowledge, dataset),
         "vectors": _vectors(knowledge),
         "repeated_titles": len(dataset.titles) - len(set(dataset.titles)),
@@ -93,10 +94,9 @@ def labels_among(knowledge: Knowledge) -> TrainOn:
     return cast("TrainOn", manifest.settings.get("train_on", "before-cut"))
 
 
-def _rivals(knowledge: Knowledge, dataset: Dataset, student: Run | None) -> list[Rival]:
-    """The teacher against each rival, on the labelled examples of validation and of test."""
+def _rivals(knowledge: Knowledge, dataset: Dataset, student: Run | None, splits: Sequence[Split]) -> list[Rival]:
+    """The teacher against each rival, on the labelled examples of each split."""
     rivals = []
-    splits: Sequence[Split] = ("validation", "test")
     train_on: TrainOn = "before-cut" if labels_among(knowledge) == "before-cut" else "positions"  # as the teacher's
     for split in splits:
         examples = dataset.examples(split)

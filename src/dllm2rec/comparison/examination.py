@@ -146,9 +146,9 @@ class Examination(Settings):
         model: its model.
         depth: items that a label lists.
         coverage: of each split.
-        rivals: on validation and test, where examples are labelled.
+        rivals: on validation, and on test where that was asked for, where examples are labelled.
         weights: None without labelled training examples.
-        calibration: None where too few examples of validation or test are labelled.
+        calibration: None where test was not asked for, or too few examples of validation or test are labelled.
         texts: None for a teacher that writes none.
         vectors: None where there are none.
         repeated_titles: items whose title an earlier item has too.

@@ -5,10 +5,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Column
+from rich.text import Text
 
 SECONDS_BETWEEN_LINES, SECONDS_TO_FIRST = 30.0, 5.0
+BAR, FIGURES, FEWEST_LETTERS = 40, 46, 16
+"""Columns of a terminal: of the bar where there is so much room, of a short one with its figures, of what is done."""
 Say = Callable[[str], None]
 """Told in words what was done."""
 _silent = False
@@ -21,7 +25,7 @@ def silence_progress() -> None:
 
 
 class Advance(Protocol):
-    """Report that ``steps`` more units are done; ``note`` is shown beside the bar until another one is."""
+    """Report that ``steps`` more units are done; ``note`` is shown with the bar until another one is."""
 
     def __call__(self, steps: int = 1, *, note: str | None = None) -> None:
         """Move the bar by ``steps``."""
@@ -48,15 +52,16 @@ def progress_bar(description: str, total: int, *, completed: int = 0) -> Iterato
         return
     columns = (
         TextColumn("{task.description}", markup=False),
-        BarColumn(),
+        BarColumn(None, table_column=Column(max_width=BAR)),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}", markup=False),
     )
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task(description, total=total, completed=completed, note="")
+    named = Text(description)
+    named.truncate(max(console.width - FIGURES, FEWEST_LETTERS), overflow="ellipsis")
+    with _Bar(*columns, console=console) as bar:
+        task = bar.add_task(named.plain, total=total, completed=completed, note="")
 
         def advance(steps: int = 1, *, note: str | None = None) -> None:
             bar.update(task, advance=steps)
@@ -66,25 +71,36 @@ def progress_bar(description: str, total: int, *, completed: int = 0) -> Iterato
         yield advance
 
 
+class _Bar(Progress):
+    """A bar with its note on a line of its own, so that it fits into a narrow terminal."""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        yield from super().get_renderables()
+        yield from (
+            Text(task.fields["note"], no_wrap=True, overflow="ellipsis") for task in self.tasks if task.fields["note"]
+        )
+
+
 def _say_nothing(steps: int = 1, *, note: str | None = None) -> None:
     del steps, note
 
 
 def _line_reporter(console: Console, description: str, total: int, completed: int) -> Advance:
-    start = time.monotonic()
-    done, following, shown = completed, start + SECONDS_TO_FIRST, ""
+    done, following, shown = completed, time.monotonic() + SECONDS_TO_FIRST, ""
+    first: tuple[float, int] | None = None  # when the first units were done: what came before prepared for them
 
     def advance(steps: int = 1, *, note: str | None = None) -> None:
-        nonlocal done, following, shown
+        nonlocal done, following, shown, first
         done += steps
         shown = shown if note is None else note
         now = time.monotonic()
+        first = (now, done) if first is None and steps else first
         if now < following:
             return
         following = now + SECONDS_BETWEEN_LINES
-        left = (now - start) / max(done - completed, 1) * (total - done)
-        console.print(
-            f"{description}: {done}/{total}, about {left:.0f} s left {shown}".rstrip(), highlight=False, soft_wrap=True
-        )
+        estimate = ""
+        if first is not None and done > first[1]:
+            estimate = f", about {(now - first[0]) / (done - first[1]) * (total - done):.0f} s left"
+        console.print(f"{description}: {done}/{total}{estimate} {shown}".rstrip(), highlight=False, soft_wrap=True)
 
     return advance

@@ -97,6 +97,7 @@ def choose_demand(
     """
     some = subsample(validation)
     passes = 2 if text is None else 3 + len(TEXT)
+    passes += _kept(some)  # scoring is a pass of its own where scores are kept
     with progress_bar("choosing weights on validation", passes * len(some)) as advance:
         return _choose(_Tried(score, text, some, advance), demand)
 
@@ -202,7 +203,7 @@ class _Tried:
     def __init__(self, score: ScoreFunction, text: ScoreFunction | None, examples: Examples, advance: Advance) -> None:
         self.examples, self.text, self._score, self._advance = examples, text, score, advance
         self._parts = list(examples.batches(max(1, _SCORES_AT_ONCE // max(examples.num_items, examples.longest))))
-        self._keeps = len(examples) * examples.num_items <= MOST_SCORES
+        self._keeps = _kept(examples)
         self._kept: dict[int, tuple[Tensor, Tensor | None]] = {}
 
     @torch.inference_mode()
@@ -270,7 +271,13 @@ class _Tried:
         assert own is not None  # noqa: S101 - only text may be
         if self._keeps:
             self._kept[number] = own, near
+            self._advance(len(part))
         return own, near
+
+
+def _kept(examples: Examples) -> bool:
+    """Say whether memory has room for the scores of all examples."""
+    return len(examples) * examples.num_items <= MOST_SCORES
 
 
 def gains_under_shifts(

@@ -274,4 +274,4 @@ def _write(work: Work, runs: Sequence[Run], choices: Sequence[Choice]) -> Compar
 
 def _examine(work: Work, runs: Sequence[Run]) -> tuple[Examination, ...]:
     plain = next((run for run in runs if not run.config.distilled), None)
-    return tuple(examine(one, work.dataset, student=plain) for one in work.teachers)
+    return tuple(examine(one, work.dataset, student=plain, test=True) for one in work.teachers)

@@ -151,7 +151,7 @@ def few_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("few_are_enough")
 def test_how_sure_a_teacher_is_and_how_often_right(small: Dataset, tmp_path: Path) -> None:
-    page = examine(knowledge(small, tmp_path, right=True), small)
+    page = examine(knowledge(small, tmp_path, right=True), small, test=True)
     found = page.calibration
     assert found is not None
     assert found.examples == small.manifest.counts["test"]
@@ -163,7 +163,7 @@ def test_how_sure_a_teacher_is_and_how_often_right(small: Dataset, tmp_path: Pat
 
 @pytest.mark.usefixtures("few_are_enough")
 def test_a_teacher_that_is_never_right_is_not_sure(small: Dataset, tmp_path: Path) -> None:
-    found = examine(knowledge(small, tmp_path, right=False), small).calibration
+    found = examine(knowledge(small, tmp_path, right=False), small, test=True).calibration
     assert found is not None
     assert found.right == 0.0
     assert found.confidence < 0.1
@@ -175,7 +175,9 @@ def test_probabilities_of_a_teacher_are_taken_as_they_are(small: Dataset, tmp_pa
     sure = np.full_like(told.labels.distances, -np.log(0.01))
     sure[:, 0] = -np.log(0.3)
     manifest = told.manifest.model_copy(update={"teacher": "retrieval"})
-    found = examine(replace(told, manifest=manifest, labels=replace(told.labels, distances=sure)), small).calibration
+    found = examine(
+        replace(told, manifest=manifest, labels=replace(told.labels, distances=sure)), small, test=True
+    ).calibration
     assert found is not None
     assert found.temperature is None
     assert found.confidence == pytest.approx(0.3)
@@ -183,14 +185,23 @@ def test_probabilities_of_a_teacher_are_taken_as_they_are(small: Dataset, tmp_pa
     assert found.bins[-1] == pytest.approx((0.3, 1.0))
 
 
+@pytest.mark.usefixtures("few_are_enough")
+def test_nobody_looks_at_test_unasked(small: Dataset, tmp_path: Path) -> None:
+    told = knowledge(small, tmp_path, right=True)
+    page = examine(told, small)
+    assert {rival.split for rival in page.rivals} == {"validation"}
+    assert page.calibration is None
+    assert {rival.split for rival in examine(told, small, test=True).rivals} == {"validation", "test"}
+
+
 def test_too_few_labels_say_nothing_of_calibration(small: Dataset, tmp_path: Path) -> None:
-    assert examine(knowledge(small, tmp_path, right=True), small).calibration is None
+    assert examine(knowledge(small, tmp_path, right=True), small, test=True).calibration is None
 
 
 def test_several_rivals_share_the_error(small: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chances = iter([0.03, 0.04, 0.2, 0.01])  # popularity and item-kNN, on validation and on test
     monkeypatch.setattr(doctor, "paired_permutation_test", lambda *_, **__: next(chances))
-    page = examine(knowledge(small, tmp_path, right=True), small)
+    page = examine(knowledge(small, tmp_path, right=True), small, test=True)
     assert [rival.p_value for rival in page.rivals] == pytest.approx([0.06, 0.06, 0.2, 0.02])
 
 

@@ -1,3 +1,4 @@
+import io
 import os
 import signal
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from pydantic import BaseModel, ValidationError
+from rich.console import Console
 
 from dllm2rec.core.errors import first_line, first_problem, suggest
 from dllm2rec.core.files import package_folder
@@ -56,9 +58,35 @@ def test_without_a_terminal_a_long_run_prints_lines_with_an_estimate(
         monkeypatch.setattr("dllm2rec.core.progress.time.monotonic", lambda: later)
         advance(1, note="later")
     first, second = capsys.readouterr().err.splitlines()
-    assert first.startswith("labelling: 7/10")
-    assert first.endswith("s left fast")
-    assert second.startswith("labelling: 9/10")
+    assert first == "labelling: 7/10 fast"
+    assert second.startswith("labelling: 9/10, about")
+    assert second.endswith("s left later")
+
+
+def test_the_estimate_is_of_the_work_itself_not_of_what_prepared_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0.0, 1000.0, 1001.0, 1040.0])
+    monkeypatch.setattr("dllm2rec.core.progress.time.monotonic", lambda: next(clock))
+    with progress_bar("labelling", 100) as advance:
+        advance(10)
+        advance(1)
+        advance(9)
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == "labelling: 10/100"
+    assert second == "labelling: 20/100, about 320 s left"
+
+
+def test_a_bar_fits_into_a_narrow_terminal_with_its_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.StringIO()
+    console = Console(file=written, force_terminal=True, width=80, color_system=None)
+    monkeypatch.setattr("dllm2rec.core.progress.Console", lambda **_: console)
+    with progress_bar("training work/a-run-of-a-long-name/plain-seed1, at most 30 epochs", 120) as advance:
+        advance(117, note="epoch 29: loss 5.1234, validation NDCG@20 0.1234, and more that does not fit")
+    bar = next(line for line in written.getvalue().splitlines() if "117/120" in line)
+    assert "training work/a-run" in bar
+    assert bar.rstrip().endswith("-:--:--")
+    assert "\nepoch 29: loss 5.1234, validation NDCG@20 0.1234" in written.getvalue()
 
 
 def test_free_memory_is_some_of_what_the_machine_has() -> None:
