@@ -9,6 +9,8 @@ import polars as pl
 import pytest
 from cli_helpers import ITEMS, USERS, call, log_rows, refused, write_log
 
+from dllm2rec.core.files import exclusive
+
 Rows = list[tuple[Any, Any, Any]]
 
 
@@ -185,6 +187,12 @@ def test_files_that_are_not_there(tmp_path: Path) -> None:
         call("prepare", "--interactions", tmp_path / "no.csv", *items, "--out", tmp_path / "o"), "no.csv", "no such"
     )
     refused(call("prepare", "--interactions", tmp_path, *items, "--out", tmp_path / "o"))
+
+
+def test_two_at_once_do_not_get_in_each_others_way(tmp_path: Path) -> None:
+    with exclusive(tmp_path / "out"):
+        files = write_log(tmp_path, list(log_rows()))
+        refused(call("prepare", *files, "--out", tmp_path / "out"), "out: another dllm2rec is writing there; wait")
 
 
 def test_an_output_directory_that_holds_something_else_is_left_alone(tmp_path: Path) -> None:

@@ -65,10 +65,12 @@ def retitled(bundle: Path, out: Path, *titles: str) -> Path:
         ("Ugly, monsters", [1, 0]),  # parts of titles, as ever
         ("Hot; Cold, Good", [4]),
         ("good, BAD,  ugly, monsters, inc. (2001)", [1, 0]),  # in other cases and with other spaces
+        ("Good, usual suspects, The (1995), Good", [3, 5, 3]),  # as the log had it
     ],
 )
 def test_a_title_may_hold_commas(history: str, rows: list[int], bundle: Path, tmp_path: Path) -> None:
     titles = ("Monsters, Inc. (2001)", "Good, Bad, Ugly", "Good, Bad", "Good", "Hot; Cold, Good")
+    titles = (*titles, "The Usual Suspects (1995)")
     changed = retitled(bundle, tmp_path / "b", *titles)
     ids = [item for item, _ in items(changed)]
     answer = call("recommend", changed, "--history", history.format(*ids), "--json")

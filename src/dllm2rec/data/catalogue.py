@@ -1,16 +1,14 @@
 """The items file becomes the catalogue: index, external id, clean title, any other text."""
 
-import html
 from pathlib import Path
 
 import polars as pl
 
 from dllm2rec.core.errors import UserError
+from dllm2rec.core.titles import clean_title
 from dllm2rec.data.columns import Columns, find_column
 from dllm2rec.data.sources import read_table
 from dllm2rec.data.values import ids, like, require, wrong_type
-
-ARTICLE_LAST = r"^(.+), (The|A|An|Das|Der|Die|El|Il|L[aeo]s?)( \(\d{4}\))?$"
 
 
 def read_catalogue(
@@ -68,7 +66,7 @@ def titled(catalogue: pl.DataFrame) -> pl.DataFrame:
 
 
 def clean_titles(titles: pl.Series, item_id: pl.Series, path: Path, *, known: pl.Series | None) -> pl.Series:
-    """Unescape HTML entities, collapse white space, put articles in front, and insist that every new item has a title.
+    """Clean titles, see `clean_title`, and insist that every new item has one.
 
     Raises:
         UserError: the titles are not text, or an item has none.
@@ -77,9 +75,7 @@ def clean_titles(titles: pl.Series, item_id: pl.Series, path: Path, *, known: pl
         titles = titles.cast(pl.String)
     if not (titles.dtype == pl.String or titles.dtype.is_integer()):
         raise wrong_type(titles, path, "is not text")
-    clean = pl.Series("title", [html.unescape(title or "") for title in titles.cast(pl.String)], dtype=pl.String)
-    clean = clean.str.replace_all(r"\s+", " ").str.strip_chars()
-    clean = clean.str.replace(ARTICLE_LAST, "${2} ${1}${3}")
+    clean = pl.Series("title", [clean_title(title or "") for title in titles.cast(pl.String)], dtype=pl.String)
     fine = clean != "" if known is None else (clean != "") | item_id.is_in(known.implode())
     other = ", or drop such items with --set incomplete=drop" if known is None else ""
     require(fine, item_id, path, f"has no title (column '{titles.name}'); give it one, if only its id{other}")

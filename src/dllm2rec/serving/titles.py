@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 
 from dllm2rec.core.errors import UserError
+from dllm2rec.core.titles import clean_title
 from dllm2rec.serving.bundle import Bundle
 from dllm2rec.serving.recommender import ItemId
 
@@ -31,7 +32,8 @@ def search_titles(titles: Sequence[str], text: str, k: int) -> list[int]:
 def typed_items(bundle: Bundle, history: str) -> list[ItemId]:
     """Find the items of a typed history: the longest text that is an id or a title counts, also where it has commas.
 
-    Titles are known in other cases and with other spaces, too, where that leaves no doubt.
+    Titles are known in other cases, with other spaces, and as a log had them before they were cleaned ("Postino, Il"),
+    too, where that leaves no doubt.
 
     Args:
         bundle: whose items they are.
@@ -47,11 +49,11 @@ def typed_items(bundle: Bundle, history: str) -> list[ItemId]:
         alike.setdefault(_folded(title), set()).add(item)
 
     def meant(text: str) -> list[ItemId]:
-        named = alike.get(_folded(text), set())
+        named = alike.get(_folded(text)) or alike.get(_folded(clean_title(text)), set())
         return [names[text]] if text in names else list(named) if len(named) == 1 else []
 
     between = ";" if ";" in history else ","
-    longest = 1 + max(name.count(between) for name in names)
+    longest = 2 + max(name.count(between) for name in names)
     parts, found = history.split(between), []
     while parts:
         texts = (between.join(parts[:count]).strip() for count in range(min(longest, len(parts)), 0, -1))

@@ -1,7 +1,7 @@
 """An error of pydantic becomes one line: the field as the user writes it, and what is allowed there."""
 
 import types
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -27,9 +27,10 @@ def explain(model: type[BaseModel], error: ErrorDetails) -> str:
     where = ".".join(path) or "settings"
     match error["type"]:
         case "extra_forbidden":
-            return (
-                f"unknown setting '{where}'{suggest(path[-1], names, before=''.join(f'{part}.' for part in path[:-1]))}"
-            )
+            below = next((one for one in _below(model, path[-1]) if one != where), None)
+            before = "".join(f"{part}." for part in path[:-1])
+            meant = suggest(path[-1], names, before=before) if below is None else f" (did you mean '{below}'?)"
+            return f"unknown setting '{where}'{meant}"
         case "missing":
             return f"{where} is missing"
         case "union_tag_not_found" | "union_tag_invalid":
@@ -112,6 +113,14 @@ def _is_model(annotation: Any) -> bool:
 def fields(annotation: Any) -> dict[str, Any]:
     """Return the fields of a model; none of anything else."""
     return dict(annotation.model_fields) if _is_model(annotation) else {}
+
+
+def _below(annotation: Any, name: str) -> Iterator[str]:
+    """Yield the path of each field of that name in the tables of a model, as the user writes it."""
+    for table, field in fields(annotation).items():
+        for inside in filter(_is_model, alternatives(field)):
+            yield from ([f"{table}.{name}"] if name in fields(inside) else [])
+            yield from (f"{table}.{path}" for path in _below(inside, name))
 
 
 def _arguments(annotation: Any) -> list[Any]:

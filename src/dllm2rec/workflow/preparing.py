@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from dllm2rec.core.errors import UserError
-from dllm2rec.core.files import hash_file
+from dllm2rec.core.files import exclusive, hash_file
 from dllm2rec.core.progress import progress_bar
 from dllm2rec.data import Dataset, ml_100k, read_log, write_dataset
 from dllm2rec.data.directory import Duplicates, read_table_file
@@ -26,10 +26,11 @@ def prepare(settings: DatasetSettings, *, out: Path) -> Dataset:
         out: the dataset directory; an equal dataset that is there already is left as it is.
 
     Raises:
-        UserError: the log is wrong, a part of the split is empty, or something else is at ``out``.
+        UserError: the log is wrong, a part of the split is empty, something else is at ``out``, or another process
+            writes there.
     """
     interactions, items = log_files(settings)
-    with progress_bar("preparing", 2) as advance:
+    with exclusive(out), progress_bar("preparing", 2) as advance:
         advance(0, note=f"reading {interactions.name}")
         log = read_log(
             interactions,
