@@ -92,9 +92,7 @@ def test_what_is_written_is_grounded_and_teaches(
     assert json.loads((run / "result.json").read_text())["fit"]["labelled"] == 58
 
 
-def test_lists_of_ids_are_rankings_as_deep_as_the_shortest(
-    dataset: Path, questions: list[dict[str, Any]], tmp_path: Path
-) -> None:
+def test_lists_of_ids_are_rankings_of_one_depth(dataset: Path, questions: list[dict[str, Any]], tmp_path: Path) -> None:
     opened = Dataset.load(dataset)
     ids = opened.items["item_id"].to_list()
     rows = [{"example_id": row["example_id"], "items": ids[5 : 10 + place % 3]} for place, row in enumerate(questions)]
@@ -115,6 +113,26 @@ def test_lists_of_ids_are_rankings_as_deep_as_the_shortest(
     assert again.code == 0, again.err
     assert "5 items each" in again.out
     assert Knowledge.load(out).content_hash == before
+
+
+def test_a_short_list_is_left_out_and_cuts_no_other(
+    dataset: Path, questions: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    ids = Dataset.load(dataset).items["item_id"].to_list()
+    rows = [{"example_id": row["example_id"], "items": ids[5:10]} for row in questions]
+    rows[3]["items"] = ids[:1]
+    first, second = tmp_path / "first.parquet", tmp_path / "second.parquet"
+    pl.DataFrame(rows[:10]).write_parquet(first)
+    rows[12]["items"] = ids[:9]
+    pl.DataFrame(rows).write_parquet(second)
+    told = call("teach", dataset, "--import", first, "--out", tmp_path / "k")
+    assert told.code == 0, told.err
+    assert "1 of 10 answers list fewer than 5 items and are left out" in told.err
+    assert "5 items each" in told.out
+    assert call("teach", dataset, "--import", second, "--out", tmp_path / "k").code == 0  # as deep as what is there
+    known = Knowledge.load(tmp_path / "k").labels
+    assert len(known) == len(rows) - 1
+    assert known.ranked_items.shape[1] == 5
 
 
 def test_more_answers_add_to_what_is_there(

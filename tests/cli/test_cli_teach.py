@@ -120,6 +120,8 @@ def test_a_budget_is_spent_by_a_rule_and_a_greater_one_adds(rule: str, dataset: 
     few = labelled(tmp_path / "k")
     assert call(*teach, "--budget", "10%").json["labels"]["train"] > 8
     assert few < labelled(tmp_path / "k")
+    told = call(*teach, "--budget", "20%", "--choose", "oldest")
+    assert f"were chosen by '{rule}', to which those that 'oldest' chooses are added" in told.err
 
 
 def test_labels_that_are_added_leave_what_was_trained_on_the_others(dataset: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """`dllm2rec teach`: a teacher labels a dataset."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -107,7 +108,7 @@ def teach(
     from dllm2rec.workflow.teaching import teach as run
     from dllm2rec.workflow.teaching import teach_only_new
 
-    opened = Dataset.load(dataset)
+    opened, say = Dataset.load(dataset), partial(typer.echo, err=True)
     options = {"llm": llm, "model": model, "vectors": vectors, "from": sources, "choose": choose, "seed": seed}
     others = {"teacher": teacher, **options, "split": split, "limit": limit, "budget": budget, "set": settings}
     if only_new is not None:
@@ -124,7 +125,7 @@ def teach(
     elif import_from is not None:
         with words_to_stderr():
             knowledge = import_answers(
-                opened, import_from, out=out, name=llm or "", model=DEFAULT_ENCODER if model is None else model
+                opened, import_from, out=out, name=llm or "", model=DEFAULT_ENCODER if model is None else model, say=say
             )
     elif only_new is not None:
         with words_to_stderr():
@@ -134,7 +135,7 @@ def teach(
             opened, teacher or "bigrec", options, split=split, limit=limit or [], budget=budget, settings=settings or []
         )
         with words_to_stderr():
-            knowledge = run(opened, chosen, out=out)
+            knowledge = run(opened, chosen, out=out, say=say)
     _tell(knowledge, opened, out=out, json=json)
 
 

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import atomic_path, exclusive, require_absent
+from dllm2rec.core.progress import Say
 from dllm2rec.data import Dataset, Split
 from dllm2rec.data.sources import read_table
 from dllm2rec.data.splits import SPLITS
 from dllm2rec.data.values import require, wrong_type
-from dllm2rec.knowledge.schema import KnowledgeManifest, Labels
+from dllm2rec.knowledge.schema import MARKER, KnowledgeManifest, Labels
 from dllm2rec.knowledge.store import Knowledge, KnowledgeWriter
 from dllm2rec.settings.teacher import BigRecTeacher
 from dllm2rec.teachers.encoder import load_encoder
@@ -71,13 +72,20 @@ def ask(dataset: Dataset, settings: BigRecTeacher, *, out: Path) -> dict[Split, 
 
 
 def import_answers(
-    dataset: Dataset, answers: Path, *, out: Path, name: str = "", model: str = DEFAULT_ENCODER
+    dataset: Dataset,
+    answers: Path,
+    *,
+    out: Path,
+    name: str = "",
+    model: str = DEFAULT_ENCODER,
+    say: Say = lambda _: None,
 ) -> Knowledge:
     """Turn answers to what `ask` wrote into knowledge; a longer table later adds to what is there.
 
     Each has `example_id` and either `text`, a title that was written, or `items`, ids with the best first. A text is
     grounded: items are ranked by the distance of their titles from it; one of nothing is no label. Of lists the place
-    is the distance, and all are as deep as the shortest.
+    is the distance. All are cut to one depth, that of what is there already, or else the one that keeps most of what
+    was listed; shorter ones are no labels.
 
     Args:
         dataset: that was asked about.
@@ -85,6 +93,7 @@ def import_answers(
         out: the knowledge directory; interrupted, it goes on.
         name: who answered, for tables.
         model: the sentence encoder whose item vectors the knowledge gets, and that grounds texts.
+        say: told in words how many lists are too short.
 
     Raises:
         UserError: a column is missing, an example is not of the dataset, answered twice or was answered otherwise
@@ -101,11 +110,20 @@ def import_answers(
     example, target = _examples(dataset, table["example_id"], answers)
     texts, ranked = [""] * len(example), None
     if kind == "items":
-        ranked = _lists(dataset, table["items"], answers)
+        lists = _lists(dataset, table["items"], answers)
+        lengths = np.array([len(one) for one in lists])
+        depth = Knowledge.load(out).manifest.depth if (out / MARKER).is_file() else _best_depth(lengths)
+        kept = np.flatnonzero(lengths >= depth)
+        ranked = np.array([lists[row][:depth] for row in kept], np.int32).reshape(-1, depth)
+        if len(kept) < len(lists):
+            say(
+                f"{answers}: {len(lists) - len(kept):,} of {len(lists):,} answers list fewer than {depth} items and "
+                "are left out"
+            )
     else:
         texts = _texts(table["text"], answers)
         kept = np.flatnonzero(np.array([text != "" for text in texts]))
-        example, target, texts = example[kept], target[kept], [texts[row] for row in kept]
+    example, target, texts = example[kept], target[kept], [texts[row] for row in kept]
     encoder = load_encoder(model)
     words = encoder.has_words
     manifest = KnowledgeManifest(
@@ -217,19 +235,29 @@ def _examples(dataset: Dataset, column: pl.Series, file: Path) -> tuple[NDArray[
     return given.to_numpy(), target.to_numpy()
 
 
-def _lists(dataset: Dataset, column: pl.Series, file: Path) -> NDArray[np.int32]:
-    """Return lists of ids as lists of items, `[N, K]`, all as deep as the shortest."""
+def _best_depth(lengths: NDArray[np.int64]) -> int:
+    """Return the depth at which most of what was listed is kept, shorter lists left out; of equal ones the least.
+
+    >>> [_best_depth(np.array(lengths)) for lengths in ([20] * 99 + [1], [5, 6, 7], [10, 3])]
+    [20, 5, 10]
+    """
+    depths, counts = np.unique(lengths, return_counts=True)
+    as_long = np.cumsum(counts[::-1])[::-1]
+    return int(depths[np.argmax(depths * as_long)])
+
+
+def _lists(dataset: Dataset, column: pl.Series, file: Path) -> list[list[int]]:
+    """Return lists of ids as lists of items."""
     if isinstance(column.dtype, pl.Array):
         column = column.arr.to_list()
     if not isinstance(column.dtype, pl.List):
         raise UserError(f"{file}: items must be lists of ids, not {column.dtype}; write JSON lines or Parquet")
-    lengths = column.list.len().fill_null(0)
-    require(lengths > 0, column, file, "lists nothing")
+    require(column.list.len().fill_null(0) > 0, column, file, "lists nothing")
     place = {str(item): index for index, item in enumerate(dataset.items["item_id"].to_list())}
     rows = [[place.get(_id(item), -1) for item in listed] for listed in column.to_list()]
     require(pl.Series([min(row) >= 0 for row in rows]), column, file, f"lists what is no item of {dataset.path}")
     require(pl.Series([len(set(row)) == len(row) for row in rows]), column, file, "lists an item twice")
-    return np.array([row[: int(lengths.to_numpy().min())] for row in rows], np.int32)
+    return rows
 
 
 def _id(item: object) -> str:

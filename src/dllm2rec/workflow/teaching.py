@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from dllm2rec.core.errors import UserError, first_problem
-from dllm2rec.core.files import exclusive, hash_json, require_fresh_directory
+from dllm2rec.core.files import exclusive, hash_json, read_json, require_fresh_directory
+from dllm2rec.core.progress import Say
 from dllm2rec.data import Dataset, Examples
 from dllm2rec.evaluation.references import with_text_weight
 from dllm2rec.knowledge.align import require_same_dataset
@@ -37,10 +38,10 @@ from dllm2rec.teachers.references import BlendSettings, needs_vectors
 from dllm2rec.teachers.retrieval import RetrievalSettings, teach_retrieval
 from dllm2rec.teachers.texts import WritingSettings, teach_texts
 from dllm2rec.workflow.budget import counted, selection, within_reach
-from dllm2rec.workflow.labelling import directory_name, encoder_of, finish, finished, request, taught_by
+from dllm2rec.workflow.labelling import DONE, directory_name, encoder_of, finish, finished, request, taught_by
 
 
-def teach(dataset: Dataset, settings: TeacherSettings, *, out: Path) -> Knowledge:
+def teach(dataset: Dataset, settings: TeacherSettings, *, out: Path, say: Say = lambda _: None) -> Knowledge:
     """Let a teacher label a dataset.
 
     Asked for the same again, it returns what is there; interrupted, it goes on.
@@ -49,6 +50,7 @@ def teach(dataset: Dataset, settings: TeacherSettings, *, out: Path) -> Knowledg
         dataset: to be labelled.
         settings: which teacher, and how much it labels.
         out: the knowledge directory.
+        say: told in words that labels of another rule are there.
 
     Raises:
         UserError: the model can't be had, a limit exceeds a split, something else is at ``out``, or another process is
@@ -59,6 +61,8 @@ def teach(dataset: Dataset, settings: TeacherSettings, *, out: Path) -> Knowledg
     with exclusive(out):
         knowledge = finished(out, asked)
         if knowledge is None:
+            if isinstance(settings, LabellingTeacher):
+                _tell_of_two_rules(settings, out, say)
             knowledge = _teach(dataset, settings, out)
             taken = settings.vectors if isinstance(settings, ReferenceTeacher) else None
             finish(out, asked, values, encoder=None if taken is None else encoder_of(Knowledge.load(taken)))
@@ -147,6 +151,17 @@ def _teach(dataset: Dataset, settings: TeacherSettings, out: Path) -> Knowledge:
         case MergedTeacher():
             sources = [_source(dataset, source, out) for source in settings.sources]
             return merge(dataset, sources, out=out, depth=settings.depth, vectors=settings.vectors)
+
+
+def _tell_of_two_rules(settings: LabellingTeacher, out: Path, say: Say) -> None:
+    """Say that the finished labels at ``out``, to which others are added, were chosen otherwise."""
+    before = read_json(out / DONE).get("settings", {}) if (out / DONE).is_file() else {}
+    rule = before.get("choose", settings.choose)
+    if rule != settings.choose and settings.limits.train and before["limits"]["train"]:
+        say(
+            f"{out}: holds labels of examples that were chosen by '{rule}', to which those that '{settings.choose}' "
+            "chooses are added; for these alone, choose another --out"
+        )
 
 
 def _teach_reference(dataset: Dataset, settings: ReferenceTeacher, out: Path) -> Knowledge:
