@@ -283,6 +283,7 @@ def test_things_that_are_no_run(dataset: Path, tmp_path: Path) -> None:
     for verb in ("evaluate", "compare"):
         refused(call(verb, dataset), "not a run directory", "dllm2rec train")
     refused(call("report", tmp_path / "no", "--out", tmp_path / "r.html"), "not a run directory")
+    refused(call("report", tmp_path / "no", "--out", tmp_path), "is a directory; name the file", "report.html")
     assert not (tmp_path / "r.html").exists()
 
 

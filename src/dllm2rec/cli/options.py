@@ -36,7 +36,8 @@ MovedDataset = Annotated[
 Column = Annotated[str | None, typer.Option(metavar="NAME", help="Its column, where the name is not a well-known one.")]
 TimeUnit = Annotated[Literal["s", "ms", "us", "ns"], typer.Option(help="Unit of times that are numbers.")]
 SplitNames = Annotated[
-    list[str] | None, typer.Option(help="Splits to label: train, validation, test; all if not given.")
+    list[str] | None,
+    typer.Option(metavar="train|validation|test", help="Of which split; give it as often as needed. All if not given."),
 ]
 Limit = Annotated[
     list[str] | None,

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from dllm2rec.cli.options import HeldOut, Json, MaskHistory, Runs, show, words_to_stderr
+from dllm2rec.core.errors import UserError
 
 
 def report(
@@ -27,6 +28,8 @@ def report(
     from dllm2rec.reporting.summary import Extras
     from dllm2rec.workflow.runs import Run
 
+    if out.is_dir():
+        raise UserError(f"--out {out}: is a directory; name the file, such as {out / 'report.html'}")
     with words_to_stderr():
         evidence = gather([Run.load(path) for path in runs], split=split, mask_history=mask_history)
         comparison = tabulate(evidence)

@@ -54,7 +54,7 @@ def train(
 
     Example: dllm2rec train work/dataset --knowledge work/knowledge --out work/run
     """
-    from dllm2rec.core.figures import figure
+    from dllm2rec.core.figures import figure, number_of
     from dllm2rec.core.memory import peak_memory
     from dllm2rec.data import Dataset
     from dllm2rec.evaluation.metrics import HITS, METRIC
@@ -97,8 +97,8 @@ def train(
             **fit.model_dump(mode="json"),
             "peak_memory": peak,
         },
-        f"{config.label}, seed {config.seed}: best of {fit.epochs_run} epochs is {fit.best_epoch}, validation "
-        f"HR@20 {figure(fit.validation[HITS])}, NDCG@20 {figure(fit.validation[METRIC])} "
+        f"{config.label}, seed {config.seed}: best of {number_of(fit.epochs_run, 'epoch')} is {fit.best_epoch}, "
+        f"validation HR@20 {figure(fit.validation[HITS])}, NDCG@20 {figure(fit.validation[METRIC])} "
         f"({fit.seconds:.0f} s, {fit.examples_per_second:,.0f} examples/s"
         f"{', before this command' if peak is None else f', {peak / 1e9:.1f} GB at the peak'})",
         *_unsaid(chosen, fit.labelled, opened, known),

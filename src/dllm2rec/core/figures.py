@@ -28,6 +28,11 @@ def listing(names: Sequence[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
+def number_of(count: int, what: str) -> str:
+    """Write ``1 epoch`` or ``1,200 epochs``."""
+    return f"{count:,} {what}{'s' * (count != 1)}"
+
+
 def duration(seconds: float | None) -> str:
     """Write seconds with as many digits as mean something."""
     if seconds is None:

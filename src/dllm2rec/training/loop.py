@@ -13,6 +13,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from dllm2rec.core.errors import UserError
+from dllm2rec.core.figures import number_of
 from dllm2rec.core.files import remove_leftovers
 from dllm2rec.core.progress import Advance, progress_bar
 from dllm2rec.core.seeding import torch_generator
@@ -127,7 +128,7 @@ def fit(
         settings=settings,
         epochs=epochs,
     )
-    steps, told = -(-len(train) // settings.batch_size), f"training {run.name}, at most {epochs} epochs"
+    steps, told = -(-len(train) // settings.batch_size), f"training {run.name}, at most {number_of(epochs, 'epoch')}"
     halfway = load_halfway(run, progress.epoch + 1)
     completed = steps * progress.epoch + (0 if halfway is None else halfway.place.steps)
     with progress_bar(told, steps * epochs, completed=completed) as advance:

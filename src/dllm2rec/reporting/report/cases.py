@@ -56,8 +56,8 @@ def _card(evidence: Evidence, groups: Sequence[Group], teacher: Taught | None, r
 def _teacher_lines(teacher: Taught, titles: list[str], row: int, target: int) -> list[tuple[str, str]]:
     text = teacher.knowledge.labels.generated_text[teacher.label_rows[row]]
     items = teacher.knowledge.labels.ranked_items[teacher.label_rows[row], :LIST]
-    lines = [("teacher wrote", f"“{escape(text[:160])}”")] if text else []
-    return [*lines, ("which means", _join(titles, items.tolist(), target))]
+    listed = _join(titles, items.tolist(), target)
+    return [("teacher wrote", f"“{escape(text[:160])}”"), ("which means", listed)] if text else [("teacher", listed)]
 
 
 def _titles(titles: list[str], top_items: NDArray[np.int32] | None, row: int, target: int) -> str:
