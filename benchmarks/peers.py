@@ -30,7 +30,8 @@ from rectools.models import SASRecModel
 
 from dllm2rec.data import Dataset, PaperSplit, read_log, write_dataset
 from dllm2rec.settings.config import CellSettings
-from dllm2rec.workflow.training import rebuild, train
+from dllm2rec.workflow.building import rebuild
+from dllm2rec.workflow.training import train
 from random_bundle import write_bundle
 
 HISTORY, SIZE, K = 10, 64, 20

@@ -33,10 +33,10 @@ from dllm2rec.serving.recommender import Recommender
 from dllm2rec.students.base import Student
 from dllm2rec.students.item_table import scale_of
 from dllm2rec.students.projection import Projector
+from dllm2rec.workflow.building import knowledge_of, learned_from, rebuild, require_free_of_texts, text_directions
 from dllm2rec.workflow.evaluating import dataset_of
 from dllm2rec.workflow.labelling import encoder_of
 from dllm2rec.workflow.runs import Run
-from dllm2rec.workflow.training import counted, knowledge_of, rebuild, require_free_of_texts, text_directions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +123,7 @@ def _write(
 ) -> None:
     _write_table(target, student, dataset, precision=precision, index=index)
     write_student(student, target / ENCODER)
-    seen = torch.from_numpy(dataset.train_counts(counted(run.config.settings)) > 0)
+    seen = torch.from_numpy(dataset.train_counts(learned_from(run.config.settings)) > 0)
     text = _write_text(target / TEXT, run, student, knowledge, seen=seen)
     manifest = replace(_manifest(run, dataset, student), text=text, precision=precision)
     write_manifest(target, manifest)

@@ -30,10 +30,10 @@ from dllm2rec.knowledge.align import align
 from dllm2rec.knowledge.schema import MARKER as MANIFEST
 from dllm2rec.knowledge.store import Knowledge
 from dllm2rec.teachers.references import ReferenceSettings
+from dllm2rec.workflow.building import is_source
 from dllm2rec.workflow.evaluating import dataset_of, evaluate
 from dllm2rec.workflow.labelling import seconds_per_1000
 from dllm2rec.workflow.runs import Run, family, identity
-from dllm2rec.workflow.training import is_source
 
 Values = NDArray[np.float64]
 FEW = 2

@@ -6,8 +6,8 @@ from dllm2rec.evaluation.latency import seconds_per_1000
 from dllm2rec.evaluation.metrics import TOP, coverage, summary
 from dllm2rec.evaluation.ranks import Ranks, rank_targets
 from dllm2rec.knowledge.store import Knowledge
+from dllm2rec.workflow.building import knowledge_of, rebuild
 from dllm2rec.workflow.runs import Evaluation, Run
-from dllm2rec.workflow.training import knowledge_of, rebuild
 
 
 def evaluate(

@@ -4,17 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import exclusive, remove_leftovers
 from dllm2rec.core.seeding import torch_generator
-from dllm2rec.data import Dataset, Examples, TrainOn
+from dllm2rec.data import Dataset, Examples
 from dllm2rec.data.demand import measure_demand
 from dllm2rec.distillation.base import Distiller
-from dllm2rec.distillation.kar import KARSettings, fact_vectors, read_with_kar
-from dllm2rec.distillation.llm_cf import LLMCFSettings, read_with_llm_cf
-from dllm2rec.distillation.methods import NoMethod, build_method, reads_item_vectors
+from dllm2rec.distillation.kar import KARSettings
+from dllm2rec.distillation.methods import NoMethod, build_method
 from dllm2rec.distillation.settings import DLLM2RecSettings, adapt_loss, adapt_student
 from dllm2rec.evaluation.demand import LEFT_OUT, DemandWeights, choose_demand
 from dllm2rec.evaluation.metrics import TOP, summary
@@ -25,10 +23,9 @@ from dllm2rec.losses.factory import LossSettings, build_loss
 from dllm2rec.losses.softmax import SoftmaxLoss, SoftmaxSettings
 from dllm2rec.settings.config import CellSettings
 from dllm2rec.students.base import Student
-from dllm2rec.students.factory import build_student
-from dllm2rec.students.text_neighbours import Directions, neighbour_scores
+from dllm2rec.students.text_neighbours import neighbour_scores
 from dllm2rec.training import fit
-from dllm2rec.training.checkpoint import load_student_weights
+from dllm2rec.workflow.building import build, knowledge_source, learned_from, popularity_of, settle, text_directions
 from dllm2rec.workflow.needs import require_knowledge
 from dllm2rec.workflow.runs import FitSummary, Run, RunConfig, RunResult, Source, make_config
 
@@ -114,112 +111,6 @@ def adapted(settings: CellSettings) -> CellSettings:
             return settings
 
 
-def rebuild(
-    run: Run, dataset: Dataset, knowledge: Knowledge | None = None, *, fit: FitSummary | None = None
-) -> Student:
-    """Build the student of a run, with its best weights and the demand that it follows.
-
-    Args:
-        run: trained.
-        dataset: that it was trained on.
-        knowledge: that taught it; by default it is looked for where it lay then.
-        fit: how training went; by default as the run says.
-
-    Raises:
-        UserError: training has not ended, or its knowledge or its weights are gone or damaged.
-    """
-    knowledge = knowledge_of(run, knowledge)
-    student = build(run, dataset, knowledge)
-    load_student_weights(student, run.path)
-    fit = fit or run.finished().fit
-    settle(student, run, dataset, demand=fit.demand, again=fit.again, ever=fit.ever)
-    return student.eval()
-
-
-def settle(
-    student: Student,
-    run: Run,
-    dataset: Dataset,
-    *,
-    demand: DemandWeights | None = None,
-    again: float = 0.0,
-    ever: bool = False,
-) -> None:
-    """Do to a student with trained weights what follows training: borrowed offsets, and the demand after the cut.
-
-    Items that are not of ``dataset``, which come after its own in the student's catalogue, are new. For ``demand``,
-    ``again`` and ``ever`` see `FitSummary`.
-    """
-    settings = run.config.settings
-    student.again, student.ever = again, ever
-    more = student.num_items - dataset.num_items
-    if settings.student.unseen_offset == "neighbours":
-        seen = _popularity(dataset, settings) > 0
-        student.table.borrow_offsets(torch.nn.functional.pad(seen, (0, more)))
-    elif settings.student.unseen_offset == "zero":  # a loss may have moved them
-        student.table.clear_offsets(torch.nn.functional.pad(_popularity(dataset, settings) == 0, (0, more), value=True))
-    if demand is not None:
-        shift = demand.shift(measure_demand(dataset, counted(settings)))
-        student.table.shift = torch.from_numpy(np.pad(shift, (0, more), constant_values=demand.new))
-        if demand.text > 0 and (found := text_directions(student, settings, dataset.num_items)) is not None:
-            student.table.near = found.near * demand.text**0.5
-
-
-def text_directions(student: Student, settings: CellSettings, first: int) -> Directions | None:
-    """Return the directions by which a student may count text neighbours, None where it does not.
-
-    ``first`` items are those that it learned with, see `ItemTable.text_directions`.
-    """
-    size = settings.student.text_neighbours
-    return student.table.text_directions(size, first=first) if size is not None and student.table.tied else None
-
-
-def knowledge_of(run: Run, knowledge: Knowledge | None = None, *, option: str = "") -> Knowledge | None:
-    """Return the knowledge that taught a run, None for a plain one.
-
-    Args:
-        run: which.
-        knowledge: by default it is looked for where it lay then.
-        option: how a user says where it is, see `Run.locate`.
-
-    Raises:
-        UserError: it is gone, or has changed.
-    """
-    source = run.config.knowledge
-    if source is None:
-        if knowledge is not None:
-            raise UserError(f"{knowledge.path}: {run.path} is a plain run, which nothing taught; leave --knowledge out")
-        return None
-    knowledge = knowledge or Knowledge.load(run.locate("knowledge", source, option=option))
-    if not is_source(knowledge, source):
-        raise UserError(f"{knowledge.path}: is not the knowledge that {run.path} was trained on, or has changed")
-    return knowledge
-
-
-def is_source(knowledge: Knowledge, source: Source) -> bool:
-    """Say whether knowledge is what taught a run, or that with labels added."""
-    return source.hash == knowledge.content_hash or source.read == knowledge.read_hash
-
-
-def item_vectors(settings: CellSettings, knowledge: Knowledge | None) -> Tensor | None:
-    """Return the vectors `[V, Dt]` that the student's item table gets."""
-    if knowledge is None or knowledge.item_vectors is None or not reads_item_vectors(settings.method):
-        return None
-    if isinstance(settings.method, KARSettings):
-        return torch.from_numpy(fact_vectors(knowledge, knowledge.manifest.num_items))
-    return torch.from_numpy(knowledge.item_vectors)
-
-
-def knowledge_source(knowledge: Knowledge) -> Source:
-    """Describe where a run's knowledge came from."""
-    return Source(
-        path=knowledge.path.resolve(),
-        hash=knowledge.content_hash,
-        name=knowledge.manifest.name,
-        read=knowledge.read_hash,
-    )
-
-
 def student_name(settings: CellSettings) -> str:
     """Name a student by its kind, and by its loss or its protocol where that is not the usual one."""
     kind, loss, protocol = settings.student.kind, settings.loss.kind, settings.protocol
@@ -254,10 +145,10 @@ def fit_student(
         UserError: the settings ask for what is not possible, or training diverged.
     """
     settings = run.config.settings
-    popularity = _popularity(dataset, settings)
+    popularity = popularity_of(dataset, settings)
     rows = np.full(len(training), -1, np.int64) if knowledge is None else align(knowledge, dataset, training)
     try:
-        since = torch.from_numpy(dataset.first_times(counted(settings)))
+        since = torch.from_numpy(dataset.first_times(learned_from(settings)))
         loss = build_loss(_decided(settings, dataset), popularity=popularity, since=since)
     except ValueError as error:
         raise UserError(str(error)) from None
@@ -316,7 +207,7 @@ def _choose_demand(run: Run, student: Student, dataset: Dataset, validation: Exa
     return choose_demand(
         student.eval(),
         validation,
-        measure_demand(dataset, counted(settings)),
+        measure_demand(dataset, learned_from(settings)),
         text=None if found is None else neighbour_scores(found.near),
     )
 
@@ -328,52 +219,3 @@ def _decided(settings: CellSettings, dataset: Dataset) -> LossSettings:
         return loss
     examples = dataset.training_examples(settings.train_on)
     return loss.model_copy(update={"leave_history": "ever" if examples.returns_are_rare else examples.repeats_are_rare})
-
-
-def build(run: Run, dataset: Dataset, knowledge: Knowledge | None) -> Student:
-    """Build the student of a run for the catalogue of a dataset, with first weights."""
-    settings, seed = run.config.settings, run.config.seed
-    student = build_student(
-        settings.student,
-        num_items=dataset.num_items,
-        history=dataset.manifest.history,
-        item_vectors=item_vectors(settings, knowledge),
-        generator=torch_generator(seed, "student"),
-        seen=_popularity(dataset, settings) > 0,
-    )
-    generator = torch_generator(seed, "method")
-    match settings.method:
-        case KARSettings() as method if knowledge is not None and method.weight > 0:
-            read_with_kar(student, knowledge, method, num_users=dataset.manifest.num_users, generator=generator)
-        case LLMCFSettings() as method if knowledge is not None and method.weight > 0:
-            try:
-                read_with_llm_cf(student, knowledge, dataset.examples("train"), method, generator=generator)
-            except ValueError as error:
-                raise UserError(f"{knowledge.path}: {error}; have more written, or lower method.neighbours") from None
-        case _:
-            pass
-    return student
-
-
-def require_free_of_texts(run: Run, verb: str) -> None:
-    """Check that the student of a run is free of its teacher: one that reads texts is not.
-
-    Raises:
-        UserError: it is not.
-    """
-    method = run.config.settings.method
-    if isinstance(method, KARSettings | LLMCFSettings):
-        raise UserError(
-            f"{run.path}: a student with {method.kind} goes on reading what the language model wrote, so "
-            f"`dllm2rec {verb}` can't take it; train one with another method, such as dllm2rec"
-        )
-
-
-def _popularity(dataset: Dataset, settings: CellSettings) -> Tensor:
-    """Count each item in what the student learns from, `[V]`."""
-    return torch.from_numpy(dataset.train_counts(counted(settings)))
-
-
-def counted(settings: CellSettings) -> TrainOn:
-    """Return the sequences that the student's training examples are of."""
-    return "positions" if settings.train_on == "examples" else settings.train_on

@@ -27,13 +27,8 @@ from dllm2rec.students.growth import grow
 from dllm2rec.teachers.merging import MERGED
 from dllm2rec.training.checkpoint import LATEST
 from dllm2rec.training.runlog import FILE as LOG
-from dllm2rec.workflow.evaluating import dataset_of, evaluate
-from dllm2rec.workflow.runs import MARKER as RUN
-from dllm2rec.workflow.runs import RESULT, Run, RunResult, Source, make_config
-from dllm2rec.workflow.teaching import teach_only_new
-from dllm2rec.workflow.training import (
+from dllm2rec.workflow.building import (
     build,
-    fit_student,
     item_vectors,
     knowledge_of,
     knowledge_source,
@@ -41,6 +36,11 @@ from dllm2rec.workflow.training import (
     require_free_of_texts,
     settle,
 )
+from dllm2rec.workflow.evaluating import dataset_of, evaluate
+from dllm2rec.workflow.runs import MARKER as RUN
+from dllm2rec.workflow.runs import RESULT, Run, RunResult, Source, make_config
+from dllm2rec.workflow.teaching import teach_only_new
+from dllm2rec.workflow.training import fit_student
 
 MARKER = "update.json"
 OUTCOME = "outcome.json"

@@ -20,7 +20,7 @@ from dllm2rec.knowledge import Knowledge, KnowledgeWriter
 from dllm2rec.serving.bundle import CARD, TABLE, Bundle
 from dllm2rec.serving.packing import Precision
 from dllm2rec.serving.recommender import Recommender
-from dllm2rec.workflow.training import rebuild
+from dllm2rec.workflow.building import rebuild
 
 
 @pytest.fixture(scope="module", params=[None, 5], ids=["linear", "hidden"])

@@ -26,8 +26,8 @@ from dllm2rec.serving import recommender as serving
 from dllm2rec.serving.bundle import FILES, INDEX, Bundle
 from dllm2rec.serving.packing import Precision, pack, unpack
 from dllm2rec.serving.recommender import Recommender
+from dllm2rec.workflow.building import rebuild
 from dllm2rec.workflow.runs import Run
-from dllm2rec.workflow.training import rebuild
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,9 @@ from dllm2rec.evaluation.references import reference_ranks
 from dllm2rec.knowledge import Knowledge, KnowledgeManifest, KnowledgeWriter
 from dllm2rec.settings.config import CellSettings
 from dllm2rec.teachers.references import BlendSettings
+from dllm2rec.workflow.building import knowledge_of, rebuild, settle
 from dllm2rec.workflow.runs import Run
-from dllm2rec.workflow.training import knowledge_of, rebuild, settle, train
+from dllm2rec.workflow.training import train
 from dllm2rec.workflow.updating import Material, grown
 
 ITEMS, MORE, TOPICS, SIZE = 60, 70, 12, 8

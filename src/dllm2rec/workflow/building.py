@@ -1,0 +1,176 @@
+"""The student of a run: built with first weights, or rebuilt with its best ones, and the knowledge that taught it."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dllm2rec.core.errors import UserError
+from dllm2rec.core.seeding import torch_generator
+from dllm2rec.data import Dataset, TrainOn
+from dllm2rec.data.demand import measure_demand
+from dllm2rec.distillation.kar import KARSettings, fact_vectors, read_with_kar
+from dllm2rec.distillation.llm_cf import LLMCFSettings, read_with_llm_cf
+from dllm2rec.distillation.methods import reads_item_vectors
+from dllm2rec.evaluation.demand import DemandWeights
+from dllm2rec.knowledge.store import Knowledge
+from dllm2rec.settings.config import CellSettings
+from dllm2rec.students.base import Student
+from dllm2rec.students.factory import build_student
+from dllm2rec.students.text_neighbours import Directions
+from dllm2rec.training.checkpoint import load_student_weights
+from dllm2rec.workflow.runs import FitSummary, Run, Source
+
+
+def build(run: Run, dataset: Dataset, knowledge: Knowledge | None) -> Student:
+    """Build the student of a run for the catalogue of a dataset, with first weights."""
+    settings, seed = run.config.settings, run.config.seed
+    student = build_student(
+        settings.student,
+        num_items=dataset.num_items,
+        history=dataset.manifest.history,
+        item_vectors=item_vectors(settings, knowledge),
+        generator=torch_generator(seed, "student"),
+        seen=popularity_of(dataset, settings) > 0,
+    )
+    generator = torch_generator(seed, "method")
+    match settings.method:
+        case KARSettings() as method if knowledge is not None and method.weight > 0:
+            read_with_kar(student, knowledge, method, num_users=dataset.manifest.num_users, generator=generator)
+        case LLMCFSettings() as method if knowledge is not None and method.weight > 0:
+            try:
+                read_with_llm_cf(student, knowledge, dataset.examples("train"), method, generator=generator)
+            except ValueError as error:
+                raise UserError(f"{knowledge.path}: {error}; have more written, or lower method.neighbours") from None
+        case _:
+            pass
+    return student
+
+
+def rebuild(
+    run: Run, dataset: Dataset, knowledge: Knowledge | None = None, *, fit: FitSummary | None = None
+) -> Student:
+    """Build the student of a run, with its best weights and the demand that it follows.
+
+    Args:
+        run: trained.
+        dataset: that it was trained on.
+        knowledge: that taught it; by default it is looked for where it lay then.
+        fit: how training went; by default as the run says.
+
+    Raises:
+        UserError: training has not ended, or its knowledge or its weights are gone or damaged.
+    """
+    knowledge = knowledge_of(run, knowledge)
+    student = build(run, dataset, knowledge)
+    load_student_weights(student, run.path)
+    fit = fit or run.finished().fit
+    settle(student, run, dataset, demand=fit.demand, again=fit.again, ever=fit.ever)
+    return student.eval()
+
+
+def settle(
+    student: Student,
+    run: Run,
+    dataset: Dataset,
+    *,
+    demand: DemandWeights | None = None,
+    again: float = 0.0,
+    ever: bool = False,
+) -> None:
+    """Do to a student with trained weights what follows training: borrowed offsets, and the demand after the cut.
+
+    Items that are not of ``dataset``, which come after its own in the student's catalogue, are new. For ``demand``,
+    ``again`` and ``ever`` see `FitSummary`.
+    """
+    settings = run.config.settings
+    student.again, student.ever = again, ever
+    more = student.num_items - dataset.num_items
+    seen = torch.nn.functional.pad(popularity_of(dataset, settings) > 0, (0, more))
+    if settings.student.unseen_offset == "neighbours":
+        student.table.borrow_offsets(seen)
+    elif settings.student.unseen_offset == "zero":  # a loss may have moved them
+        student.table.clear_offsets(~seen)
+    if demand is not None:
+        shift = demand.shift(measure_demand(dataset, learned_from(settings)))
+        student.table.shift = torch.from_numpy(np.pad(shift, (0, more), constant_values=demand.new))
+        if demand.text > 0 and (found := text_directions(student, settings, dataset.num_items)) is not None:
+            student.table.near = found.near * demand.text**0.5
+
+
+def text_directions(student: Student, settings: CellSettings, first: int) -> Directions | None:
+    """Return the directions by which a student may count text neighbours, None where it does not.
+
+    ``first`` items are those that it learned with, see `ItemTable.text_directions`.
+    """
+    size = settings.student.text_neighbours
+    return student.table.text_directions(size, first=first) if size is not None and student.table.tied else None
+
+
+def knowledge_of(run: Run, knowledge: Knowledge | None = None, *, option: str = "") -> Knowledge | None:
+    """Return the knowledge that taught a run, None for a plain one.
+
+    Args:
+        run: which.
+        knowledge: by default it is looked for where it lay then.
+        option: how a user says where it is, see `Run.locate`.
+
+    Raises:
+        UserError: it is gone, or has changed.
+    """
+    source = run.config.knowledge
+    if source is None:
+        if knowledge is not None:
+            raise UserError(f"{knowledge.path}: {run.path} is a plain run, which nothing taught; leave --knowledge out")
+        return None
+    knowledge = knowledge or Knowledge.load(run.locate("knowledge", source, option=option))
+    if not is_source(knowledge, source):
+        raise UserError(f"{knowledge.path}: is not the knowledge that {run.path} was trained on, or has changed")
+    return knowledge
+
+
+def is_source(knowledge: Knowledge, source: Source) -> bool:
+    """Say whether knowledge is what taught a run, or that with labels added."""
+    return source.hash == knowledge.content_hash or source.read == knowledge.read_hash
+
+
+def knowledge_source(knowledge: Knowledge) -> Source:
+    """Describe where a run's knowledge came from."""
+    return Source(
+        path=knowledge.path.resolve(),
+        hash=knowledge.content_hash,
+        name=knowledge.manifest.name,
+        read=knowledge.read_hash,
+    )
+
+
+def item_vectors(settings: CellSettings, knowledge: Knowledge | None) -> Tensor | None:
+    """Return the vectors `[V, Dt]` that the student's item table gets."""
+    if knowledge is None or knowledge.item_vectors is None or not reads_item_vectors(settings.method):
+        return None
+    if isinstance(settings.method, KARSettings):
+        return torch.from_numpy(fact_vectors(knowledge, knowledge.manifest.num_items))
+    return torch.from_numpy(knowledge.item_vectors)
+
+
+def require_free_of_texts(run: Run, verb: str) -> None:
+    """Check that the student of a run is free of its teacher: one that reads texts is not.
+
+    Raises:
+        UserError: it is not.
+    """
+    method = run.config.settings.method
+    if isinstance(method, KARSettings | LLMCFSettings):
+        raise UserError(
+            f"{run.path}: a student with {method.kind} goes on reading what the language model wrote, so "
+            f"`dllm2rec {verb}` can't take it; train one with another method, such as dllm2rec"
+        )
+
+
+def popularity_of(dataset: Dataset, settings: CellSettings) -> Tensor:
+    """Count each item in what the student learns from, `[V]`."""
+    return torch.from_numpy(dataset.train_counts(learned_from(settings)))
+
+
+def learned_from(settings: CellSettings) -> TrainOn:
+    """Return the sequences that the student's training examples are of."""
+    return "positions" if settings.train_on == "examples" else settings.train_on
