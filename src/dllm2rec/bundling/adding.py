@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from dllm2rec.bundling.bundles import log_columns, write_manifest
+from dllm2rec.core.arrays import read_vectors
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import atomic_path, require_absent
 from dllm2rec.data.catalogue import read_catalogue
 from dllm2rec.data.columns import WELL_KNOWN, Columns
 from dllm2rec.serving.approximate import write_index
-from dllm2rec.serving.bundle import INDEX, ITEMS, NEIGHBOURS, TABLE, Bundle, Floats
+from dllm2rec.serving.bundle import INDEX, ITEMS, NEIGHBOURS, TABLE, Bundle
 from dllm2rec.serving.packing import pack, unpack
 from dllm2rec.serving.text import TextProjection
 from dllm2rec.teachers.encoder import encode_as
@@ -84,7 +85,7 @@ def add_items(
         probes, found = np.split(encoded, [len(projection.probes)])
         projection.require_same_encoder(probes, name)
     else:
-        found = _load(vectors, given.height, width)[rows.to_numpy()]
+        found = read_vectors(vectors, given.height, width)[rows.to_numpy()]
     with atomic_path(out) as target:
         target.mkdir()  # not copytree, which takes over that a bundle may not be written
         for name in bundle.manifest.files:
@@ -109,21 +110,3 @@ def add_items(
 def _extended(old: NDArray[Any], new: NDArray[Any] | None, count: int) -> NDArray[Any]:
     more = np.zeros((count, *old.shape[1:]), old.dtype) if new is None else new
     return np.concatenate([old, more])
-
-
-def _load(file: Path, count: int, size: int) -> Floats:
-    try:
-        vectors = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{file}: not a .npy file of numbers ({error})") from None
-    if not isinstance(vectors, np.ndarray) or vectors.shape != (count, size):
-        there = list(vectors.shape) if isinstance(vectors, np.ndarray) else "several arrays (.npz)"
-        raise UserError(f"{file}: must be [{count}, {size}], a row for each item of the table, not {there}")
-    if vectors.dtype.kind not in "fiu":
-        raise UserError(f"{file}: not a .npy file of numbers (it holds {vectors.dtype})")
-    with np.errstate(over="ignore"):
-        found: Floats = vectors.astype(np.float32)
-    if not np.isfinite(found).all():
-        row = int(np.flatnonzero(~np.isfinite(found).all(axis=1))[0])
-        raise UserError(f"{file}: row {row} is not finite in single precision")
-    return found

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from dllm2rec.core.arrays import evenly
 from dllm2rec.core.errors import RefusedError, UserError
 from dllm2rec.core.files import hash_file
 from dllm2rec.core.tensors import best_items
@@ -161,7 +162,7 @@ def require_close(check: Check, source: Path, precision: Precision, max_loss: fl
 
 def some_examples(examples: Examples) -> Examples:
     """Return as many examples as are compared, evenly over their time."""
-    return examples.take(np.linspace(0, len(examples) - 1, min(CHECKED, len(examples))).astype(np.int64))
+    return examples.take(evenly(CHECKED, len(examples)))
 
 
 def _examples(test: Examples, ids: list[str | int], knowledge: Knowledge | None, count: int) -> list[dict[str, object]]:
@@ -172,7 +173,7 @@ def _examples(test: Examples, ids: list[str | int], knowledge: Knowledge | None,
         wrote = {int(one): text for one, text in zip(labels.example_id, labels.generated_text, strict=True) if text}
     written = np.flatnonzero(np.isin(test.example_id, list(wrote)))
     rows = written if len(written) else np.arange(len(test))
-    chosen = rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(np.int64)]
+    chosen = rows[evenly(count, len(rows))]
     return [
         {
             "history": [ids[item] for item in test.history[row] if item != len(ids)],

@@ -1,7 +1,12 @@
-"""Small computations on numpy arrays that training and serving must do alike."""
+"""Small things to do with numpy arrays that training and serving must do alike."""
+
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from dllm2rec.core.errors import UserError
+from dllm2rec.core.files import explain_os_error
 
 NEIGHBOURS, TEMPERATURE = 10, 0.1
 _COSINES_AT_ONCE = 1 << 22
@@ -16,6 +21,41 @@ def place_in_group(sizes: NDArray[np.integer]) -> NDArray[np.int64]:
     """
     place: NDArray[np.int64] = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     return place
+
+
+def evenly(count: int, rows: int) -> NDArray[np.int64]:
+    """Return ``count`` of so many rows, or all of fewer, evenly from the first to the last.
+
+    >>> evenly(3, 9).tolist(), evenly(5, 2).tolist()
+    ([0, 4, 8], [0, 1])
+    """
+    return np.linspace(0, rows - 1, min(count, rows)).astype(np.int64)
+
+
+def read_vectors(file: Path, count: int, size: int | None = None) -> Floats:
+    """Read a `.npy` file of a vector for each item, `[count, size]`.
+
+    Raises:
+        UserError: it is no such file, of another shape, or not finite in single precision.
+    """
+    try:
+        vectors = np.load(file, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise UserError(f"{file}: not a .npy file of numbers ({error})") from None
+    except OSError as error:
+        raise explain_os_error(error, file) from error
+    if not isinstance(vectors, np.ndarray):
+        raise UserError(f"{file}: an archive of arrays; save the one array that holds the vectors")
+    if vectors.dtype.kind not in "fiu":
+        raise UserError(f"{file}: not a .npy file of numbers (it holds {vectors.dtype})")
+    if vectors.ndim != 2 or vectors.shape != (count, size or max(1, vectors.shape[1])):
+        wanted = "a vector" if size is None else f"a vector of size {size}"
+        raise UserError(f"{file}: has the shape {list(vectors.shape)}; it must be {wanted} for each of {count} items")
+    with np.errstate(over="ignore"):
+        single: Floats = vectors.astype(np.float32)
+    if not (finite := np.isfinite(single).all(axis=1)).all():
+        raise UserError(f"{file}: row {int(np.argmin(finite)) + 1} is not finite in single precision; mend the file")
+    return single
 
 
 def unit_rows(vectors: Floats) -> Floats:

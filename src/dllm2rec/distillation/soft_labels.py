@@ -2,11 +2,11 @@
 
 from typing import Annotated, Literal
 
-import numpy as np
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
+from dllm2rec.core.arrays import evenly
 from dllm2rec.core.settings import Settings
 from dllm2rec.distillation.lessons import Lessons, ListDistiller, Step
 from dllm2rec.knowledge.confidence import likeliest_temperature
@@ -85,7 +85,7 @@ def absent_items(lessons: Lessons, loss: SoftmaxLoss) -> Tensor:
 
 def fit_temperature(lessons: Lessons, absent: Tensor) -> float:
     """Find the likeliest temperature of lists `[P, M]` without their absent items; see `likeliest_temperature`."""
-    some = np.unique(np.linspace(0, len(lessons) - 1, min(CALIBRATED, len(lessons))).astype(np.int64))
+    some = evenly(CALIBRATED, len(lessons))
     items, target = lessons.ranked_items[some], lessons.target[some]
     return likeliest_temperature(
         ranked_items=items.numpy(),

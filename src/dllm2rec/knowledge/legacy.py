@@ -20,6 +20,7 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
+from dllm2rec.core.arrays import read_vectors
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import atomic_path, exclusive, explain_os_error, hash_file, require_absent
 from dllm2rec.data.dataset import Dataset
@@ -65,7 +66,7 @@ def import_legacy(dataset: Dataset, source: Path, *, out: Path) -> Knowledge:
     files = _find(source)
     train = dataset.examples("train")
     labels = _read_labels(files.ranking, files.confidence, train) if files.ranking and files.confidence else None
-    vectors = _read_vectors(files.vectors, dataset.num_items) if files.vectors else None
+    vectors = read_vectors(files.vectors, dataset.num_items) if files.vectors else None
     manifest = KnowledgeManifest(
         dataset_hash=dataset.content_hash,
         num_items=dataset.num_items,
@@ -181,26 +182,6 @@ def _read_text(file: Path) -> NDArray[np.float64]:
         raise UserError(f"{file}: not a table of numbers ({error})") from None
     except OSError as error:
         raise explain_os_error(error, file) from error
-
-
-def _read_vectors(file: Path, num_items: int) -> NDArray[np.float32]:
-    try:
-        vectors = np.load(file, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise UserError(f"{file}: not item vectors ({error})") from None
-    except OSError as error:
-        raise explain_os_error(error, file) from error
-    if not isinstance(vectors, np.ndarray):
-        raise UserError(f"{file}: an archive of arrays, not item vectors; save the one array that holds them")
-    if vectors.ndim != 2 or vectors.shape != (num_items, max(1, vectors.shape[1])) or vectors.dtype.kind != "f":
-        raise UserError(
-            f"{file}: shape {list(vectors.shape)} of {vectors.dtype}; it must be one vector of floats for each of the "
-            f"{num_items} items"
-        )
-    with np.errstate(over="ignore"):
-        single = vectors.astype(np.float32)
-    _refuse(~np.isfinite(single), file, "holds a number that is not finite in single precision")
-    return single
 
 
 def _text(values: NDArray[np.int32] | NDArray[np.float32]) -> bytes:

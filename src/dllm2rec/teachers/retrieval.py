@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 from scipy.optimize import minimize_scalar
 
+from dllm2rec.core.arrays import evenly
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import atomic_path, hash_json
 from dllm2rec.core.progress import progress_bar
@@ -284,7 +285,7 @@ class _Labeller:
             return 1.0
         places = np.flatnonzero(~validation.repeats) if self._leave_history else np.arange(len(validation))
         most = max(_ENOUGH, min(_CALIBRATED, _SCORES_AT_ONCE // self._num_items))
-        places = places[np.unique(np.linspace(0, len(places) - 1, min(most, len(places))).astype(np.int64))]
+        places = places[evenly(most, len(places))]
         scores = self._scores(self._all, "validation", places)
         target = torch.from_numpy(validation.target[places].astype(np.int64))
 

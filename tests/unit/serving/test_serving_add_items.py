@@ -118,10 +118,10 @@ def test_wrong_items_leave_nothing(rows: str, words: str, bundle: Bundle, tmp_pa
 @pytest.mark.parametrize(
     ("vectors", "words"),
     [
-        (np.zeros((2, 6), np.float32), r"must be \[1, 6\]"),
-        (np.zeros((1, 7), np.float32), r"must be \[1, 6\]"),
-        (np.full((1, 6), np.nan, np.float32), "row 0 is not finite"),
-        (np.full((1, 6), 1e300), "row 0 is not finite in single precision"),
+        (np.zeros((2, 6), np.float32), r"shape \[2, 6\]; it must be a vector of size 6 for each of 1 items"),
+        (np.zeros((1, 7), np.float32), r"shape \[1, 7\]; it must be a vector of size 6"),
+        (np.full((1, 6), np.nan, np.float32), "row 1 is not finite"),
+        (np.full((1, 6), 1e300), "row 1 is not finite in single precision"),
         (np.full((1, 6), "one"), "not a .npy file of numbers"),
     ],
 )
@@ -140,7 +140,7 @@ def test_an_empty_file_is_no_vectors(bundle: Bundle, tmp_path: Path) -> None:
 def test_several_arrays_are_no_vectors(bundle: Bundle, tmp_path: Path) -> None:
     arguments = write(tmp_path, "5000,a\n")
     np.savez(tmp_path / "several.npz", a=np.zeros((1, 6), np.float32))
-    with pytest.raises(UserError, match="several arrays"):
+    with pytest.raises(UserError, match="an archive of arrays"):
         add_items(bundle, **{**arguments, "vectors": tmp_path / "several.npz"})
 
 
