@@ -66,7 +66,7 @@ def test_what_can_not_be_merged(
     refused(merge(dataset, knn, out=out), "two or more, not 1")
     copy = shutil.copytree(knn, tmp_path / "copy")
     refused(merge(dataset, knn, copy, out=out), str(copy), "the same knowledge as", str(knn))
-    refused(merge(dataset, knn, tmp_path / "no", out=out), f"{tmp_path / 'no'}: not a knowledge directory")
+    refused(merge(dataset, knn, tmp_path / "no", out=out), f"{tmp_path / 'no'}: no such directory")
     refused(merge(dataset, knn, popularity, out=out, options=("--set", "vectors=all")), "vectors", "'concatenated'")
     files = write_log(tmp_path / "in", list(reversed(log_rows())))
     assert call("prepare", *files, "--out", tmp_path / "other").code == 0

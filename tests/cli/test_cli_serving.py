@@ -98,7 +98,10 @@ def test_titles_that_mean_nothing_or_much(options: list[str], words: list[str], 
 def test_wrong_requests(bundle: Path, runs: dict[str, Path], tmp_path: Path) -> None:
     refused(call("recommend", bundle, "--history", items(bundle)[0][0], "--k", 0), "k must be at least 1")
     refused(call("recommend", tmp_path, "--history", "x"), "not a bundle")
-    refused(call("recommend", bundle, "--interactions", "log.csv", "--out", tmp_path / "recs.csv"), "recs.parquet")
+    refused(
+        call("recommend", bundle, "--interactions", bundle / "items.json", "--out", tmp_path / "recs.csv"),
+        "recs.parquet",
+    )
     refused(call("export", tmp_path, "--out", tmp_path / "b"), "not a run, dataset or knowledge directory")
     refused(call("export", runs["plain"], "--out", bundle), "exists already")
     assert not (tmp_path / "b").exists()

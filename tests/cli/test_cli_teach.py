@@ -278,7 +278,7 @@ def test_labels_that_are_there_already_for_another_teacher_stay(dataset: Path, l
         (["--budget", "5", "--limit", "train=4"], ["--budget 5 and train=4", "give one of them"]),
         (["--budget", "5", "--set", "limits.train=4"], ["--budget 5 and limits.train=4", "give one of them"]),
         (["--choose", "uncertian"], ["choose", "'uncertian'", "did you mean 'uncertain'"]),
-        (["--choose", "diverse", "--vectors", "nowhere"], ["nowhere", "not a knowledge directory"]),
+        (["--choose", "diverse", "--vectors", "nowhere"], ["nowhere: no such directory", "dllm2rec teach"]),
         (["--set", "tuning.exmaples=3"], ["tuning.exmaples", "did you mean 'tuning.examples'"]),
         (["--set", "tuning.dropout=1"], ["tuning.dropout", "at least 0 and less than 1"]),
     ],

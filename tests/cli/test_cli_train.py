@@ -202,7 +202,7 @@ def test_a_report_about_one_plain_run(runs: dict[str, Path], tmp_path: Path) -> 
         (["--loss", "sampled-softmax", "--set", "loss.negatives=99999"], ["99999", "items were seen in training"]),
         (["--set", "loss.scores_at_once=0"], ["loss.scores_at_once", "greater than 0"]),
         (["--protocol", "strong", "--method", "vectors"], ["method vectors", "--knowledge"]),
-        (["--knowledge", "/nowhere"], ["/nowhere", "not a knowledge directory"]),
+        (["--knowledge", "/nowhere"], ["/nowhere: no such directory", "`dllm2rec teach` makes one"]),
         (["--set", "training.learning_rate=inf"], ["training.learning_rate", "inf is not allowed"]),
     ],
 )
@@ -282,8 +282,8 @@ def test_a_run_that_was_killed_as_it_began_goes_on(dataset: Path, tmp_path: Path
 def test_things_that_are_no_run(dataset: Path, tmp_path: Path) -> None:
     for verb in ("evaluate", "compare"):
         refused(call(verb, dataset), "not a run directory", "dllm2rec train")
-    refused(call("report", tmp_path / "no", "--out", tmp_path / "r.html"), "not a run directory")
-    refused(call("report", tmp_path / "no", "--out", tmp_path), "is a directory; name the file", "report.html")
+    refused(call("report", tmp_path / "no", "--out", tmp_path / "r.html"), "no such directory", "dllm2rec train")
+    refused(call("report", dataset, "--out", tmp_path), "is a directory; name the file", "report.html")
     assert not (tmp_path / "r.html").exists()
 
 

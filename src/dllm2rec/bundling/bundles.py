@@ -21,8 +21,10 @@ from dllm2rec.evaluation.ranks import ScoreFunction, histories_for, ranks_from_l
 from dllm2rec.knowledge.store import Knowledge
 from dllm2rec.serving.bundle import CARD, EXAMPLES, FILES, INDEX, ITEMS, MARKER, NEIGHBOURS, TEXT, Bundle
 from dllm2rec.serving.manifest import OPSET, BundleManifest
+from dllm2rec.serving.neighbours import Neighbours
 from dllm2rec.serving.packing import Precision
 from dllm2rec.serving.recommender import Recommender
+from dllm2rec.teachers.references import ItemKNN
 
 CHECKED = 1000
 SHOWN = 20
@@ -137,6 +139,17 @@ def top_lists(recommender: Recommender, examples: Examples) -> NDArray[np.int32]
     for row, one in enumerate(recommender.recommend(histories, k=TOP)):
         lists[row, : len(one.items)] = [index[item] for item in one.items]
     return lists
+
+
+def write_neighbours(knn: ItemKNN, file: Path, *, precision: Precision) -> None:
+    """Write what stood near each item, with weights of half precision in any but float32."""
+    similarity = knn.similarity
+    Neighbours(
+        offsets=similarity.indptr.astype(np.int64),
+        items=similarity.indices.astype(np.int32),
+        weights=similarity.data.astype(np.float32 if precision == "float32" else np.float16),
+        decay=knn.decay,
+    ).save(file)
 
 
 def require_close(check: Check, source: Path, precision: Precision, max_loss: float) -> None:

@@ -23,6 +23,7 @@ from dllm2rec.bundling.bundles import (
     write_catalogue,
     write_encoder,
     write_manifest,
+    write_neighbours,
 )
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import atomic_path, require_absent
@@ -34,7 +35,6 @@ from dllm2rec.knowledge.align import require_same_dataset
 from dllm2rec.knowledge.store import Knowledge
 from dllm2rec.serving.bundle import ENCODER, NEIGHBOURS, TABLE, TEXT
 from dllm2rec.serving.manifest import BundleManifest, TextSource
-from dllm2rec.serving.neighbours import Neighbours
 from dllm2rec.serving.packing import Precision, pack
 from dllm2rec.teachers.references import Blend, BlendSettings, ItemKNN, ItemKNNSettings, column_scale, fit_reference
 from dllm2rec.workflow.evaluating import metrics
@@ -176,13 +176,7 @@ def _write(
     decay = reference.text.decay if isinstance(reference, Blend) else knn.decay
     summed = _DecayedSum(length=manifest.history, decay=decay).eval()
     write_encoder(summed, target / ENCODER, history=manifest.history, width=width)
-    similarity = knn.similarity
-    Neighbours(
-        offsets=similarity.indptr.astype(np.int64),
-        items=similarity.indices.astype(np.int32),
-        weights=similarity.data.astype(np.float32 if manifest.precision == "float32" else np.float16),
-        decay=knn.decay,
-    ).save(target / NEIGHBOURS)
+    write_neighbours(knn, target / NEIGHBOURS, precision=manifest.precision)
     write_manifest(target, replace(manifest, dim=width, neighbours_decay=knn.decay, text=text))
 
 

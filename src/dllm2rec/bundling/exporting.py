@@ -20,19 +20,21 @@ from dllm2rec.bundling.bundles import (
     write_catalogue,
     write_encoder,
     write_manifest,
+    write_neighbours,
 )
 from dllm2rec.core.files import atomic_path, require_absent
 from dllm2rec.data import Dataset
 from dllm2rec.evaluation.agreement import overlap
 from dllm2rec.knowledge.store import Knowledge
 from dllm2rec.serving.approximate import write_index
-from dllm2rec.serving.bundle import ENCODER, INDEX, TABLE, TEXT
+from dllm2rec.serving.bundle import ENCODER, INDEX, NEIGHBOURS, TABLE, TEXT
 from dllm2rec.serving.manifest import BundleManifest, TextSource
 from dllm2rec.serving.packing import Precision, pack
 from dllm2rec.serving.recommender import Recommender
 from dllm2rec.students.base import Student
 from dllm2rec.students.item_table import scale_of
 from dllm2rec.students.projection import Projector
+from dllm2rec.teachers.references import ItemKNN
 from dllm2rec.workflow.building import knowledge_of, learned_from, rebuild, require_free_of_texts, text_directions
 from dllm2rec.workflow.evaluating import dataset_of
 from dllm2rec.workflow.labelling import encoder_of
@@ -126,6 +128,9 @@ def _write(
     seen = torch.from_numpy(dataset.train_counts(learned_from(run.config.settings)) > 0)
     text = _write_text(target / TEXT, run, student, knowledge, seen=seen)
     manifest = replace(_manifest(run, dataset, student), text=text, precision=precision)
+    if isinstance(student.transitions, ItemKNN):
+        write_neighbours(student.transitions, target / NEIGHBOURS, precision=precision)
+        manifest = replace(manifest, neighbours_decay=student.transitions.decay)
     write_manifest(target, manifest)
 
 

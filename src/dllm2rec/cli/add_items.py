@@ -5,20 +5,24 @@ from typing import Annotated
 
 import typer
 
-from dllm2rec.cli.options import Column, Json, Out, given, show, words_to_stderr
+from dllm2rec.cli.options import Column, Json, Out, given, show, there, words_to_stderr
 
 
 def add_items(
     *,
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Directory made by `dllm2rec export`.")],
-    items: Annotated[Path, typer.Option(metavar="FILE", help="Ids and titles of the new items.")],
+    bundle: Annotated[
+        Path, typer.Argument(metavar="BUNDLE", callback=there, help="Directory made by `dllm2rec export`.")
+    ],
+    items: Annotated[Path, typer.Option(metavar="FILE", callback=there, help="Ids and titles of the new items.")],
     out: Out,
     model: Annotated[
         str | None, typer.Option(metavar="NAME|PATH", help="Encoder of the titles; by default the bundle's own.")
     ] = None,
     vectors: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Text vectors of the file's items (.npy), instead of an encoder."),
+        typer.Option(
+            metavar="FILE", callback=there, help="Text vectors of the file's items (.npy), instead of an encoder."
+        ),
     ] = None,
     item_id_column: Column = None,
     title_column: Column = None,

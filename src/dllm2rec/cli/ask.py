@@ -5,7 +5,7 @@ from typing import Annotated, cast
 
 import typer
 
-from dllm2rec.cli.options import Budget, Choose, DatasetPath, Json, Limit, SplitNames, show
+from dllm2rec.cli.options import Budget, Choose, DatasetPath, Json, Limit, SplitNames, show, there
 from dllm2rec.core.errors import UserError
 
 
@@ -17,7 +17,9 @@ def ask(
     limit: Limit = None,
     budget: Budget = None,
     choose: Choose = None,
-    vectors: Annotated[Path | None, typer.Option(metavar="KNOWLEDGE", help="Item vectors, for --choose.")] = None,
+    vectors: Annotated[
+        Path | None, typer.Option(metavar="KNOWLEDGE", callback=there, help="Item vectors, for --choose.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of which examples come first.")] = 0,
     json: Json = False,
 ) -> None:

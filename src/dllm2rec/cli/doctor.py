@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from dllm2rec.cli.options import Json, KnowledgePath, show, words_to_stderr
+from dllm2rec.cli.options import Json, KnowledgePath, show, there, words_to_stderr
 
 _MARKS = {"good": ("+", "green"), "note": ("·", ""), "bad": ("!", "bold red")}
 
@@ -14,9 +14,10 @@ _MARKS = {"good": ("+", "green"), "note": ("·", ""), "bad": ("!", "bold red")}
 def doctor(
     *,
     knowledge: KnowledgePath,
-    dataset: Annotated[Path, typer.Option(metavar="DATASET", help="The dataset that was labelled.")],
+    dataset: Annotated[Path, typer.Option(metavar="DATASET", callback=there, help="The dataset that was labelled.")],
     student_run: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="A plain student to compare with; nothing is trained here.")
+        Path | None,
+        typer.Option(metavar="RUN", callback=there, help="A plain student to compare with; nothing is trained here."),
     ] = None,
     test: Annotated[
         bool, typer.Option("--test", help="Look at the test examples, too: hits, and how sure the teacher is of them.")

@@ -6,16 +6,17 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from dllm2rec.cli.options import HeldOut, Json, MaskHistory, MovedDataset, show, words_to_stderr
+from dllm2rec.cli.options import HeldOut, Json, MaskHistory, MovedDataset, show, there, words_to_stderr
 
 
 def evaluate(
     *,
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Directory made by `dllm2rec train`.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", callback=there, help="Directory made by `dllm2rec train`.")],
     split: HeldOut = "test",
     dataset: MovedDataset = None,
     knowledge: Annotated[
-        Path | None, typer.Option(metavar="KNOWLEDGE", help="Where the knowledge is now, if it was moved.")
+        Path | None,
+        typer.Option(metavar="KNOWLEDGE", callback=there, help="Where the knowledge is now, if it was moved."),
     ] = None,
     mask_history: MaskHistory = False,
     json: Json = False,

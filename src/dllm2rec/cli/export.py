@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from dllm2rec.cli.options import Json, MovedDataset, Out, show, words_to_stderr
+from dllm2rec.cli.options import Json, MovedDataset, Out, show, there, words_to_stderr
 from dllm2rec.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -17,7 +17,9 @@ def export(
     source: Annotated[
         Path,
         typer.Argument(
-            metavar="RUN|DATASET|KNOWLEDGE", help="Directory made by `dllm2rec train`, `prepare` or `teach`."
+            metavar="RUN|DATASET|KNOWLEDGE",
+            callback=there,
+            help="Directory made by `dllm2rec train`, `prepare` or `teach`.",
         ),
     ],
     out: Out,
@@ -25,7 +27,9 @@ def export(
     knowledge: Annotated[
         Path | None,
         typer.Option(
-            metavar="KNOWLEDGE", help="Where the knowledge is now, if it was moved; of a DATASET, to read titles by."
+            metavar="KNOWLEDGE",
+            callback=there,
+            help="Where the knowledge is now, if it was moved; of a DATASET, to read titles by.",
         ),
     ] = None,
     precision: Annotated[

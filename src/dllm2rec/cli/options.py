@@ -12,6 +12,29 @@ import typer
 from rich.console import Console, RenderableType
 from rich.text import Text
 
+from dllm2rec.core.errors import UserError
+
+MAKERS = {"DATASET": "prepare", "KNOWLEDGE": "teach", "RUN": "train", "BUNDLE": "export", "RESULTS": "run"}
+"""Which verb makes what an option names so."""
+
+
+def there(parameter: typer.CallbackParam, value: Path | list[Path] | None) -> Path | list[Path] | None:
+    """Refuse a path at which nothing is, before libraries are loaded to read it.
+
+    Raises:
+        UserError: nothing is there.
+    """
+    for path in value if isinstance(value, list) else [value]:
+        if path is not None and not path.exists():
+            maker = MAKERS.get((parameter.metavar or "").removesuffix("..."))
+            raise UserError(
+                f"{path}: no such file or directory"
+                if maker is None
+                else f"{path}: no such directory; `dllm2rec {maker}` makes one"
+            )
+    return value
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for machines.")]
 Set = Annotated[
     list[str] | None,
@@ -26,12 +49,18 @@ MaskHistory = Annotated[
     bool, typer.Option("--mask-history", help="Leave the items of a history out of its ranking; the paper does not.")
 ]
 Jobs = Annotated[int, typer.Option(min=1, metavar="N", help="Cells that are trained at once.")]
-DatasetPath = Annotated[Path, typer.Argument(metavar="DATASET", help="Directory made by `dllm2rec prepare`.")]
-KnowledgePath = Annotated[Path, typer.Argument(metavar="KNOWLEDGE", help="Directory made by `dllm2rec teach`.")]
-Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Directories made by `dllm2rec train`.")]
+DatasetPath = Annotated[
+    Path, typer.Argument(metavar="DATASET", callback=there, help="Directory made by `dllm2rec prepare`.")
+]
+KnowledgePath = Annotated[
+    Path, typer.Argument(metavar="KNOWLEDGE", callback=there, help="Directory made by `dllm2rec teach`.")
+]
+Runs = Annotated[
+    list[Path], typer.Argument(metavar="RUN...", callback=there, help="Directories made by `dllm2rec train`.")
+]
 HeldOut = Annotated[Literal["validation", "test"], typer.Option("--split", help="Which examples.")]
 MovedDataset = Annotated[
-    Path | None, typer.Option(metavar="DATASET", help="Where the dataset is now, if it was moved.")
+    Path | None, typer.Option(metavar="DATASET", callback=there, help="Where the dataset is now, if it was moved.")
 ]
 Column = Annotated[str | None, typer.Option(metavar="NAME", help="Its column, where the name is not a well-known one.")]
 TimeUnit = Annotated[Literal["s", "ms", "us", "ns"], typer.Option(help="Unit of times that are numbers.")]

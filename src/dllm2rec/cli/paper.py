@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from dllm2rec.cli.options import HeldOut, Json, show, words_to_stderr
+from dllm2rec.cli.options import HeldOut, Json, show, there, words_to_stderr
 from dllm2rec.core.errors import UserError
 
 SUFFIXES = {"markdown": ".md", "latex": ".tex", "csv": ".csv"}
@@ -16,7 +16,11 @@ def paper(
     *,
     results: Annotated[
         list[Path],
-        typer.Argument(metavar="RESULTS...", help="Directories of `dllm2rec run`, or of runs; one for each dataset."),
+        typer.Argument(
+            metavar="RESULTS...",
+            callback=there,
+            help="Directories of `dllm2rec run`, or of runs; one for each dataset.",
+        ),
     ],
     table: Annotated[
         list[int] | None,

@@ -5,16 +5,19 @@ from typing import Annotated, Literal
 
 import typer
 
-from dllm2rec.cli.options import Column, Json, Out, Set, TimeUnit, given, show, words_to_stderr
+from dllm2rec.cli.options import Column, Json, Out, Set, TimeUnit, given, show, there, words_to_stderr
 
 
 def prepare(
     *,
     out: Out,
     interactions: Annotated[
-        Path | None, typer.Option(help="Users, items, times: .csv .tsv .parquet .jsonl .inter")
+        Path | None,
+        typer.Option(metavar="FILE", callback=there, help="Users, items, times: .csv .tsv .parquet .jsonl .inter"),
     ] = None,
-    items: Annotated[Path | None, typer.Option(help="Item ids and titles, in the same formats.")] = None,
+    items: Annotated[
+        Path | None, typer.Option(metavar="FILE", callback=there, help="Item ids and titles, in the same formats.")
+    ] = None,
     source: Annotated[
         str | None, typer.Option(help="A dataset that a package ships, instead of files: ml-100k")
     ] = None,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from dllm2rec.cli.options import Column, Json, TimeUnit, given, show, words_to_stderr
+from dllm2rec.cli.options import Column, Json, TimeUnit, given, show, there, words_to_stderr
 from dllm2rec.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -15,12 +15,15 @@ if TYPE_CHECKING:
 
 def recommend(
     *,
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Directory made by `dllm2rec export`.")],
+    bundle: Annotated[
+        Path, typer.Argument(metavar="BUNDLE", callback=there, help="Directory made by `dllm2rec export`.")
+    ],
     history: Annotated[
         str | None, typer.Option(help="Ids or titles, oldest first, with commas between (or semicolons).")
     ] = None,
     interactions: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A log: with --user for one user of it, with --out for all.")
+        Path | None,
+        typer.Option(metavar="FILE", callback=there, help="A log: with --user for one user of it, with --out for all."),
     ] = None,
     user: Annotated[str | None, typer.Option(help="Id of a user of the log.")] = None,
     out: Annotated[
@@ -29,7 +32,10 @@ def recommend(
     k: Annotated[int, typer.Option(help="How many items.")] = 20,
     exclude_seen: Annotated[bool, typer.Option("--exclude-seen", help="Leave items of the history out.")] = False,
     only: Annotated[
-        Path | None, typer.Option("--filter", metavar="FILE", help="Recommend only the ids in this file, one a line.")
+        Path | None,
+        typer.Option(
+            "--filter", metavar="FILE", callback=there, help="Recommend only the ids in this file, one a line."
+        ),
     ] = None,
     approximate: Annotated[
         bool, typer.Option("--approximate", help="Search the bundle's approximate index (see export --index).")

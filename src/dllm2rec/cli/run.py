@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from dllm2rec.cli.options import ExperimentOut, Jobs, Json, Set, show, words_to_stderr
+from dllm2rec.cli.options import ExperimentOut, Jobs, Json, Set, show, there, words_to_stderr
 
 
 def run(
     *,
-    config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="The experiment.")],
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", callback=there, help="The experiment.")],
     out: ExperimentOut = None,
     jobs: Jobs = 1,
     settings: Set = None,

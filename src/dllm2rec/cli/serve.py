@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from pydantic import SecretStr
 
-from dllm2rec.cli.options import Json, Set, show
+from dllm2rec.cli.options import Json, Set, show, there
 
 KEY = "DLLM2REC_API_KEY"
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -16,8 +16,13 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 def serve(
     *,
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Directory made by `dllm2rec export`.")],
-    compare: Annotated[Path | None, typer.Option(help="A second bundle, which the page shows beside it.")] = None,
+    bundle: Annotated[
+        Path, typer.Argument(metavar="BUNDLE", callback=there, help="Directory made by `dllm2rec export`.")
+    ],
+    compare: Annotated[
+        Path | None,
+        typer.Option(metavar="BUNDLE", callback=there, help="A second bundle, which the page shows beside it."),
+    ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")] = 8000,
     workers: Annotated[int, typer.Option(min=1, help="Processes that share the port.")] = 1,

@@ -17,6 +17,7 @@ from dllm2rec.cli.options import (
     SplitNames,
     given,
     show,
+    there,
     words_to_stderr,
 )
 from dllm2rec.cli.teach_options import require_alone, require_once, require_read, require_takers
@@ -63,11 +64,20 @@ def teach(
     ] = None,
     vectors: Annotated[
         Path | None,
-        typer.Option(metavar="KNOWLEDGE", help="Item vectors that are there already, for text, blend and --choose."),
+        typer.Option(
+            metavar="KNOWLEDGE",
+            callback=there,
+            help="Item vectors that are there already, for text, blend and --choose.",
+        ),
     ] = None,
     sources: Annotated[
         list[Path] | None,
-        typer.Option("--from", metavar="KNOWLEDGE", help="For merged: what a teacher said; give it twice or more."),
+        typer.Option(
+            "--from",
+            metavar="KNOWLEDGE",
+            callback=there,
+            help="For merged: what a teacher said; give it twice or more.",
+        ),
     ] = None,
     split: SplitNames = None,
     limit: Limit = None,
@@ -78,6 +88,7 @@ def teach(
         typer.Option(
             "--import",
             metavar="FILE|DIR",
+            callback=there,
             help="Read what a language model elsewhere answered to `dllm2rec ask` (--llm says which one, for tables, "
             "--model what grounds it), or a directory of the original code's files.",
         ),
@@ -86,6 +97,7 @@ def teach(
         Path | None,
         typer.Option(
             metavar="KNOWLEDGE",
+            callback=there,
             help="Take over what is known of the dataset that DATASET goes on from, and let the same teacher label the "
             "rest; no other option is needed.",
         ),

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from dllm2rec.cli.options import DatasetPath, Json, Out, Set, show, words_to_stderr
+from dllm2rec.cli.options import DatasetPath, Json, Out, Set, show, there, words_to_stderr
 from dllm2rec.core.errors import UserError
 from dllm2rec.settings.protocol import DEFAULT
 
@@ -45,7 +45,9 @@ def train(
         ),
     ] = None,
     variant: Annotated[Literal["paper", "released"] | None, typer.Option(help="Of dllm2rec.")] = None,
-    knowledge: Annotated[Path | None, typer.Option(metavar="KNOWLEDGE", help="What the teacher knows.")] = None,
+    knowledge: Annotated[
+        Path | None, typer.Option(metavar="KNOWLEDGE", callback=there, help="What the teacher knows.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the first weights and of training.")] = 1,
     settings: Set = None,
     json: Json = False,

@@ -6,12 +6,14 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from dllm2rec.cli.options import ExperimentOut, Jobs, Json, Set, show, words_to_stderr
+from dllm2rec.cli.options import ExperimentOut, Jobs, Json, Set, show, there, words_to_stderr
 
 
 def tune(
     *,
-    config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="An experiment with a table `search`.")],
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG.toml", callback=there, help="An experiment with a table `search`.")
+    ],
     out: ExperimentOut = None,
     jobs: Jobs = 1,
     settings: Set = None,

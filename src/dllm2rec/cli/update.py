@@ -5,20 +5,27 @@ from typing import Annotated
 
 import typer
 
-from dllm2rec.cli.options import Column, Json, Out, Set, TimeUnit, given, show, words_to_stderr
+from dllm2rec.cli.options import Column, Json, Out, Set, TimeUnit, given, show, there, words_to_stderr
 
 
 def update(
     *,
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Directory made by `dllm2rec train` or `update`.")],
-    interactions: Annotated[Path, typer.Option(metavar="FILE", help="Events newer than those that the run knows.")],
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", callback=there, help="Directory made by `dllm2rec train` or `update`.")
+    ],
+    interactions: Annotated[
+        Path, typer.Option(metavar="FILE", callback=there, help="Events newer than those that the run knows.")
+    ],
     out: Out,
     items: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Ids and titles of new items; known ids are passed over.")
+        Path | None,
+        typer.Option(metavar="FILE", callback=there, help="Ids and titles of new items; known ids are passed over."),
     ] = None,
     knowledge: Annotated[
         Path | None,
-        typer.Option(metavar="KNOWLEDGE", help="Of the extended dataset, where it was taught elsewhere."),
+        typer.Option(
+            metavar="KNOWLEDGE", callback=there, help="Of the extended dataset, where it was taught elsewhere."
+        ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Keep the new student even if it is worse.")] = False,
     user_column: Column = None,

@@ -15,7 +15,7 @@ In a catalogue that was filtered by the number of interactions (a k-core), an it
 be chosen later, or it would not be there. So part of the gain from `new` on such data is the filter's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -31,12 +31,14 @@ from dllm2rec.data import Examples
 from dllm2rec.data.demand import Demand
 from dllm2rec.evaluation.metrics import TOP, ndcg
 from dllm2rec.evaluation.ranks import ScoreFunction, ask, mean_ranks
+from dllm2rec.evaluation.shifts import gains_under_shifts
 from dllm2rec.knowledge.confidence import likeliest_temperature
 from dllm2rec.students.base import add_again
 
 TREND = tuple(0.25 * step for step in range(7))
 NEW = (*(0.5 * step for step in range(15)), -1.0)
 TEXT = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0)
+TRANSITIONS = (0.0, 0.25, 0.5, 1.0, 2.0)
 PAIRS, COARSE = (
     sorted(product(trends, news), key=lambda pair: (abs(pair[0]) + abs(pair[1]), pair))
     for trends, news in ((TREND, NEW), (TREND[::2], NEW[::2]))
@@ -60,6 +62,7 @@ class DemandWeights(Settings):
         again: that the items of the history get, in that unit.
         ever: whether they get it however long ago they were chosen, and not only as far as the model reads.
         text: of the text neighbours of the history, in that unit.
+        transitions: of what followed the history's items in training, on the scale of the scores.
         ndcg: NDCG@20 with all, on validation.
         before: the same without.
     """
@@ -69,6 +72,7 @@ class DemandWeights(Settings):
     again: float
     ever: bool = False
     text: float = 0.0
+    transitions: float = 0.0
     ndcg: float
     before: float
 
@@ -78,7 +82,12 @@ class DemandWeights(Settings):
 
 
 def choose_demand(
-    score: ScoreFunction, validation: Examples, demand: Demand, *, text: ScoreFunction | None = None
+    score: ScoreFunction,
+    validation: Examples,
+    demand: Demand,
+    *,
+    text: ScoreFunction | None = None,
+    transitions: ScoreFunction | None = None,
 ) -> DemandWeights:
     """Choose the weights with the best NDCG@20 on validation; of text by the one-standard-error rule.
 
@@ -87,19 +96,23 @@ def choose_demand(
     text the largest weight is taken that is within a standard error of the best (Breiman et al. 1984) and better than
     none: nothing of it was learned, so it is the safer choice for a later time. Weights are tried in units of the
     temperature under which the true items of validation are likeliest, so that the same values suit the logits of a
-    student and the similarities of a reference. A large catalogue or log is tried on a part, see `subsample`.
+    student and the similarities of a reference. The weight of transitions comes last, beside all others, in units of
+    both temperatures: 1 is a product of the two distributions. A large catalogue or log is tried on a part, see
+    `subsample`.
 
     Args:
         score: scores the whole catalogue for histories.
         validation: examples, in time order.
         demand: of the training part of the same dataset.
         text: scores the catalogue by text neighbours; None where there is no text.
+        transitions: scores it by what followed the items of a history in training; None where that is not counted.
     """
     some = subsample(validation)
     passes = 2 if text is None else 3 + len(TEXT)
+    passes += 0 if transitions is None else len(TRANSITIONS)
     passes += _kept(some)  # scoring is a pass of its own where scores are kept
     with progress_bar("choosing weights on validation", passes * len(some)) as advance:
-        return _choose(_Tried(score, text, some, advance), demand)
+        return _choose(_Tried(score, text, transitions, some, advance), demand)
 
 
 def _choose(tried: "_Tried", demand: Demand) -> DemandWeights:
@@ -120,13 +133,23 @@ def _choose(tried: "_Tried", demand: Demand) -> DemandWeights:
     gains = by_example(near, PAIRS)
     best = int(np.argmax(gains @ weight))
     trend, new = PAIRS[best]
+    reached, followed = gains[best], 0.0
+    if tried.transitions is not None:
+        pair, scale = (unit * trend, unit * new), unit / tried.unit_of_transitions()
+        weights = [scale * one for one in TRANSITIONS]
+        found = [
+            tried.gains_of_shifts(demand, [pair], again=again, text=unit * near, transitions=one)[0] for one in weights
+        ]
+        most = int(np.argmax(np.array(found) @ weight))
+        reached, followed = found[most], weights[most]
     return DemandWeights(
         trend=unit * trend,
         new=unit * new,
         again=again.weight,
         ever=again.ever,
         text=unit * near,
-        ndcg=float(gains[best].mean()),
+        transitions=followed,
+        ndcg=float(reached.mean()),
         before=before,
     )
 
@@ -196,25 +219,47 @@ class _Tried:
     Args:
         score: scores the catalogue for what a model reads of a history.
         text: the same by text neighbours, or None.
+        transitions: the same by what followed its items in training, or None.
         examples: N of them.
         advance: told of examples, once in each pass over them.
     """
 
-    def __init__(self, score: ScoreFunction, text: ScoreFunction | None, examples: Examples, advance: Advance) -> None:
-        self.examples, self.text, self._score, self._advance = examples, text, score, advance
+    def __init__(
+        self,
+        score: ScoreFunction,
+        text: ScoreFunction | None,
+        transitions: ScoreFunction | None,
+        examples: Examples,
+        advance: Advance,
+    ) -> None:
+        self.examples, self.text, self.transitions = examples, text, transitions
+        self._score, self._advance = score, advance
         self._parts = list(examples.batches(max(1, _SCORES_AT_ONCE // max(examples.num_items, examples.longest))))
         self._keeps = _kept(examples)
-        self._kept: dict[int, tuple[Tensor, Tensor | None]] = {}
+        self._kept: dict[int, tuple[Tensor, Tensor | None, Tensor | None]] = {}
 
-    @torch.inference_mode()
     def unit(self, again: _Again = _Again()) -> float:
         """Return the temperature under which the true items are likeliest."""
+        return self._temperature(lambda number, rows: self._scores(number, again, rows=rows))
+
+    def unit_of_transitions(self) -> float:
+        """Return the same of transitions alone."""
+
+        def followed(number: int, rows: NDArray[np.int64]) -> Tensor:
+            _, _, transitions = self._asked(number)
+            assert transitions is not None  # noqa: S101 - they are asked for where they are counted
+            return transitions[rows]
+
+        return self._temperature(followed)
+
+    @torch.inference_mode()
+    def _temperature(self, scores_of: Callable[[int, NDArray[np.int64]], Tensor]) -> float:
         step, listed = max(1, len(self.examples) // FEWEST_EXAMPLES), min(LISTED, self.examples.num_items)
         items, values, targets, start = [], [], [], 0
         for number, part in enumerate(self._parts):
             rows = np.arange(-start % step, len(part), step)
             start += len(part)
-            scores = self._scores(number, again, rows=rows)
+            scores = scores_of(number, rows)
             found = best_items(scores, listed)
             items.append(found.numpy())
             values.append(scores.gather(1, found.long()).float().numpy())
@@ -239,84 +284,59 @@ class _Tried:
 
     @torch.inference_mode()
     def gains_of_shifts(
-        self, demand: Demand, weights: Sequence[tuple[float, float]], *, again: _Again, text: float
+        self,
+        demand: Demand,
+        weights: Sequence[tuple[float, float]],
+        *,
+        again: _Again,
+        text: float,
+        transitions: float = 0.0,
     ) -> NDArray[np.float64]:
         """Return the NDCG@20 of each example under each pair of weights, `[P, N]`; see `gains_under_shifts`."""
         gains = []
         for number, part in enumerate(self._parts):
-            scores = self._scores(number, again, text=text).float().numpy()
+            scores = self._scores(number, again, text=text, transitions=transitions).float().numpy()
             gains.append(gains_under_shifts(scores, part.target, demand, weights))
             self._advance(len(part))
         return np.concatenate(gains, axis=1)
 
     def _scores(
-        self, number: int, again: _Again, *, text: float = 0.0, rows: NDArray[np.int64] | None = None
+        self,
+        number: int,
+        again: _Again,
+        *,
+        text: float = 0.0,
+        transitions: float = 0.0,
+        rows: NDArray[np.int64] | None = None,
     ) -> Tensor:
         """Score some examples of a part, all of them by default, `[n, V]`."""
-        own, near = self._asked(number)
+        own, near, followed = self._asked(number)
         scores = own if near is None or text == 0.0 else own + text * near
+        scores = scores if followed is None or transitions == 0.0 else scores + transitions * followed
         part = self._parts[number]
         history = torch.from_numpy((part.known() if again.ever else part.history).astype(np.int64))
         if rows is not None:
             scores, history = scores[rows], history[rows]
         return add_again(scores, history, again.weight)
 
-    def _asked(self, number: int) -> tuple[Tensor, Tensor | None]:
+    def _asked(self, number: int) -> tuple[Tensor, Tensor | None, Tensor | None]:
         if number in self._kept:
             return self._kept[number]
         part = self._parts[number]
         history = torch.from_numpy(part.history.astype(np.int64))
-        functions = (self._score, self.text)
-        own, near = (None if one is None else ask(one, history, part.user).detach().cpu() for one in functions)
-        assert own is not None  # noqa: S101 - only text may be
+        functions = (self._score, self.text, self.transitions)
+        own, *others = (None if one is None else ask(one, history, part.user).detach().cpu() for one in functions)
+        assert own is not None  # noqa: S101 - only the others may be
+        near, followed = others
         if self._keeps:
-            self._kept[number] = own, near
+            self._kept[number] = own, near, followed
             self._advance(len(part))
-        return own, near
+        return own, near, followed
 
 
 def _kept(examples: Examples) -> bool:
     """Say whether memory has room for the scores of all examples."""
     return len(examples) * examples.num_items <= MOST_SCORES
-
-
-def gains_under_shifts(
-    scores: NDArray[np.float32],
-    target: NDArray[np.integer],
-    demand: Demand,
-    weights: Sequence[tuple[float, float]],
-) -> NDArray[np.float64]:
-    """Return the NDCG@20 of targets `[N]` by scores `[N, V]` under the shift of each of P weights, `[P, N]`.
-
-    The same as ranking under each shift, and much cheaper. Every shift is a mixture of those of four corners: the least
-    and the greatest of either weight. So what outranks a target under all four outranks it under every shift, and
-    twenty of those leave it without any gain; and what outranks it under none of them never does.
-
-    Args:
-        scores: finite.
-        target: an item for each row.
-        demand: has trend and newness of the items.
-        weights: of both.
-    """
-    ends = [(min(side), max(side)) for side in zip(*weights, strict=True)]
-    corners = [demand.shift(trend=trend, new=new) for trend, new in product(*ends)]
-    own = scores[np.arange(len(target)), target]
-    least, most = np.full_like(scores, np.inf), np.full_like(scores, -np.inf)
-    for shift in corners:
-        lead = scores + (shift - (own + shift[target])[:, None])
-        np.minimum(least, lead, out=least)
-        np.maximum(most, lead, out=most)
-    largest = max(float(np.abs(shift).max()) for shift in corners)
-    slack = 16 * np.finfo(np.float32).eps * (np.abs(scores).max(axis=1) + 2 * largest)  # by so much rounding may err
-    gains = np.zeros((len(weights), len(target)))
-    trend, new = np.array(weights, np.float32).T[:, :, None]
-    for one in np.flatnonzero(np.count_nonzero(least > slack[:, None], axis=1) < TOP):
-        rivals = np.append(target[one], np.flatnonzero(most[one] >= -slack[one]))  # the target is among them, too
-        moved = scores[one, rivals] + (trend * demand.trend[rivals] + new * demand.new[rivals])
-        bar, moved = moved[:, :1], moved[:, 1:]
-        greater, equal = (np.count_nonzero(found, axis=1) for found in (moved > bar, moved == bar))
-        gains[:, one] = ndcg(1.0 + greater + (equal - 1.0) / 2.0, TOP)
-    return gains
 
 
 def _best_again(tried: _Tried, unit: float, *, text: float = 0.0) -> tuple[_Again, float]:

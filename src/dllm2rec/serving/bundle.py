@@ -65,6 +65,11 @@ class Bundle:
     neighbours: Neighbours | None = None
 
     @property
+    def counts(self) -> bool:
+        """Whether it is counting, and not a student that counts beside what it learned."""
+        return "reference" in self.manifest.settings
+
+    @property
     def has_index(self) -> bool:
         """Whether there is an approximate index."""
         return INDEX in self.manifest.files

@@ -154,14 +154,15 @@ class Recommender:
     def similar(self, item: ItemId, *, k: int = 20) -> Recommendation:
         """List the items whose vectors point the same way (cosine), without the item itself.
 
-        Where neighbours are counted, it is what stood near the item, or reads alike; it may be fewer than k.
+        Of counting, it is what stood near the item, or reads alike; it may be fewer than k.
 
         Raises:
             UserError: the catalogue does not know the item, or k is less than 1.
         """
         if k < 1:
             raise UserError(f"k must be at least 1, not {k}")
-        row, output, neighbours = self._find(item), self.bundle.output, self.bundle.neighbours
+        row, output = self._find(item), self.bundle.output
+        neighbours = self.bundle.neighbours if self.bundle.counts else None
         if neighbours is None:
             scores = output @ (output[row] * self._inverse_norms[row]) * self._inverse_norms
         else:

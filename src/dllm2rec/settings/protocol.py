@@ -25,6 +25,7 @@ _STRONG_STUDENT = {
     "projector_std": 0.06,
     "vector_scaling": "unit",
     "text_neighbours": 256,
+    "transitions": True,
 }
 _STRONG_LOSSES: dict[str, dict[str, Any]] = {
     "softmax": {"kind": "softmax", "candidates": "available", "leave_history": None},

@@ -1,9 +1,11 @@
 """What every student is: a history becomes a vector, and a vector scores items."""
 
 from abc import ABC, abstractmethod
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
@@ -28,6 +30,8 @@ class SharedSettings(Settings):
         text_neighbours: size of the directions of text vectors that a trained student may have beside its own vectors,
             with a weight chosen on validation; None has none. Nothing comes of it without item
             vectors, without a tied output, or where the cell's `demand` chooses no weights.
+        transitions: whether a trained student may add how often an item followed those of the history, with a weight
+            chosen on validation. Nothing comes of it where the cell's `demand` chooses no weights.
     """
 
     dim: PositiveInt = 64
@@ -43,6 +47,7 @@ class SharedSettings(Settings):
     projector_std: PositiveFloat = 0.1
     unseen_offset: Literal["random", "zero", "neighbours"] = "random"
     text_neighbours: PositiveInt | None = None
+    transitions: bool = False
 
     def table(self, *, num_items: int, item_vectors: Tensor | None) -> ItemTable:
         """Build the item table that these settings describe; its weights are still to be initialised."""
@@ -60,6 +65,13 @@ class SharedSettings(Settings):
             offset_std=self.offset_std,
             projector_std=self.projector_std,
         )
+
+
+class Counted(Protocol):
+    """Counts that score the catalogue by the items of histories."""
+
+    def scores(self, history: NDArray[np.integer]) -> NDArray[np.float32]:
+        """Score `[B, L]` histories, padded with V. Returns `[B, V]`."""
 
 
 class Reader(nn.Module, ABC):
@@ -83,6 +95,7 @@ class Student(nn.Module, ABC):
         reader: adds to the sequence vector; None for nearly all students.
         again: what is added to the scores of items that the history holds; 0 until validation chooses it.
         ever: whether that is the whole history, and not only the newest L that the student reads.
+        transitions: counts whose scores are added to its own; None until validation has given them a weight.
     """
 
     def __init__(self, *, table: ItemTable, history: int) -> None:
@@ -94,6 +107,7 @@ class Student(nn.Module, ABC):
         self.reader: Reader | None = None
         self.again = 0.0
         self.ever = False
+        self.transitions: Counted | None = None
 
     @property
     def num_items(self) -> int:
@@ -156,8 +170,11 @@ class Student(nn.Module, ABC):
 
     def forward(self, history: Tensor, user: Tensor | None = None) -> Tensor:
         """Score the whole catalogue for histories `[B, any]` of users `[B]`, see `encode`; returns `[B, V]`."""
-        told = history if self.ever else self.newest(history)
-        return add_again(self.scores(self.encode(history, user=user)), told, self.again)
+        newest = self.newest(history)
+        scores = self.scores(self.encode(newest, user=user))
+        if self.transitions is not None:
+            scores = scores + torch.from_numpy(self.transitions.scores(newest.numpy(force=True))).to(scores)
+        return add_again(scores, history if self.ever else newest, self.again)
 
     def scores(self, hidden: Tensor) -> Tensor:
         """Score every item, `[B, width]` to `[B, V]`."""

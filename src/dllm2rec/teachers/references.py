@@ -123,6 +123,14 @@ class ItemKNN:
         scores: Floats = (weights @ self.similarity).toarray()
         return scores
 
+    def scaled(self, weight: float, *, num_items: int) -> "ItemKNN":
+        """Return the same times a weight, for a catalogue that goes on with items which nothing followed."""
+        old = self.similarity
+        values = (old.data * weight).astype(np.float32)
+        rows = np.pad(old.indptr, (0, num_items - old.shape[0]), mode="edge")
+        similarity = sparse.csr_array((values, old.indices, rows), shape=(num_items, num_items))
+        return ItemKNN(similarity=similarity, decay=self.decay)
+
 
 @dataclass(frozen=True, kw_only=True)
 class TextNeighbours:

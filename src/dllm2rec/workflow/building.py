@@ -17,8 +17,12 @@ from dllm2rec.settings.config import CellSettings
 from dllm2rec.students.base import Student
 from dllm2rec.students.factory import build_student
 from dllm2rec.students.text_neighbours import Directions
+from dllm2rec.teachers.references import ItemKNN, ItemKNNSettings, fit_item_knn
 from dllm2rec.training.checkpoint import load_student_weights
 from dllm2rec.workflow.runs import FitSummary, Run, Source
+
+FOLLOWERS = ItemKNNSettings(steps=5, backward=0.0, decay=0.4)
+"""How a student counts transitions: forward alone, and what followed the newest item most."""
 
 
 def build(run: Run, dataset: Dataset, knowledge: Knowledge | None) -> Student:
@@ -83,7 +87,7 @@ def settle(
     ``again`` and ``ever`` see `FitSummary`.
     """
     settings = run.config.settings
-    student.again, student.ever = again, ever
+    student.again, student.ever, student.transitions = again, ever, None
     more = student.num_items - dataset.num_items
     seen = torch.nn.functional.pad(popularity_of(dataset, settings) > 0, (0, more))
     if settings.student.unseen_offset == "neighbours":
@@ -93,8 +97,18 @@ def settle(
     if demand is not None:
         shift = demand.shift(measure_demand(dataset, learned_from(settings)))
         student.table.shift = torch.from_numpy(np.pad(shift, (0, more), constant_values=demand.new))
+        if demand.transitions > 0 and (counted := transitions_of(settings, dataset)) is not None:
+            student.transitions = counted.scaled(demand.transitions, num_items=student.num_items)
         if demand.text > 0 and (found := text_directions(student, settings, dataset.num_items)) is not None:
             student.table.near = found.near * demand.text**0.5
+
+
+def transitions_of(settings: CellSettings, dataset: Dataset) -> ItemKNN | None:
+    """Count what followed each item in the sequences that a student learns from, None where it does not ask."""
+    if not settings.student.transitions:
+        return None
+    sequences = dataset.training_sequences(learned_from(settings))
+    return fit_item_knn(FOLLOWERS, sequences, num_items=dataset.num_items)
 
 
 def text_directions(student: Student, settings: CellSettings, first: int) -> Directions | None:

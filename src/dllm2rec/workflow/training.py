@@ -17,6 +17,7 @@ from dllm2rec.distillation.settings import DLLM2RecSettings, adapt_loss, adapt_s
 from dllm2rec.evaluation.demand import LEFT_OUT, DemandWeights, choose_demand
 from dllm2rec.evaluation.metrics import TOP, summary
 from dllm2rec.evaluation.ranks import rank_targets
+from dllm2rec.evaluation.references import score_with_reference
 from dllm2rec.knowledge.align import align
 from dllm2rec.knowledge.store import Knowledge
 from dllm2rec.losses.factory import LossSettings, build_loss
@@ -25,7 +26,15 @@ from dllm2rec.settings.config import CellSettings
 from dllm2rec.students.base import Student
 from dllm2rec.students.text_neighbours import neighbour_scores
 from dllm2rec.training import fit
-from dllm2rec.workflow.building import build, knowledge_source, learned_from, popularity_of, settle, text_directions
+from dllm2rec.workflow.building import (
+    build,
+    knowledge_source,
+    learned_from,
+    popularity_of,
+    settle,
+    text_directions,
+    transitions_of,
+)
 from dllm2rec.workflow.needs import require_knowledge
 from dllm2rec.workflow.runs import FitSummary, Run, RunConfig, RunResult, Source, make_config
 
@@ -203,12 +212,13 @@ def _choose_demand(run: Run, student: Student, dataset: Dataset, validation: Exa
     """Ask validation which demand a student with trained weights should follow; it follows none meanwhile."""
     settings = run.config.settings
     settle(student, run, dataset)
-    found = text_directions(student, settings, dataset.num_items)
+    found, counted = text_directions(student, settings, dataset.num_items), transitions_of(settings, dataset)
     return choose_demand(
         student.eval(),
         validation,
         measure_demand(dataset, learned_from(settings)),
         text=None if found is None else neighbour_scores(found.near),
+        transitions=None if counted is None else score_with_reference(counted),
     )
 
 

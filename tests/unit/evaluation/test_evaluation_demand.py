@@ -18,11 +18,11 @@ from dllm2rec.evaluation.demand import (
     _most_text,
     adjusted,
     choose_demand,
-    gains_under_shifts,
     unseen_weights,
 )
 from dllm2rec.evaluation.metrics import ndcg
 from dllm2rec.evaluation.ranks import mean_ranks, rank_targets
+from dllm2rec.evaluation.shifts import gains_under_shifts
 from dllm2rec.students.base import add_again
 
 V, N = 60, 300
@@ -215,6 +215,22 @@ def test_text_counts_where_targets_are_like_the_history_and_only_there() -> None
     far = Examples(**{**vars(examples), "target": ((like[examples.history[:, -1]] + 1) % V).astype(np.int32)})
     knows = table + 2 * np.roll(np.eye(V, dtype=np.float32), 1, axis=1)[like]
     assert choose_demand(score_by(knows), far, demand, text=text).text == 0
+
+
+def test_transitions_count_where_targets_follow_and_only_there() -> None:
+    examples, demand, table = setting(0.2)
+    follower = np.random.default_rng(1).permutation(V)
+    counted = score_by(0.01 * np.eye(V, dtype=np.float32)[follower])  # on a scale of its own
+    target = np.where(np.arange(N) % 2 == 0, follower[examples.history[:, -1]], examples.target)
+    following = Examples(**{**vars(examples), "target": target.astype(np.int32)})
+    found = choose_demand(score_by(table), following, demand, transitions=counted)
+    without = choose_demand(score_by(table), following, demand)
+    assert found.transitions > 10  # times .01, beside noise of size 1
+    assert found.ndcg > without.ndcg + 0.2
+    assert (found.trend, found.new, found.again) == (without.trend, without.new, without.again)
+    other = Examples(**{**vars(examples), "target": ((follower[examples.history[:, -1]] + 1) % V).astype(np.int32)})
+    knows = table + 2 * np.roll(np.eye(V, dtype=np.float32), 1, axis=1)[follower]
+    assert choose_demand(score_by(knows), other, demand, transitions=counted).transitions == 0
 
 
 def test_of_text_as_much_is_taken_as_is_within_a_standard_error() -> None:

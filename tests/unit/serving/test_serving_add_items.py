@@ -188,16 +188,17 @@ def test_a_new_item_is_as_an_unseen_one_of_the_catalogue(
     manifest = knowledge.manifest.model_copy(update={"dataset_hash": dataset.content_hash})
     KnowledgeWriter(tmp_path / "k", manifest).write_item_vectors(knowledge.item_vectors)
     own = Knowledge.load(tmp_path / "k")
-    options = {"output": "tied", "unseen_offset": "neighbours", "kind": "transformer"}
+    options = {"output": "tied", "unseen_offset": "neighbours", "kind": "transformer", "transitions": True}
     run = trained(dataset, tmp_path / "run", own, text_neighbours=text_neighbours, **options)
     result = run.finished()
-    weights = DemandWeights(trend=0.5, new=1.5, again=0.0, text=2.0, ndcg=0.1, before=0.0)
+    weights = DemandWeights(trend=0.5, new=1.5, again=0.0, text=2.0, transitions=3.0, ndcg=0.1, before=0.0)
     run.write_result(result.model_copy(update={"fit": result.fit.model_copy(update={"demand": weights})}))
     export(run, out=tmp_path / "bundle", dataset=dataset, knowledge=own, precision=precision, max_loss=1.0)
     assert own.item_vectors is not None
     add_items(Bundle.load(tmp_path / "bundle"), **write(tmp_path, "5003,a\n", own.item_vectors[[unseen]]))
     more = Recommender.load(tmp_path / "more")
     assert more.bundle.output.shape[1] == 8 + (text_neighbours or 0)
+    assert more.bundle.neighbours is not None
     histories = [[1001, 1004], [1003]]
     scores = more.scores(histories)
     if precision == "float32":

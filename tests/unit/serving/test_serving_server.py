@@ -180,7 +180,7 @@ def test_what_cannot_be_served_is_said_in_one_line(bundles: list[Path], tmp_path
             (bundles[0], "127.0.0.1", port, f"port {port}"),
             (bundles[0], "x" * 64, 0, "can't listen"),
             (tmp_path, "127.0.0.1", 0, "not a bundle"),
-            (tmp_path / "none", "127.0.0.1", 0, "not a bundle"),
+            (tmp_path / "none", "127.0.0.1", 0, "no such directory"),
         ):
             command = [PROGRAM, "serve", bundle, "--host", host, "--port", str(chosen)]
             refused = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
