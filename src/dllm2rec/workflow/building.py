@@ -21,7 +21,7 @@ from dllm2rec.teachers.references import ItemKNN, ItemKNNSettings, fit_item_knn
 from dllm2rec.training.checkpoint import load_student_weights
 from dllm2rec.workflow.runs import FitSummary, Run, Source
 
-FOLLOWERS = ItemKNNSettings(steps=5, backward=0.0, decay=0.4)
+FOLLOWERS = ItemKNNSettings(steps=5, backward=0.0, decay=0.6)
 """How a student counts transitions: forward alone, and what followed the newest item most."""
 
 

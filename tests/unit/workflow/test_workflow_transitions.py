@@ -87,7 +87,7 @@ def test_they_are_what_followed_within_five_steps(run: Run, dataset: Dataset) ->
             for step, later in enumerate(items[place + 1 : place + 6], start=1):
                 expected[item, later] += 1 / step / np.sqrt((counts[item] + 1) * (counts[later] + 1))
     found = student.transitions.scores(np.array([[ITEMS, ITEMS, 3, 5]]))[0]
-    np.testing.assert_allclose(found, demand.transitions * (expected[5] + 0.4 * expected[3]), rtol=1e-5)
+    np.testing.assert_allclose(found, demand.transitions * (expected[5] + 0.6 * expected[3]), rtol=1e-5)
     with torch.no_grad():
         history = torch.tensor([[ITEMS, ITEMS, 3, 5]])
         whole = student(history)
