@@ -204,9 +204,10 @@ def _data(evidence: Evidence) -> str:
     runs = [run for group in evidence.groups for run in group.runs]
     counted = learned["before-cut"] if reference_data(runs) == "before-cut" else "the training sequences"
     recent = ", recent popularity the newest tenth of that"
+    follow = any(run.config.settings.student.transitions for run in runs)
     demand = (
         " With demand: weights, by validation, of what was chosen already, of an item's trend, of being new and, where "
-        "text is read, of text neighbours."
+        f"text is read, of text neighbours{'; of students also of what followed an item in training' if follow else ''}."
     )
     return (
         f"Students learn from: {_whose(evidence.groups, by_group)}. "
