@@ -250,8 +250,8 @@ class Recommender:
     ) -> list[tuple[NDArray[np.int64], Floats]]:
         """Score what the index finds exactly, and return the best of it."""
         weight, bias = self.bundle.output, self.bundle.bias
-        raised = [] if added is None else [one.items for one in added]
-        most = max((len(items) for items in [*(banned or []), *raised]), default=0)
+        lowered = [] if added is None else [one.items[one.scores < 0] for one in added]
+        most = max((len(items) for items in [*(banned or []), *lowered]), default=0)
         found = index.search(hidden, min(k + most, len(weight)))
         best = []
         for row, items in enumerate(found):

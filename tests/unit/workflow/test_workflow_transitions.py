@@ -125,3 +125,22 @@ def test_a_grown_catalogue_leaves_the_scores_of_the_old_items(run: Run, dataset:
         expected = rebuild(run, dataset)(torch.from_numpy(histories))
         found = student(torch.from_numpy(np.where(histories == ITEMS, more, histories)))
     torch.testing.assert_close(found[:, :ITEMS], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_an_approximate_index_is_asked_for_no_more_than_what_may_fall_out(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dllm2rec.serving.approximate import ApproximateIndex
+
+    done = export(run, out=tmp_path / "bundle", index=True)
+    asked: list[int] = []
+    search = ApproximateIndex.search
+
+    def counted(self: ApproximateIndex, hidden: np.ndarray, count: int) -> np.ndarray:
+        asked.append(count)
+        return search(self, hidden, count)
+
+    monkeypatch.setattr(ApproximateIndex, "search", counted)
+    exact, quick = (Recommender.load(done.path, approximate=on).recommend([[3, 5]], k=5)[0].items for on in (0, 1))
+    assert quick == exact
+    assert asked == [5 + 2]  # two of the history may be lowered, the many that are raised are scored anyway
