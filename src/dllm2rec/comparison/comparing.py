@@ -204,11 +204,11 @@ def _data(evidence: Evidence) -> str:
     runs = [run for group in evidence.groups for run in group.runs]
     counted = learned["before-cut"] if reference_data(runs) == "before-cut" else "the training sequences"
     recent = ", recent popularity the newest tenth of that"
-    students = "; of students, of what followed an item in training, too"
-    counted = any(run.config.settings.student.transitions for run in runs)
+    follow = any(run.config.settings.student.transitions for run in runs)
+    transitions = "; of students, of what followed an item in training, too" if follow else ""
     demand = (
         " With demand: weights, by validation, of what was chosen already, of an item's trend, of being new and, where "
-        f"text is read, of text neighbours{students if counted else ''}."
+        f"text is read, of text neighbours{transitions}."
     )
     return (
         f"Students learn from: {_whose(evidence.groups, by_group)}. "
