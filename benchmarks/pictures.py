@@ -43,7 +43,7 @@ def save(figure: Any, out: Path) -> None:
 
 def calibration(dataset: Path, knowledge: Path, out: Path) -> None:
     """Draw what a teacher expects of what it lists against what came, on both axes logarithmic."""
-    found = examine(Knowledge.load(knowledge), Dataset.load(dataset)).calibration
+    found = examine(Knowledge.load(knowledge), Dataset.load(dataset), test=True).calibration
     if found is None:
         raise SystemExit(f"{knowledge}: too few examples of validation and test are labelled")
     expected, came = np.array(found.bins).T

@@ -1,4 +1,4 @@
-"""Four weights, chosen on validation, with which scores follow the demand of the time that they are used in.
+"""Weights, chosen on validation, with which scores follow the demand of the time that they are used in.
 
 A student or a reference is fitted to all of training, so it believes in the mean popularity of that time, and it has
 no evidence for an item that no one chose yet. What comes after the cut is chosen otherwise: demand moves on, and
@@ -7,6 +7,7 @@ correction of the prior of classes after training (Saerens et al. 2002), with tw
 The third weight is for what was chosen already: in most shops few want the same again, though nothing is more like it;
 validation says, too, whether that is so of what a model reads alone, or of all that a user ever chose.
 The fourth is for text that is like the history's: what was learned of an item ages, what its title says does not.
+The fifth is for transitions: what followed an item a few times is counted more sharply than an encoder remembers it.
 
 The further from the cut, the more targets training never saw; so in the choice of all but the third they count as much
 as they do at the end of validation, which is nearest to what the weights are for: see `unseen_weights`.
@@ -236,7 +237,7 @@ class _Tried:
         self._score, self._advance = score, advance
         self._parts = list(examples.batches(max(1, _SCORES_AT_ONCE // max(examples.num_items, examples.longest))))
         self._keeps = _kept(examples)
-        self._kept: dict[int, tuple[Tensor, Tensor | None, Tensor | None]] = {}
+        self._kept: dict[int, tuple[Tensor, Tensor | None]] = {}
 
     def unit(self, again: _Again = _Again()) -> float:
         """Return the temperature under which the true items are likeliest."""
@@ -244,13 +245,7 @@ class _Tried:
 
     def unit_of_transitions(self) -> float:
         """Return the same of transitions alone."""
-
-        def followed(number: int, rows: NDArray[np.int64]) -> Tensor:
-            _, _, transitions = self._asked(number)
-            assert transitions is not None  # noqa: S101 - they are asked for where they are counted
-            return transitions[rows]
-
-        return self._temperature(followed)
+        return self._temperature(lambda number, rows: self._followed(number)[rows])
 
     @torch.inference_mode()
     def _temperature(self, scores_of: Callable[[int, NDArray[np.int64]], Tensor]) -> float:
@@ -310,28 +305,33 @@ class _Tried:
         rows: NDArray[np.int64] | None = None,
     ) -> Tensor:
         """Score some examples of a part, all of them by default, `[n, V]`."""
-        own, near, followed = self._asked(number)
+        own, near = self._asked(number)
         scores = own if near is None or text == 0.0 else own + text * near
-        scores = scores if followed is None or transitions == 0.0 else scores + transitions * followed
+        scores = scores if transitions == 0.0 else scores + transitions * self._followed(number)
         part = self._parts[number]
         history = torch.from_numpy((part.known() if again.ever else part.history).astype(np.int64))
         if rows is not None:
             scores, history = scores[rows], history[rows]
         return add_again(scores, history, again.weight)
 
-    def _asked(self, number: int) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    def _followed(self, number: int) -> Tensor:
+        """Score a part by transitions: anew each time, for they are sparse and so cost little."""
+        assert self.transitions is not None  # noqa: S101 - they are asked for where they are counted
+        part = self._parts[number]
+        return ask(self.transitions, torch.from_numpy(part.history.astype(np.int64)), part.user)
+
+    def _asked(self, number: int) -> tuple[Tensor, Tensor | None]:
         if number in self._kept:
             return self._kept[number]
         part = self._parts[number]
         history = torch.from_numpy(part.history.astype(np.int64))
-        functions = (self._score, self.text, self.transitions)
-        own, *others = (None if one is None else ask(one, history, part.user).detach().cpu() for one in functions)
-        assert own is not None  # noqa: S101 - only the others may be
-        near, followed = others
+        functions = (self._score, self.text)
+        own, near = (None if one is None else ask(one, history, part.user).detach().cpu() for one in functions)
+        assert own is not None  # noqa: S101 - only text may be
         if self._keeps:
-            self._kept[number] = own, near, followed
+            self._kept[number] = own, near
             self._advance(len(part))
-        return own, near, followed
+        return own, near
 
 
 def _kept(examples: Examples) -> bool:

@@ -41,13 +41,13 @@ class Neighbours:
         offsets = np.pad(self.offsets, (0, count), mode="edge")
         return Neighbours(offsets=offsets, items=self.items, weights=self.weights, decay=self.decay)
 
-    def scores(self, history: Sequence[int]) -> NDArray[np.float64]:
-        """Add up what stood near the items of a history, rows of the catalogue with the newest last. Returns `[V]`."""
+    def near(self, history: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return what stood near the items of a history, rows of the catalogue with the newest last, and how much.
+
+        An item is listed once for each item of the history that it stood near.
+        """
         places = [slice(*self.offsets[[item, item + 1]]) for item in history]
         ages = range(len(history) - 1, -1, -1)
         items = [self.items[place] for place in places]
         weights = [self.weights[place] * self.decay**age for place, age in zip(places, ages, strict=True)]
-        scores = np.zeros(len(self.offsets) - 1)
-        if history:
-            scores += np.bincount(np.concatenate(items), np.concatenate(weights), minlength=len(scores))
-        return scores
+        return np.concatenate([np.empty(0, np.int64), *items]), np.concatenate([np.empty(0), *weights])

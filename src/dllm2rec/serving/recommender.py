@@ -166,7 +166,9 @@ class Recommender:
         if neighbours is None:
             scores = output @ (output[row] * self._inverse_norms[row]) * self._inverse_norms
         else:
-            scores = output @ output[row] + neighbours.scores([row]).astype(np.float32)
+            items, more = neighbours.near([row])
+            scores = output @ output[row]
+            scores[items] += more.astype(np.float32)
         scores[row] = -np.inf
         best = best_items(scores, min(k, len(scores) - 1))
         if neighbours is not None:
@@ -202,10 +204,10 @@ class Recommender:
             return [Bonus(items=items, scores=np.full(len(items), again)) for items in chosen] if again else None
         added = []
         for items, again_items in zip(read, chosen, strict=True):
-            scores = neighbours.scores(items).astype(np.float32)
-            scores[again_items] += again
-            found = np.flatnonzero(scores)
-            added.append(Bonus(items=found, scores=scores[found]))
+            near, scores = neighbours.near(items)
+            found, place = np.unique(np.concatenate([near, again_items]), return_inverse=True)
+            total = np.bincount(place, np.concatenate([scores, np.full(len(again_items), again)]), len(found))
+            added.append(Bonus(items=found, scores=total.astype(np.float32)))
         return added
 
     def _encode(self, known: Sequence[Sequence[int]]) -> Floats:

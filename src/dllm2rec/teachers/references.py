@@ -280,7 +280,8 @@ def _pairs(
         together = user[step:] == user[:-step]
         earlier, later = items[:-step][together], items[step:][together]
         yield earlier, later, np.full(len(earlier), 1 / step)
-        yield later, earlier, np.full(len(earlier), settings.backward / step)
+        if settings.backward > 0:
+            yield later, earlier, np.full(len(earlier), settings.backward / step)
 
 
 def _nearest(similarity: sparse.csr_array, neighbours: int) -> sparse.csr_array:

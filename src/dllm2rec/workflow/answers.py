@@ -18,7 +18,7 @@ from dllm2rec.data import Dataset, Split
 from dllm2rec.data.sources import read_table
 from dllm2rec.data.splits import SPLITS
 from dllm2rec.data.values import require, wrong_type
-from dllm2rec.knowledge.schema import MARKER, KnowledgeManifest, Labels
+from dllm2rec.knowledge.schema import MARKER, KnowledgeManifest, Labels, read_manifest
 from dllm2rec.knowledge.store import Knowledge, KnowledgeWriter
 from dllm2rec.settings.teacher import BigRecTeacher
 from dllm2rec.teachers.encoder import load_encoder
@@ -85,7 +85,7 @@ def import_answers(
     Each has `example_id` and either `text`, a title that was written, or `items`, ids with the best first. A text is
     grounded: items are ranked by the distance of their titles from it; one of nothing is no label. Of lists the place
     is the distance. All are cut to one depth, that of what is there already, or else the one that keeps most of what
-    was listed; shorter ones are no labels.
+    was listed; shorter ones, at most half of all, are no labels.
 
     Args:
         dataset: that was asked about.
@@ -112,7 +112,7 @@ def import_answers(
     if kind == "items":
         lists = _lists(dataset, table["items"], answers)
         lengths = np.array([len(one) for one in lists])
-        depth = Knowledge.load(out).manifest.depth if (out / MARKER).is_file() else _best_depth(lengths)
+        depth = read_manifest(out).depth if (out / MARKER).is_file() else _best_depth(lengths)
         kept = np.flatnonzero(lengths >= depth)
         ranked = np.array([lists[row][:depth] for row in kept], np.int32).reshape(-1, depth)
         if len(kept) < len(lists):
@@ -236,14 +236,14 @@ def _examples(dataset: Dataset, column: pl.Series, file: Path) -> tuple[NDArray[
 
 
 def _best_depth(lengths: NDArray[np.int64]) -> int:
-    """Return the depth at which most of what was listed is kept, shorter lists left out; of equal ones the least.
+    """Return the depth at which most of what was listed is kept, shorter lists left out, and those at most half of all.
 
-    >>> [_best_depth(np.array(lengths)) for lengths in ([20] * 99 + [1], [5, 6, 7], [10, 3])]
-    [20, 5, 10]
+    >>> [_best_depth(np.array(lengths)) for lengths in ([20] * 99 + [1], [5, 6, 7], [100, 3, 3])]
+    [20, 5, 3]
     """
     depths, counts = np.unique(lengths, return_counts=True)
     as_long = np.cumsum(counts[::-1])[::-1]
-    return int(depths[np.argmax(depths * as_long)])
+    return int(depths[np.argmax(np.where(2 * as_long >= len(lengths), depths * as_long, 0))])
 
 
 def _lists(dataset: Dataset, column: pl.Series, file: Path) -> list[list[int]]:
