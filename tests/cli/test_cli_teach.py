@@ -15,6 +15,8 @@ from dllm2rec.data import Dataset
 from dllm2rec.knowledge import Knowledge
 from dllm2rec.teachers.choosing import order
 
+HERE = Path(__file__).parent  # a directory that no verb made
+
 
 def test_the_same_again_is_there_at_once_and_more_labels_are_added(dataset: Path, llm: Path, knowledge: Path) -> None:
     limits = ["--limit", "validation=10", "--limit", "test=12"]
@@ -202,7 +204,7 @@ def test_who_reads_whole_users_takes_a_budget_and_no_choice(dataset: Path, llm: 
 
 def test_a_choice_of_nothing(dataset: Path, tmp_path: Path) -> None:
     out = ["--out", tmp_path / "k"]
-    for teacher, *needed in (("encoder",), ("texts",), ("merged", "--from", "one", "--from", "other")):
+    for teacher, *needed in (("encoder",), ("texts",), ("merged", "--from", HERE, "--from", HERE)):
         asked = ("teach", dataset, "--teacher", teacher, *needed, *out)
         refused(call(*asked, "--budget", 5), f"{teacher} labels no examples")
         refused(call(*asked, "--choose", "diverse"), "--choose", f"not for teacher {teacher}", "bigrec, retrieval")
@@ -210,8 +212,8 @@ def test_a_choice_of_nothing(dataset: Path, tmp_path: Path) -> None:
         refused(call(*asked, "--split", "test"), f"not for teacher {teacher}")
     for option in ("--import", "--only-new"):
         for said in (
-            *(("--budget", 5), ("--limit", 5), ("--seed", 0), ("--llm", "x"), ("--set", "a=b"), ("--from", "x")),
-            *(("--teacher", "bigrec"), ("--model", "x"), ("--vectors", "x"), ("--split", "test")),
+            *(("--budget", 5), ("--limit", 5), ("--seed", 0), ("--llm", "x"), ("--set", "a=b"), ("--from", HERE)),
+            *(("--teacher", "bigrec"), ("--model", "x"), ("--vectors", HERE), ("--split", "test")),
         ):
             refused(call("teach", dataset, option, tmp_path, *said, *out), said[0], "leave it out", option)
     both = ("--import", tmp_path, "--only-new", tmp_path)
@@ -225,17 +227,17 @@ def test_a_choice_of_nothing(dataset: Path, tmp_path: Path) -> None:
     [
         (["knn", "--model", "minilm"], ["--model", "not for teacher knn", "encoder, texts, text, blend"]),
         (["knn", "--set", "words=false"], ["--set words: not for teacher knn, it is for encoder, text, blend"]),
-        (["blend", "--vectors", "x", "--set", "words=false"], ["--set words and --vectors", "give one of them"]),
+        (["blend", "--vectors", HERE, "--set", "words=false"], ["--set words and --vectors", "give one of them"]),
         (["popularity", "--set", "model=minilm"], ["--model", "not for teacher popularity"]),
         (["bigrec", "--model", "minilm"], ["--model", "not for teacher bigrec", "encoder, texts, text, blend"]),
         (["knn", "--llm", "smollm2-135m"], ["--llm", "not for teacher knn", "bigrec, retrieval, texts"]),
         (["ease", "--seed", 0], ["--seed", "not for teacher ease", "bigrec, retrieval, texts"]),
-        (["blend", "--from", "x"], ["--from", "not for teacher blend", "merged"]),
-        (["encoder", "--vectors", "x"], ["--vectors", "not for teacher encoder", "bigrec, popularity, knn"]),
-        (["merged", "--vectors", "x"], ["--vectors", "not for teacher merged"]),
-        (["knn", "--vectors", "x"], ["--vectors", "teacher knn", "--choose oldest", "disagreement or diverse"]),
-        (["bigrec", "--vectors", "x", "--choose", "uncertain"], ["--vectors", "teacher bigrec", "--choose uncertain"]),
-        (["text", "--vectors", "x", "--model", "minilm"], ["--model and --vectors", "give one of them"]),
+        (["blend", "--from", HERE], ["--from", "not for teacher blend", "merged"]),
+        (["encoder", "--vectors", HERE], ["--vectors", "not for teacher encoder", "bigrec, popularity, knn"]),
+        (["merged", "--vectors", HERE], ["--vectors", "not for teacher merged"]),
+        (["knn", "--vectors", HERE], ["--vectors", "teacher knn", "--choose oldest", "disagreement or diverse"]),
+        (["bigrec", "--vectors", HERE, "--choose", "uncertain"], ["--vectors", "teacher bigrec", "--choose uncertain"]),
+        (["text", "--vectors", HERE, "--model", "minilm"], ["--model and --vectors", "give one of them"]),
         (["knn", "--split", "test", "--choose", "diverse"], ["--choose diverse", "none is to be labelled"]),
         (["knn", "--limit", "train=0", "--choose", "diverse"], ["--choose diverse", "none is to be labelled"]),
         (["knn", "--limit", 3, "--limit", 4], ["--limit 3 and --limit 4", "give one of them"]),
@@ -324,7 +326,7 @@ def test_a_gguf_that_is_none(content: bytes, dataset: Path, tmp_path: Path) -> N
 
 def test_a_directory_that_is_no_dataset(tmp_path: Path) -> None:
     refused(call("teach", tmp_path, "--teacher", "knn", "--out", tmp_path / "k"), "not a dataset", "prepare")
-    refused(call("teach", tmp_path / "no", "--teacher", "knn", "--out", tmp_path / "k"), "not a dataset")
+    refused(call("teach", tmp_path / "no", "--teacher", "knn", "--out", tmp_path / "k"), "no such directory", "prepare")
 
 
 def test_an_output_directory_that_holds_something_else(dataset: Path, tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def run(dataset: Dataset, vectors: NDArray[np.float32], tmp_path_factory: pytest
     values = {
         "protocol": "strong",
         "method": {"kind": "vectors"},
-        "student": {"dim": 8, "text_neighbours": 5},
+        "student": {"dim": 8, "text_neighbours": 5, "transitions": False},
         "training": {"epochs": 1},
     }
     knowledge = read(dataset, vectors, folder / "knowledge")
