@@ -135,6 +135,25 @@ def test_a_short_list_is_left_out_and_cuts_no_other(
     assert known.ranked_items.shape[1] == 5
 
 
+def test_an_import_of_lists_that_was_interrupted_goes_on(
+    dataset: Path, questions: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = Dataset.load(dataset).items["item_id"].to_list()
+    file = tmp_path / "answers.parquet"
+    pl.DataFrame([{"example_id": row["example_id"], "items": ids[5:10]} for row in questions]).write_parquet(file)
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    teach = ("teach", dataset, "--import", file, "--out", tmp_path / "k")
+    with monkeypatch.context() as patch:
+        patch.setattr(Encoder, "encode", interrupted)
+        assert call(*teach).code == 130
+    done = call(*teach)
+    assert done.code == 0, done.err
+    assert len(Knowledge.load(tmp_path / "k").labels) == len(questions)
+
+
 def test_more_answers_add_to_what_is_there(
     dataset: Path, questions: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,9 @@ import polars as pl
 import pytest
 import torch
 
+from dllm2rec.bundling.adding import add_items
 from dllm2rec.bundling.exporting import export
+from dllm2rec.core.errors import UserError
 from dllm2rec.core.seeding import numpy_generator
 from dllm2rec.data import Dataset, PaperSplit, extend, read_log, write_dataset
 from dllm2rec.evaluation.metrics import ndcg, summary
@@ -78,6 +80,7 @@ def test_they_are_what_followed_within_five_steps(run: Run, dataset: Dataset) ->
     student, demand = rebuild(run, dataset), run.finished().fit.demand
     assert demand is not None
     assert isinstance(student.transitions, ItemKNN)
+    assert student.transitions.similarity.data.min() > 0  # what stood before an item is not stored as a zero
     expected = np.zeros((ITEMS, ITEMS))
     sequences = dataset.training_sequences("before-cut")
     counts = np.bincount(sequences.items, minlength=ITEMS)
@@ -109,6 +112,13 @@ def test_they_go_into_the_bundle_and_likeness_stays_that_of_vectors(run: Run, da
         tmp_path / "bundle" / "neighbours.safetensors"
     ).stat().st_size
     assert Bundle.load(half).neighbours is not None
+
+
+def test_who_counts_and_reads_no_text_is_told_so_when_items_are_to_be_added(run: Run, tmp_path: Path) -> None:
+    bundle = Bundle.load(export(run, out=tmp_path / "bundle").path)
+    (tmp_path / "new.csv").write_text("item_id,title\n900,thing\n")
+    with pytest.raises(UserError, match="has no output tied to text"):
+        add_items(bundle, items=tmp_path / "new.csv", out=tmp_path / "more")
 
 
 def test_a_grown_catalogue_leaves_the_scores_of_the_old_items(run: Run, dataset: Dataset, tmp_path: Path) -> None:
