@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from dllm2rec.comparison.evidence import Evidence, Group, Taught, followed, gather, metric_values, reference_data
 from dllm2rec.comparison.pairing import (
+    beyond_parts,
     beyond_vectors,
     differing_settings,
     over_reference,
@@ -61,7 +62,9 @@ def tabulate(evidence: Evidence, *, seed: int = 0) -> Comparison:
         dataset=evidence.dataset.manifest.name,
         split=evidence.split,
         tables=tuple(tables),
-        verdict=judge(tables, split=evidence.split, remarks=beyond_vectors(evidence, seed)),
+        verdict=judge(
+            tables, split=evidence.split, remarks=[*beyond_vectors(evidence, seed), *beyond_parts(evidence, seed)]
+        ),
     )
 
 

@@ -29,6 +29,7 @@ from dllm2rec.evaluation.slices import Slice, popularity_slices
 from dllm2rec.knowledge.align import align
 from dllm2rec.knowledge.schema import MARKER as MANIFEST
 from dllm2rec.knowledge.store import Knowledge
+from dllm2rec.teachers.merging import Mixture, mixture_of
 from dllm2rec.teachers.references import ReferenceSettings
 from dllm2rec.workflow.building import is_source
 from dllm2rec.workflow.evaluating import dataset_of, evaluate
@@ -131,6 +132,7 @@ class Evidence:
         references: by name.
         teachers: that labelled examples of this split; usually one.
         missing: where knowledge lay that is gone, or is no longer what taught.
+        mixtures: what was merged to knowledge that taught, by its hash.
     """
 
     dataset: Dataset
@@ -141,6 +143,7 @@ class Evidence:
     references: Mapping[str, Ranked]
     teachers: tuple[Taught, ...]
     missing: tuple[Path, ...]
+    mixtures: Mapping[str, Mixture]
 
     @cached_property
     def slices(self) -> list[Slice]:
@@ -191,6 +194,7 @@ def gather(
         references=_references(runs, read, dataset, split, mask_history=mask_history),
         teachers=tuple(replace(taught, name=name) for taught, name in zip(judged, names, strict=True)),
         missing=missing,
+        mixtures={one.content_hash: mixture for one in knowledge if (mixture := mixture_of(one)) is not None},
     )
 
 

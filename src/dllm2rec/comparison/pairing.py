@@ -93,6 +93,53 @@ def beyond_vectors(evidence: Evidence, seed: int) -> list[str]:
     return lines
 
 
+def beyond_parts(evidence: Evidence, seed: int) -> list[str]:
+    """Say what merged teachers teach beyond some of them, those that validation prefers, or how that can be known."""
+    lines, alone = [], []
+    for group in evidence.groups:
+        sources = _sources(group, evidence)
+        if len(sources) < 2:
+            continue
+        parts = [other for other in evidence.groups if _taught_alike(group, other, evidence)]
+        if not parts:
+            alone.append((group.label, listing(list(sources.values()))))
+            continue
+        best = max(parts, key=_by_validation)
+        learned = _sources(best, evidence)
+        more = listing([name for key, name in sources.items() if key not in learned])
+        found = _between(group, best, evidence, _draws(seed, f"sources of {group.label}"))
+        lines.append(
+            f"What {more} adds to {listing(list(learned.values()))}: {group.label} against {best.label}, "
+            f"{percent(found.gain)} ({p_text(found.p_value)}, a test of its own)."
+        )
+    if alone:
+        several, names = len(alone) > 1, dict.fromkeys(names for _, names in alone)
+        lines.append(
+            f"{listing([label for label, _ in alone])} learn{'' if several else 's'} from several teachers as one "
+            f"({'; '.join(names)}): the same student, taught by one of them, would say what the others add."
+        )
+    return lines
+
+
+def _sources(group: Group, evidence: Evidence) -> dict[str, str]:
+    """Name the teachers of a group by the hashes of their knowledge: those that were merged, or the one that taught."""
+    knowledge = group.runs[0].config.knowledge
+    if knowledge is None or not group.distilled:
+        return {}
+    mixture = evidence.mixtures.get(knowledge.hash)
+    if mixture is None:
+        return {knowledge.hash: knowledge.name}
+    return {source.hash: source.name for source in mixture.sources}
+
+
+def _taught_alike(group: Group, other: Group, evidence: Evidence) -> bool:
+    """Whether another group is a group's student, taught in its way by some of its teachers."""
+    some, every = _sources(other, evidence).keys(), _sources(group, evidence).keys()
+    ours, theirs = group.runs[0].config, other.runs[0].config
+    alike = ours.settings.method.kind == theirs.settings.method.kind and ours.student == theirs.student
+    return bool(some) and some < every and alike and _kind(group) == _kind(other)
+
+
 def _reads_as(group: Group, other: Group) -> bool:
     """Whether another group has a group's student, and of its knowledge the item vectors alone."""
     ours, theirs = group.runs[0].config, other.runs[0].config

@@ -1,6 +1,6 @@
 """Tables from ranks that are known: means, spreads, tests, restrictions to labelled examples."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -29,6 +29,7 @@ from dllm2rec.settings.config import CellSettings
 from dllm2rec.settings.protocol import Protocol
 from dllm2rec.students.sasrec import SASRecSettings
 from dllm2rec.students.transformer import TransformerSettings
+from dllm2rec.teachers.merging import MergedSource, Mixture
 from dllm2rec.workflow.runs import Run, Source, make_config
 
 Rank = NDArray[np.float64]
@@ -76,7 +77,12 @@ def group(
     )
 
 
-def evidence(dataset: Dataset, *groups: Group, teachers: tuple[Taught, ...] = ()) -> Evidence:
+def evidence(
+    dataset: Dataset,
+    *groups: Group,
+    teachers: tuple[Taught, ...] = (),
+    mixtures: Mapping[str, Mixture] | None = None,
+) -> Evidence:
     count = len(dataset.examples("test"))
     return Evidence(
         dataset=dataset,
@@ -89,7 +95,14 @@ def evidence(dataset: Dataset, *groups: Group, teachers: tuple[Taught, ...] = ()
         },
         teachers=teachers,
         missing=(),
+        mixtures=mixtures or {},
     )
+
+
+def mixture(*names: str) -> Mixture:
+    """Merged of sources with these names, which are their hashes, too."""
+    sources = tuple(MergedSource(hash=name, teacher=name, model="", temperature=1.0, weight=0.5) for name in names)
+    return Mixture(sources=sources, vectors="first", validation_examples=1, calibration_error=0.0)
 
 
 def teacher(dataset: Dataset, labelled: int) -> Taught:
@@ -283,6 +296,33 @@ def test_what_labels_add_to_item_vectors_is_told_or_how_to_know_it(small: Datase
     for method in (DLLM2RecSettings(embedding=False), KARSettings()):  # rankings without vectors, texts without labels
         some = group(small, "one", [np.full(count, 2.0)], taught=True, by=method)
         assert not any("item vectors" in line for line in tabulate(evidence(small, plain, some)).verdict.lines)
+
+
+def test_what_one_of_several_teachers_adds_is_told_or_how_to_know_it(small: Dataset) -> None:
+    count = len(small.examples("test"))
+
+    def taught(student: str, rank: float, knowledge: str, **more: MethodSettings) -> Group:
+        return group(small, student, [np.full(count, rank)], taught=True, knowledge=knowledge, **more)
+
+    def said(*groups: Group) -> list[str]:
+        mixtures = {"both": mixture("llm", "blend"), "all three": mixture("llm", "blend", "ease")}
+        lines = tabulate(evidence(small, *groups, mixtures=mixtures)).verdict.lines
+        return [line for line in lines if line.startswith("What ") or "several teachers" in line]
+
+    plain, both = group(small, "one", [np.full(count, 9.0)]), taught("one", 2.0, "both")
+    parts = [taught("one", 5.0, "llm"), taught("one", 3.0, "blend")]
+    gain = 100 * (np.log2(4) / np.log2(3) - 1)
+    (line,) = said(plain, *parts, both)  # of the parts the better one
+    assert line.startswith(f"What llm adds to blend: one + taught against one + taught, {gain:+.1f}% (p ")
+    line, _ = said(plain, both, taught("one", 1.0, "all three"))
+    assert line.startswith("What ease adds to llm and blend: ")
+    others = [taught("two", 3.0, "blend"), taught("one", 3.0, "blend", by=VectorsMethod()), taught("one", 3.0, "ease")]
+    for unlike in ([], others):  # another student, another method, another teacher
+        (line,) = said(plain, *unlike, both)
+        assert line.startswith("one + taught learns from several teachers as one (llm and blend): the same student, ")
+    (line,) = said(both, taught("two", 1.0, "both"))
+    assert line.startswith("one + taught and two + taught learn from several teachers as one (llm and blend): ")
+    assert said(plain, *parts) == []
 
 
 @pytest.mark.parametrize(("plain", "taught", "several"), [(3, 3, True), (1, 3, False), (3, 1, False)])
