@@ -10,11 +10,13 @@ import pytest
     "module",
     [
         "core.arrays",
+        "core.titles",
         "data.values",
         "evaluation.metrics",
         "evaluation.significance",
         "knowledge.confidence",
         "training.loop",
+        "workflow.answers",
     ],
 )
 def test_examples_in_docstrings(module: str) -> None:

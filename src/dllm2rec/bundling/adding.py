@@ -53,8 +53,8 @@ def add_items(
 ) -> Added:
     """Write a bundle with more items; the vectors of the old ones are the same bits, and items it has are passed over.
 
-    A new item gets what an item of the catalogue that training never saw has: of a student ``e = w_e g(z)`` and the
-    offset that it borrows, of counting the direction of its text, of both the bias of new items.
+    A new item gets, of a student, ``e = w_e g(z)`` and the offset that it borrows, if items that training never saw do;
+    of counting the direction of its text; of both the bias of new items.
 
     Args:
         bundle: of a student whose output is tied to text, or of counting that reads titles.

@@ -72,11 +72,6 @@ def log_columns(bundle: Bundle) -> Columns:
     return Columns.model_validate(bundle.manifest.columns)
 
 
-def probe_rows(count: int) -> NDArray[np.int64]:
-    """Return the rows of a few of ``count`` items, whose text vectors are kept so that their encoder is known again."""
-    return np.linspace(0, count - 1, min(PROBES, count)).astype(np.int64)
-
-
 def write_manifest(bundle: Path, manifest: BundleManifest) -> None:
     """Write `bundle.json`, with the hashes of the files that lie there, and the card."""
     (bundle / CARD).write_text(_card(manifest), encoding="utf-8")

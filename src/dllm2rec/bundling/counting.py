@@ -15,16 +15,17 @@ from torch import Tensor, nn
 
 from dllm2rec.bundling.bundles import (
     MAX_LOSS,
+    PROBES,
     SHOWN,
     Check,
     compare_lists,
-    probe_rows,
     require_close,
     write_catalogue,
     write_encoder,
     write_manifest,
     write_neighbours,
 )
+from dllm2rec.core.arrays import evenly
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import atomic_path, require_absent
 from dllm2rec.data import Dataset, TrainOn
@@ -185,7 +186,7 @@ def _write_text(file: Path, knowledge: Knowledge, *, weight: np.float32, new: fl
     vectors = knowledge.item_vectors
     assert vectors is not None  # noqa: S101 - the caller read titles by them
     mean, deviation = column_scale(vectors)
-    probes = probe_rows(len(vectors))
+    probes = evenly(PROBES, len(vectors))
     tensors = {
         "mean": mean,
         "deviation": deviation,

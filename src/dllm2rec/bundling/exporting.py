@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from dllm2rec.bundling.bundles import (
     MAX_LOSS,
+    PROBES,
     SHOWN,
     Check,
     compare_lists,
-    probe_rows,
     require_close,
     some_examples,
     top_lists,
@@ -22,6 +22,7 @@ from dllm2rec.bundling.bundles import (
     write_manifest,
     write_neighbours,
 )
+from dllm2rec.core.arrays import evenly
 from dllm2rec.core.files import atomic_path, require_absent
 from dllm2rec.data import Dataset
 from dllm2rec.evaluation.agreement import overlap
@@ -151,7 +152,7 @@ def _write_text(
         return None
     vectors = torch.from_numpy(knowledge.item_vectors)
     mean, deviation = scale_of(vectors, run.config.settings.student.vector_scaling)
-    probes = probe_rows(len(vectors))
+    probes = evenly(PROBES, len(vectors))
     tensors = {"mean": mean, "deviation": deviation, "probes": vectors[probes].float(), **projector.state_dict()}
     if run.config.settings.student.unseen_offset == "neighbours" and student.table.offset is not None:
         lenders = seen.nonzero().squeeze(1)

@@ -13,8 +13,8 @@ from dllm2rec.settings.protocol import DEFAULT
 def settings(
     *,
     verb: Annotated[
-        Literal["prepare", "teach", "train", "update", "run", "serve"],
-        typer.Argument(help="Whose; those of run are of its file."),
+        Literal["prepare", "teach", "train", "update", "run", "tune", "serve"],
+        typer.Argument(help="Whose; those of run and tune are of their file."),
     ],
     words: Annotated[
         str, typer.Argument(metavar="[WORDS]", help="Only names with these letters, such as student.dropout.")

@@ -17,6 +17,7 @@ from dllm2rec.comparison.pairing import (
 )
 from dllm2rec.comparison.results import Comparison, Row, Table, Versus
 from dllm2rec.comparison.verdict import judge
+from dllm2rec.core.figures import listing
 from dllm2rec.data import Split, TrainOn
 from dllm2rec.data.splits import SPLITS
 from dllm2rec.evaluation.metrics import HITS
@@ -58,12 +59,16 @@ def tabulate(evidence: Evidence, *, seed: int = 0) -> Comparison:
     tables = [_table(evidence, everything, complete, tested=True, seed=seed)]
     partial = [taught for taught in evidence.teachers if not taught.labelled.all()]
     tables += [_table(evidence, taught.labelled, [taught], tested=False, seed=seed) for taught in partial]
+    runs = [run for group in evidence.groups for run in group.runs]
     return Comparison(
         dataset=evidence.dataset.manifest.name,
         split=evidence.split,
         tables=tuple(tables),
         verdict=judge(
-            tables, split=evidence.split, remarks=[*beyond_vectors(evidence, seed), *beyond_parts(evidence, seed)]
+            tables,
+            split=evidence.split,
+            remarks=[*beyond_vectors(evidence, seed), *beyond_parts(evidence, seed)],
+            counted=reference_data(runs),
         ),
     )
 
@@ -142,6 +147,20 @@ def _by_slice(hits: NDArray[np.float64], kept: Mask, slices: Sequence[Slice]) ->
     return {name: float(hits[some].mean()) for name, some in rows.items() if some.any()}
 
 
+def _software(groups: Sequence[Group]) -> list[str]:
+    """Say which libraries, or code of ours, differ between the runs of a table."""
+    made = [
+        run.config.software | {"dllm2rec's training": str(run.config.revision)}
+        for group in groups
+        for run in group.runs
+    ]
+    found = {name: sorted({one.get(name, "none") for one in made}) for name in sorted(made[0])} if made else {}
+    told = [f"{name} ({', '.join(versions)})" for name, versions in found.items() if len(versions) > 1]
+    if not told:
+        return []
+    return [f"Runs were made by different versions of {listing(told)}; train anew what is to be compared."]
+
+
 def _notes(evidence: Evidence, tests: int) -> tuple[str, ...]:
     manifest = evidence.dataset.manifest
     follows = followed([run for group in evidence.groups for run in group.runs])
@@ -185,6 +204,7 @@ def _notes(evidence: Evidence, tests: int) -> tuple[str, ...]:
     notes += [f"{'; '.join(pairs)} differ in {what}, too." for what, pairs in differing.items()]
     if not evidence.teachers:
         notes.append(f"No teacher labelled {evidence.split} examples.")
+    notes += _software(evidence.groups)
     notes += [f"The knowledge that taught is gone from {path}, or has changed." for path in evidence.missing]
     return tuple(notes)
 

@@ -31,10 +31,9 @@ from dllm2rec.knowledge.schema import MARKER as MANIFEST
 from dllm2rec.knowledge.store import Knowledge
 from dllm2rec.teachers.merging import Mixture, mixture_of
 from dllm2rec.teachers.references import ReferenceSettings
-from dllm2rec.workflow.building import is_source
 from dllm2rec.workflow.evaluating import dataset_of, evaluate
 from dllm2rec.workflow.labelling import seconds_per_1000
-from dllm2rec.workflow.runs import Run, family, identity
+from dllm2rec.workflow.runs import Run, family, identity, is_source
 
 Values = NDArray[np.float64]
 FEW = 2
@@ -282,8 +281,8 @@ def _knowledge(runs: Sequence[Run]) -> tuple[list[Knowledge], list[Knowledge], t
     """Load what taught the runs.
 
     Returns:
-        What is as it was, without copies of it; that, and what has got labels since, whose item vectors are still what
-        runs read; and where knowledge lay that is gone, or has changed.
+        Knowledge that did not change, each content once; all whose item vectors are those that runs read, though labels
+        may have come since; and the places of knowledge that is gone or has changed.
     """
     same: dict[Path, Knowledge] = {}
     read: dict[Path, Knowledge] = {}

@@ -4,19 +4,22 @@ from collections.abc import Sequence
 
 from dllm2rec.comparison.results import Outcome, Row, Table, Verdict, Versus
 from dllm2rec.core.figures import figure, listing, p_text, percent
-from dllm2rec.data import Split
+from dllm2rec.data import Split, TrainOn
 from dllm2rec.evaluation.metrics import METRIC
 from dllm2rec.evaluation.references import COUNTING, COUNTING_WITH_TEXT
 from dllm2rec.evaluation.significance import SIGNIFICANT
 
 
-def judge(tables: Sequence[Table], *, split: Split = "test", remarks: Sequence[str] = ()) -> Verdict:
+def judge(
+    tables: Sequence[Table], *, split: Split = "test", remarks: Sequence[str] = (), counted: TrainOn = "before-cut"
+) -> Verdict:
     """Say in plain words what the tables show.
 
     Args:
         tables: over all examples; then, if there is one, over those that the teacher labelled.
         split: which examples; those of validation made the choices.
         remarks: what stands after the lines of the tests.
+        counted: what the references were fitted to; a bundle of counting is fitted to all before the cut.
 
     Returns:
         A headline and the figures behind it: each distilled student against the plain one, then of those that
@@ -28,7 +31,7 @@ def judge(tables: Sequence[Table], *, split: Split = "test", remarks: Sequence[s
     taught = [(row, versus) for row, versus in tested if versus.plain]
     lines = [_versus_line(row, versus) for row, versus in tested]
     lines += remarks
-    lines += _reference_line(rows, tables[0].over_reference, split)
+    lines += _reference_line(rows, tables[0].over_reference, split, counted)
     for table in tables[1:]:
         lines += _teacher_line(table)
     outcome, headline = _headline(taught, alone=any(row.distilled for row in rows))
@@ -103,23 +106,22 @@ def _preferred(row: Row) -> float:
     return row.metrics[METRIC] if row.validation is None else row.validation
 
 
-def _reference_line(rows: Sequence[Row], over: Versus | None, split: Split) -> list[str]:
+def _reference_line(rows: Sequence[Row], over: Versus | None, split: Split, counted: TrainOn) -> list[str]:
     reference, student = _best(rows, "reference"), _best(rows, "student")
     if reference is None or student is None:
         return []
-    counted, learned = reference.metrics[METRIC], student.metrics[METRIC]
-    if counted == learned == 0:
+    if reference.metrics[METRIC] == student.metrics[METRIC] == 0:
         return ["No student and no reference hits any target here: these examples can't say what to ship."]
     seeds = "" if over is None or over.several_seeds else ", the student with one seed"
     tested = "" if over is None else f" ({percent(over.gain)}, {_certain(over)}{seeds})"
     return [
         f"{'Validation chose these' if split == 'test' else 'The best on these examples'}: {student.label} reaches "
         f"{_reached(student, split)} and {reference.label}, which needs no training, {_reached(reference, split)}"
-        f"{tested}; {_advice(rows, student, reference, over)}."
+        f"{tested}; {_advice(rows, student, reference, over, counted)}."
     ]
 
 
-def _advice(rows: Sequence[Row], student: Row, reference: Row, over: Versus | None) -> str:
+def _advice(rows: Sequence[Row], student: Row, reference: Row, over: Versus | None, counted: TrainOn) -> str:
     preferred = _preferred(student) > _preferred(reference)
     ahead = student.metrics[METRIC] > reference.metrics[METRIC]
     sure = over is None or is_significant(over)
@@ -130,7 +132,7 @@ def _advice(rows: Sequence[Row], student: Row, reference: Row, over: Versus | No
         why = "validation and test disagree, and what needs no training is simpler"
     elif not sure:
         why = "they may be level, and what needs no training is simpler"
-    return f"{why}: ship the counting{_how(rows, reference)}"
+    return f"{why}: ship the counting{_how(rows, reference, counted)}"
 
 
 def _reached(row: Row, split: Split) -> str:
@@ -138,14 +140,16 @@ def _reached(row: Row, split: Split) -> str:
     return f"{figure(row.metrics[METRIC])}{there}"
 
 
-def _how(rows: Sequence[Row], best: Row) -> str:
+def _how(rows: Sequence[Row], best: Row, counted: TrainOn) -> str:
     """Say what makes a bundle of counting: of the best reference, or else of the best one that can be exported."""
     able = _best([row for row in rows if row.label.startswith(COUNTING)], "reference")
     if able is None:
         return ""
     titles = " --knowledge KNOWLEDGE" if able.label.startswith(COUNTING_WITH_TEXT) else ""
-    more = "" if able.label.endswith("demand") else ", which then follows demand, too"
-    command = f"`dllm2rec export DATASET{titles} --out BUNDLE`{more}"
+    more = ["follows demand"] if not able.label.endswith("demand") else []
+    more += ["counts every event before the cut"] if counted != "before-cut" else []
+    beyond = f", which {listing(more)}, too" if more else ""
+    command = f"`dllm2rec export DATASET{titles} --out BUNDLE`{beyond}"
     if able is best:
         return f" ({command})"
     return f"; {best.label} can't be exported, {able.label} can, at {figure(able.metrics[METRIC])} ({command})"

@@ -1,1 +1,1 @@
-"""What every package shares: errors, identifiers, seeds, files and progress. No torch at import, but for `tensors`."""
+"""What every package shares: errors, figures, seeds, files and progress. No torch at import, but for `tensors`."""

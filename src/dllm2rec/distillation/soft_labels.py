@@ -54,9 +54,9 @@ class SoftLabelDistiller(ListDistiller):
     def __init__(self, *, lessons: Lessons, settings: SoftLabelSettings, loss: SoftmaxLoss) -> None:
         super().__init__(lessons=lessons, weight=settings.weight)
         absent = absent_items(lessons, loss)
-        logits = -lessons.distances / (settings.temperature or fit_temperature(lessons, absent))
-        if loss.competes is not None:
-            logits = logits.masked_fill(~loss.competes[lessons.ranked_items.long()], -torch.inf)
+        competes = torch.ones(()).bool() if loss.competes is None else loss.competes[lessons.ranked_items.long()]
+        logits = -lessons.distances / (settings.temperature or fit_temperature(lessons, absent | ~competes))
+        logits = logits.masked_fill(~competes, -torch.inf)
         shares = torch.softmax(logits, dim=1).nan_to_num(nan=0.0)  # where nothing competes, nothing is taught
         self.shares = without(shares, absent)
 
@@ -84,7 +84,7 @@ def absent_items(lessons: Lessons, loss: SoftmaxLoss) -> Tensor:
 
 
 def fit_temperature(lessons: Lessons, absent: Tensor) -> float:
-    """Find the likeliest temperature of lists `[P, M]` without their absent items; see `likeliest_temperature`."""
+    """Find the likeliest temperature of lists `[P, M]` without what is not taught; see `likeliest_temperature`."""
     some = evenly(CALIBRATED, len(lessons))
     items, target = lessons.ranked_items[some], lessons.target[some]
     return likeliest_temperature(

@@ -50,16 +50,24 @@ def win_ratio(first: NDArray[np.float64], second: NDArray[np.float64]) -> WinRat
 
 
 def overlap(first: Items, second: Items) -> float:
-    """Mean share of items that two lists `[N, K]` of distinct items have in common (tables 3 and 7)."""
-    return float(_shared(first, second).mean())
+    """Share of items that two lists `[N, K]` of distinct items have in common (tables 3 and 7).
+
+    Either may end early, filled up with -1: it is the share of what the shorter ones hold.
+    """
+    longest = np.minimum((first >= 0).sum(axis=1), (second >= 0).sum(axis=1))
+    return float(_shared(first, second).sum() / max(1, longest.sum()))
 
 
 def hit_rate_by_overlap(first: Items, second: Items, targets: Items) -> OverlapHits:
-    """Compare the hits of items in both lists `[N, K]` with those of items in one; ``targets`` is `[N]` (table 3)."""
-    shared, alone = _shared(first, second), ~_shared(second, first)
+    """Compare the hits of items in both lists `[N, K]` with those of items in one; ``targets`` is `[N]` (table 3).
+
+    The -1 that fill up a list which ends early are no items.
+    """
+    shared, alone = _shared(first, second), (second >= 0) & ~_shared(second, first)
+    other = (first >= 0) & ~shared
     hit_first, hit_second = first == targets[:, None], second == targets[:, None]
-    hits_one = int((hit_first & ~shared).sum() + (hit_second & alone).sum())
-    count_both, count_one = int(shared.sum()), int((~shared).sum() + alone.sum())
+    hits_one = int((hit_first & other).sum() + (hit_second & alone).sum())
+    count_both, count_one = int(shared.sum()), int(other.sum() + alone.sum())
     return OverlapHits(both=int((hit_first & shared).sum()) / max(count_both, 1), one=hits_one / max(count_one, 1))
 
 
@@ -67,5 +75,5 @@ def _shared(first: Items, second: Items) -> NDArray[np.bool_]:
     """Return which items of ``first`` stand in the same row of ``second``, `[N, K]`."""
     if len(first) != len(second):
         raise ValueError(f"{len(first)} lists against {len(second)}")
-    shared: NDArray[np.bool_] = (first[:, :, None] == second[:, None, :]).any(axis=2)
+    shared: NDArray[np.bool_] = (first >= 0) & (first[:, :, None] == second[:, None, :]).any(axis=2)
     return shared

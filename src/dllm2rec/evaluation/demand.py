@@ -64,7 +64,7 @@ class DemandWeights(Settings):
         ever: whether they get it however long ago they were chosen, and not only as far as the model reads.
         text: of the text neighbours of the history, in that unit.
         transitions: of what followed the history's items in training, on the scale of the scores.
-        ndcg: NDCG@20 with all, on validation.
+        ndcg: NDCG@20 with all, on the part of validation that chose them, see `subsample`.
         before: the same without.
     """
 
@@ -92,13 +92,19 @@ def choose_demand(
 ) -> DemandWeights:
     """Choose the weights with the best NDCG@20 on validation; of text by the one-standard-error rule.
 
-    First the weight of the history's items, then that of text with every other value of the last two, then, where there
-    is text, the first once more, then the last two together; all but the first with `unseen_weights` of examples. Of
-    text the largest weight is taken that is within a standard error of the best (Breiman et al. 1984) and better than
-    none: nothing of it was learned, so it is the safer choice for a later time. Weights are tried in units of the
-    temperature under which the true items of validation are likeliest, so that the same values suit the logits of a
-    student and the similarities of a reference. The weight of transitions comes last, beside all others, in units of
-    both temperatures: 1 is a product of the two distributions. A large catalogue or log is tried on a part, see
+    One after the other, all but the first with `unseen_weights` of examples:
+
+    1. `again`, and whether it is for `ever`.
+    2. `text`, for which every other value of `trend` and `new` is tried beside it. The largest weight is taken that is
+       within a standard error of the best (Breiman et al. 1984) and better than none: nothing of it was learned, so it
+       is the safer choice for a later time.
+    3. Where there is text, `again` once more.
+    4. `trend` and `new` together.
+    5. `transitions`.
+
+    Weights are tried in units of the temperature under which the true items of validation are likeliest, so that the
+    same values suit the logits of a student and the similarities of a reference; that of transitions in units of both
+    temperatures, so that 1 is a product of the two distributions. A large catalogue or log is tried on a part, see
     `subsample`.
 
     Args:

@@ -1,1 +1,1 @@
-"""Settings and their results: the cached pipeline, tables, the doctor's page and the report."""
+"""An experiment: its stages, cached, and its cells, trained one by one or several at once."""

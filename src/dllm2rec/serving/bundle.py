@@ -10,6 +10,7 @@ was asked for, an approximate index; `README.md` is a card for people. Nothing i
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +51,7 @@ class Bundle:
         output: `[V, D]`, the vectors that scores are made of; where the student ties them it is ``input`` itself.
         bias: `[V]`, added to the scores, or None.
         popularity: `[V]`, how often each item was chosen in training.
+        examples: histories of real users, ids, with what came next and what a teacher wrote.
         neighbours: what stood near each item in training, where that is counted, or None.
     """
 
@@ -62,6 +64,7 @@ class Bundle:
     output: Floats
     bias: Floats | None
     popularity: Floats
+    examples: list[dict[str, Any]]
     neighbours: Neighbours | None = None
 
     @property
@@ -111,6 +114,7 @@ class Bundle:
             output=unpack(table, "output") if "output" in table else given,
             bias=table.get("bias"),
             popularity=table["popularity"],
+            examples=read_json(path / EXAMPLES),
             neighbours=_neighbours(path, manifest),
         )
 

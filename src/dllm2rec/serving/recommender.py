@@ -252,11 +252,12 @@ class Recommender:
     ) -> list[tuple[NDArray[np.int64], Floats]]:
         """Score what the index finds exactly, and return the best of it."""
         weight, bias = self.bundle.output, self.bundle.bias
-        lowered = [] if added is None else [one.items[one.scores < 0] for one in added]
-        most = max((len(items) for items in [*(banned or []), *lowered]), default=0)
-        found = index.search(hidden, min(k + most, len(weight)))
         best = []
-        for row, items in enumerate(found):
+        for row in range(len(hidden)):
+            lost = 0 if banned is None else len(banned[row])  # that may take a place each, so that many more are found
+            if added is not None:
+                lost = max(lost, int((added[row].scores < 0).sum()))
+            items = index.search(hidden[row : row + 1], min(k + lost, len(weight)))[0]
             kept = np.sort(items[items >= 0])
             if added is not None:
                 kept = np.union1d(kept, added[row].items)  # what is added to them may make them the best

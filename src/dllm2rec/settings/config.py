@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, PositiveInt, ValidationInfo, model_validator
 
 from dllm2rec.core.errors import suggest
 from dllm2rec.core.settings import Settings
@@ -36,6 +36,10 @@ Name = Annotated[str, AfterValidator(_speakable)]
 FollowDemand = Literal["none", "validation"]
 
 
+RESOLVED = "resolved"
+"""Context of validation for settings that were written with nothing left open: what they lack did not exist by then."""
+
+
 class CellSettings(Settings):
     """One training: what is trained, on what, on which loss, taught by what, and how long.
 
@@ -60,8 +64,8 @@ class CellSettings(Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _fill_from_protocol(cls, values: Any) -> Any:
-        return fill(values) if isinstance(values, Mapping) else values
+    def _fill_from_protocol(cls, values: Any, info: ValidationInfo) -> Any:
+        return fill(values) if isinstance(values, Mapping) and info.context != RESOLVED else values
 
     @model_validator(mode="after")
     def _released_is_released(self) -> Self:

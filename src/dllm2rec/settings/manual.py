@@ -18,7 +18,7 @@ from dllm2rec.settings.protocol import DEFAULT, Protocol
 from dllm2rec.settings.teacher import TeacherChoice
 from dllm2rec.settings.update import UpdateSettings
 
-Subject = Literal["prepare", "teach", "train", "update", "run", "serve"]
+Subject = Literal["prepare", "teach", "train", "update", "run", "tune", "serve"]
 REQUIRED = "required"
 _ELSEWHERE = {
     "dataset": "A table, see `dllm2rec settings prepare`.",
@@ -83,7 +83,7 @@ def manual(subject: Subject, *, protocol: Protocol = DEFAULT) -> list[Section]:
             found = _sections(UpdateSettings)
         case "serve":
             found = _sections(ServeSettings)
-        case "run":
+        case "run" | "tune":
             found = _experiment()
     return [section for section in found if section.settings]
 

@@ -26,7 +26,7 @@ class SharedSettings(Settings):
             projector_std: see `ItemTable`.
         unseen_offset: the offset of an item that training never sees keeps its `random` first value, is `zero`, so that
             its vector is its text alone, or is, after training, that of its `neighbours` by text. An item that is added
-            later gets the same, and what it would be without training where this is `random`.
+            later has none, but for `neighbours`.
         text_neighbours: size of the directions of text vectors that a trained student may have beside its own vectors,
             with a weight chosen on validation; None has none. Nothing comes of it without item
             vectors, without a tied output, or where the cell's `demand` chooses no weights.
@@ -93,7 +93,8 @@ class Student(nn.Module, ABC):
 
     Attributes:
         reader: adds to the sequence vector; None for nearly all students.
-        again: what is added to the scores of items that the history holds; 0 until validation chooses it.
+        again: what is added to the scores of items that the history holds; where a loss leaves them out, they are left
+            out here, too, until validation chooses a weight.
         ever: whether that is the whole history, and not only the newest L that the student reads.
         transitions: counts whose scores are added to its own; None until validation has given them a weight.
     """

@@ -19,7 +19,7 @@ from dllm2rec.students.factory import build_student
 from dllm2rec.students.text_neighbours import Directions
 from dllm2rec.teachers.references import ItemKNN, ItemKNNSettings, fit_item_knn
 from dllm2rec.training.checkpoint import load_student_weights
-from dllm2rec.workflow.runs import FitSummary, Run, Source
+from dllm2rec.workflow.runs import FitSummary, Run, Source, is_source
 
 FOLLOWERS = ItemKNNSettings(steps=5, backward=0.0, decay=0.6)
 """How a student counts transitions: forward alone, and what followed the newest item most."""
@@ -88,6 +88,7 @@ def settle(
     """
     settings = run.config.settings
     student.again, student.ever, student.transitions = again, ever, None
+    student.table.shift = student.table.near = None
     more = student.num_items - dataset.num_items
     seen = torch.nn.functional.pad(popularity_of(dataset, settings) > 0, (0, more))
     if settings.student.unseen_offset == "neighbours":
@@ -140,11 +141,6 @@ def knowledge_of(run: Run, knowledge: Knowledge | None = None, *, option: str = 
     if not is_source(knowledge, source):
         raise UserError(f"{knowledge.path}: is not the knowledge that {run.path} was trained on, or has changed")
     return knowledge
-
-
-def is_source(knowledge: Knowledge, source: Source) -> bool:
-    """Say whether knowledge is what taught a run, or that with labels added."""
-    return source.hash == knowledge.content_hash or source.read == knowledge.read_hash
 
 
 def knowledge_source(knowledge: Knowledge) -> Source:

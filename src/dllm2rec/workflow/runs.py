@@ -17,13 +17,17 @@ from dllm2rec.distillation.methods import NoMethod
 from dllm2rec.evaluation.demand import DemandWeights
 from dllm2rec.evaluation.ranks import Ranks
 from dllm2rec.knowledge.schema import MARKER as KNOWLEDGE
-from dllm2rec.settings.config import CellSettings
+from dllm2rec.knowledge.store import Knowledge
+from dllm2rec.settings.config import RESOLVED, CellSettings
 from dllm2rec.workflow.rank_files import read_ranks, write_ranks
 
 MARKER = "config.json"
 EXPERIMENT, CONCLUSION = "experiment.json", "conclusion.json"
 """In a directory above those of its runs: what it is asked for, and which of the runs its last tables are of."""
 RESULT = "result.json"
+REVISION = 2
+"""Raised with every change of the code by which the same settings come to other weights or other weights of demand, so
+that no table takes runs from before and after for seeds of one student."""
 Model = TypeVar("Model", bound=Settings)
 _SOFTWARE = ("dllm2rec", "torch", "numpy", "polars", "scipy", "transformers", "peft", "trl")
 
@@ -35,7 +39,8 @@ class Source(Settings):
         path: where it lay.
         hash: of its content.
         name: for people.
-        read: of what a trained student goes on reading of knowledge, see `Knowledge.read_hash`.
+        read: of knowledge, hash of the item vectors and texts that a trained student still needs, see
+            `Knowledge.read_hash`.
     """
 
     path: Path
@@ -49,7 +54,8 @@ class RunConfig(Settings):
 
     Attributes:
         format_version: of the directory.
-        hash: of settings, seed, dataset and knowledge; equal hashes mean equal results.
+        hash: of settings, seed, dataset, knowledge and revision; but for other versions of libraries and other
+            processors, equal hashes mean equal results.
         student: name for tables.
         method: name for tables.
         seed: of the first weights and of training.
@@ -59,6 +65,7 @@ class RunConfig(Settings):
         continues: the run that an update went on from; its hash is that run's.
         family: what that run shares with those of other seeds, see `family`.
         replay: examples that it had learned from which the update learned again, for each new one.
+        revision: of the code that trained it, see `REVISION`.
         software: versions.
     """
 
@@ -73,6 +80,7 @@ class RunConfig(Settings):
     continues: Source | None = None
     family: str | None = None
     replay: float | None = None
+    revision: int = 1
     software: dict[str, str]
 
     @property
@@ -224,10 +232,14 @@ class Run:
         """Return where a source is now: within the run, or where it lay, or where it is if it was moved with the run.
 
         What an update made lies within its run and nowhere else, though another may lie by now where the run was once.
+        Of several places that which holds what the run was made from counts.
         """
         path = self.path.resolve()
         own, *beside = (folder / source.path.name for folder in (path, *path.parents[:3]))
-        return next((place for place in (own, source.path, *beside) if _is_source(place)), source.path)
+        places = [place for place in dict.fromkeys((own, source.path, *beside)) if _is_source(place)]
+        if len(places) > 1:
+            places.sort(key=lambda place: not _holds(place, source))
+        return places[0] if places else source.path
 
     def locate(self, what: Literal["dataset", "knowledge"], source: Source, *, option: str = "") -> Path:
         """Return where a source is now, see `find`.
@@ -296,6 +308,7 @@ def make_config(
         continues=origin,
         family=None if continues is None else family(continues.config),
         replay=replay,
+        revision=REVISION,
         software=software(),
     )
     return config.model_copy(update={"hash": hash_json(identity(config))})
@@ -309,6 +322,7 @@ def identity(config: RunConfig) -> dict[str, Any]:
     return {
         **continued,
         "seed": config.seed,
+        "revision": config.revision,
         "dataset": config.dataset.hash,
         "knowledge": config.knowledge.hash if config.knowledge else None,
         **config.settings.model_dump(mode="json"),
@@ -335,8 +349,20 @@ def _is_source(path: Path) -> bool:
     return any((path / marker).is_file() for marker in (DATASET, KNOWLEDGE))
 
 
+def is_source(knowledge: Knowledge, source: Source) -> bool:
+    """Say whether knowledge is what taught a run, or that with labels added."""
+    return source.hash == knowledge.content_hash or source.read == knowledge.read_hash
+
+
+def _holds(place: Path, source: Source) -> bool:
+    """Say whether the dataset or knowledge in a place is a run's."""
+    if (place / DATASET).is_file():
+        return bool(read_json(place / DATASET).get("content_hash") == source.hash)
+    return is_source(Knowledge.load(place), source)
+
+
 def _parse(model: type[Model], file: Path) -> Model:
     try:
-        return model.model_validate(read_json(file))
+        return model.model_validate(read_json(file), context=RESOLVED)
     except ValidationError as error:
         raise UserError(f"{file}: {first_problem(error)}; it is of another version or damaged, train again") from None

@@ -51,7 +51,8 @@ def train(
 ) -> Run:
     """Train one student.
 
-    Asked for the same again, it returns what is there; interrupted, it goes on after the last whole epoch.
+    Asked for the same again, it returns what is there; interrupted, it goes on from the last checkpoint, which may lie
+    within an epoch.
 
     Args:
         dataset: to learn from; the test examples are never looked at.

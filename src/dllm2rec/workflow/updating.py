@@ -194,7 +194,7 @@ def _begun(out: Path, asked: dict[str, Any], say: Say) -> Iterator[Path]:
     require_fresh_directory(out, marker=MARKER)
     begun = (out / MARKER).exists()
     different = _differences(out, asked) if begun else []
-    if different and ((out / RESULT).exists() or not (out / OUTCOME).exists()):  # it was not refused
+    if different and not _was_refused(out):
         raise UserError(
             f"{out}: holds another update (other {', '.join(different)}); choose another --out or remove it"
         )
@@ -220,6 +220,12 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def _was_refused(out: Path) -> bool:
+    """Whether the old student stayed; an update that is killed before it says so is another one that has not ended."""
+    outcome = read_json(out / OUTCOME) if (out / OUTCOME).exists() else {"refused": False}
+    return bool(outcome.get("refused", not (out / RESULT).exists()))
 
 
 def _differences(out: Path, asked: dict[str, Any]) -> list[str]:
@@ -319,8 +325,9 @@ def _judge(updated: Run, result: RunResult, after: Material, old: Student, *, fo
     )
     outcome: dict[str, Any] = {"old": was, "new": now, "examples": len(test), "p_value": p_value}
     if updated.result is None:  # else it was taken before, and one may be adding an evaluation to it
-        write_json(updated.path / OUTCOME, {**outcome, "forced": force})
-        if now[METRIC] < was[METRIC] and not force:
+        refused = now[METRIC] < was[METRIC] and not force
+        write_json(updated.path / OUTCOME, {**outcome, "forced": force, "refused": refused})
+        if refused:
             chance = "" if p_value < SIGNIFICANT else ", so it may be chance"
             raise RefusedError(
                 f"{updated.path}: on the newest {len(test):,} events the updated student has {METRIC} "

@@ -325,6 +325,22 @@ def test_what_one_of_several_teachers_adds_is_told_or_how_to_know_it(small: Data
     assert said(plain, *parts) == []
 
 
+def test_runs_of_different_versions_are_told_of(small: Dataset) -> None:
+    ranks = [np.full(len(small.examples("test")), 2.0)] * 2
+    now = group(small, "one", ranks)
+    config = now.runs[0].config
+    old = config.model_copy(update={"revision": config.revision - 1, "software": config.software | {"torch": "2.0"}})
+    mixed = replace(now, runs=(replace(now.runs[0], config=old), now.runs[1]))
+    told = [note for note in tabulate(evidence(small, mixed)).tables[0].notes if "different versions" in note]
+    torch = config.software["torch"]
+    before, after = config.revision - 1, config.revision
+    assert told == [
+        f"Runs were made by different versions of dllm2rec's training ({before}, {after}) and torch (2.0, {torch}); "
+        "train anew what is to be compared."
+    ]
+    assert not any("different versions" in note for note in tabulate(evidence(small, now)).tables[0].notes)
+
+
 @pytest.mark.parametrize(("plain", "taught", "several"), [(3, 3, True), (1, 3, False), (3, 1, False)])
 def test_a_verdict_over_several_seeds_has_several_on_both_sides(
     plain: int, taught: int, several: bool, small: Dataset

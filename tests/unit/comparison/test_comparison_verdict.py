@@ -7,6 +7,7 @@ import pytest
 from dllm2rec.comparison.results import Row, Table, Versus
 from dllm2rec.comparison.verdict import judge
 from dllm2rec.core.figures import figure, p_text, percent
+from dllm2rec.data import TrainOn
 
 
 def student(
@@ -171,6 +172,20 @@ def test_what_cannot_be_exported_gives_way_to_what_can() -> None:
     assert "EASE can't be exported, item-kNN, demand can, at .0300 (`dllm2rec export DATASET --out BUNDLE`)" in line
     rows = [other("popularity", "reference", 0.05), student("S", 0.04)]
     assert "export" not in judge([table(*rows)]).lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "counted", "says"),
+    [
+        ("item-kNN, demand", "before-cut", ""),
+        ("item-kNN", "before-cut", ", which follows demand, too"),
+        ("item-kNN, demand", "positions", ", which counts every event before the cut, too"),
+        ("item-kNN", "examples", ", which follows demand and counts every event before the cut, too"),
+    ],
+)
+def test_what_a_bundle_of_counting_does_beyond_the_row_is_told(name: str, counted: TrainOn, says: str) -> None:
+    line = judge([table(other(name, "reference", 0.05), student("S", 0.04))], counted=counted).lines[-1]
+    assert line.endswith(f"ship the counting (`dllm2rec export DATASET --out BUNDLE`{says}).")
 
 
 @pytest.mark.parametrize("several_seeds", [True, False])

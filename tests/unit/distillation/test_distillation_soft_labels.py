@@ -132,6 +132,16 @@ def test_items_of_the_history_do_not_count_against_the_teacher_where_the_softmax
     assert sure.shares[1, 2] < unsure.shares[1, 2] / 2
 
 
+def test_nor_do_items_that_training_never_saw() -> None:
+    """The first list begins with an item that does not compete; behind that it is right, as the second list is."""
+    popularity = torch.ones(V)
+    popularity[5] = 0
+    known = {"target": np.array([3, 0], np.int32)}
+    sure = build(SoftmaxLoss(popularity=popularity, candidates="seen"), [0, 1], **known)
+    unsure = build(SoftmaxLoss(popularity=popularity), [0, 1], **known)
+    assert sure.shares[1, 2] < unsure.shares[1, 2] / 2
+
+
 def test_nor_does_what_was_chosen_long_before_where_that_is_left_out() -> None:
     """The first user chose 5, which heads the teacher's list, before the three items that are read."""
     examples = {

@@ -132,6 +132,19 @@ def test_overlap_by_hand() -> None:
     assert (hits.both, hits.one) == (0.0, 0.25)
 
 
+def test_what_fills_up_a_short_list_is_no_item() -> None:
+    short, full = (
+        np.array([[3, 7, -1, -1], [1, -1, -1, -1]], np.int32),
+        np.array([[3, 4, 5, 6], [2, 3, 4, 5]], np.int32),
+    )
+    assert overlap(short, full) == overlap(full, short) == pytest.approx(1 / 3)
+    hits = hit_rate_by_overlap(short, full, np.array([3, 5], np.int32))
+    assert (hits.both, hits.one) == (1.0, 1 / 9)  # 7 and 4 5 6, 1 and 2 3 4 5
+    none = np.full((2, 4), -1, np.int32)
+    assert overlap(none, full) == 0.0
+    assert hit_rate_by_overlap(none, none, np.array([3, 5], np.int32)).one == 0.0
+
+
 def test_slices_cover_every_example_once() -> None:
     counts = np.array([0, 1, 1, 2, 5, 9, 30])
     history = [[7] * (10 - n) + [0] * n for n in (1, 2, 3, 5, 6, 9, 10)]

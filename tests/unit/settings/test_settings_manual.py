@@ -77,6 +77,7 @@ def test_an_experiment_points_to_the_verbs() -> None:
     assert found["name"].default == REQUIRED
     assert "dllm2rec settings teach" in found["teacher"].meaning
     assert found["search.trials"].allowed == "a whole number greater than 0"
+    assert settings(manual("tune")) == found
 
 
 def test_words_choose() -> None:

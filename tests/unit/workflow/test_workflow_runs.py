@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from dllm2rec.core.errors import UserError
-from dllm2rec.core.files import write_json
+from dllm2rec.core.files import read_json, write_json
 from dllm2rec.data import Dataset, Examples
 from dllm2rec.settings.config import CellSettings
 from dllm2rec.workflow import training
@@ -32,6 +32,40 @@ def test_what_lies_within_a_run_is_its_own_wherever_the_run_is_moved(tmp_path: P
     assert Run.load(now).find(source) == now / "dataset"
     write_json(made / "dataset" / "dataset.json", {})  # the next update, where the last one was made
     assert Run.load(now).find(source) == now / "dataset"
+
+
+def test_of_several_places_that_counts_which_holds_what_the_run_was_made_from(tmp_path: Path) -> None:
+    there, copied = tmp_path / "work" / "dataset", tmp_path / "copy" / "dataset"
+    source = Source(path=there, hash="abc", name="toys")
+    made = make_config(student="s", method="plain", seed=1, settings=CellSettings(), dataset=source, knowledge=None)
+    run = Run.at(tmp_path / "copy" / "run", made)
+    run.begin()
+    write_json(copied / "dataset.json", {"content_hash": "abc"})
+    write_json(there / "dataset.json", {"content_hash": "prepared anew"})
+    assert run.find(source) == copied
+    write_json(there / "dataset.json", {"content_hash": "abc"})
+    assert run.find(source) == there
+    write_json(there / "dataset.json", {"content_hash": "prepared anew"})
+    write_json(copied / "dataset.json", {"content_hash": "another"})
+    assert run.find(source) == there  # to be refused by its name
+
+
+def test_a_run_keeps_the_settings_that_its_protocol_had_when_it_was_made(tmp_path: Path) -> None:
+    Run.at(tmp_path, config(protocol="strong")).begin()
+    written = read_json(tmp_path / "config.json")
+    assert written["settings"]["student"].pop("transitions") is True
+    del written["revision"]
+    write_json(tmp_path / "config.json", written)  # as before there were transitions
+    old = Run.load(tmp_path).config
+    assert old.settings.student.transitions is False
+    assert old.settings.student == config(protocol="strong").settings.student.model_copy(update={"transitions": False})
+    assert old.revision == 1
+    assert family(old) != family(config(protocol="strong"))
+    with pytest.raises(
+        UserError,
+        match=r"holds another run \(revision is 1, asked for 2; student\.transitions is False, asked for True",
+    ):
+        Run.at(tmp_path, config(protocol="strong"))
 
 
 def test_a_run_goes_on_with_the_settings_that_it_was_begun_with(tmp_path: Path) -> None:

@@ -16,8 +16,6 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 from dllm2rec.core.errors import UserError
-from dllm2rec.core.files import read_json
-from dllm2rec.serving.bundle import EXAMPLES
 from dllm2rec.serving.http.gate import Gate
 from dllm2rec.serving.http.live import Live
 from dllm2rec.serving.http.metrics import Metrics
@@ -167,8 +165,7 @@ def _add_items(app: FastAPI, live: Live, aside: _Aside) -> None:
 
         found = [
             Example(history=[shown(one) for one in row["history"]], next=shown(row["next"]), wrote=row["wrote"])
-            for row in read_json(recommender.bundle.path / EXAMPLES)
-            if all(recommender.knows(one) for one in (*row["history"], row["next"]))  # the file may be newer
+            for row in recommender.bundle.examples
         ]
         return Examples(version=recommender.version, examples=found)
 
