@@ -31,7 +31,7 @@ from dllm2rec.core.tensors import best_items
 from dllm2rec.data import Examples
 from dllm2rec.data.demand import Demand
 from dllm2rec.evaluation.metrics import TOP, ndcg
-from dllm2rec.evaluation.ranks import ScoreFunction, ask, mean_ranks
+from dllm2rec.evaluation.ranks import ScoreFunction, mean_ranks, score_histories
 from dllm2rec.evaluation.shifts import gains_under_shifts
 from dllm2rec.knowledge.confidence import likeliest_temperature
 from dllm2rec.students.base import add_again
@@ -324,7 +324,7 @@ class _Tried:
         """Score a part by transitions: anew each time, for they are sparse and so cost little."""
         assert self.transitions is not None  # noqa: S101 - they are asked for where they are counted
         part = self._parts[number]
-        return ask(self.transitions, torch.from_numpy(part.history.astype(np.int64)), part.user)
+        return score_histories(self.transitions, torch.from_numpy(part.history.astype(np.int64)), part.user)
 
     def _asked(self, number: int) -> tuple[Tensor, Tensor | None]:
         if number in self._kept:
@@ -332,7 +332,9 @@ class _Tried:
         part = self._parts[number]
         history = torch.from_numpy(part.history.astype(np.int64))
         functions = (self._score, self.text)
-        own, near = (None if one is None else ask(one, history, part.user).detach().cpu() for one in functions)
+        own, near = (
+            None if one is None else score_histories(one, history, part.user).detach().cpu() for one in functions
+        )
         assert own is not None  # noqa: S101 - only text may be
         if self._keeps:
             self._kept[number] = own, near

@@ -8,7 +8,7 @@ import torch
 
 from dllm2rec.data import Examples
 from dllm2rec.evaluation.metrics import TOP
-from dllm2rec.evaluation.ranks import ScoreFunction, ask, histories_for
+from dllm2rec.evaluation.ranks import ScoreFunction, histories_for, score_histories
 
 USERS_AT_ONCE = 256
 
@@ -34,6 +34,6 @@ def seconds_per_1000(score: ScoreFunction, examples: Examples, *, repeats: int =
     for _ in range(repeats + 1):
         start = time.perf_counter()
         for history, user in batches:
-            ask(score, history, user).topk(min(TOP, examples.num_items), dim=1)
+            score_histories(score, history, user).topk(min(TOP, examples.num_items), dim=1)
         times.append(time.perf_counter() - start)
     return statistics.median(times[1:])

@@ -81,7 +81,7 @@ def rank_targets(
             rows = slice(start, min(start + size, len(examples)))
             history = histories_for(score, examples, rows)
             target = torch.from_numpy(examples.target[rows].astype(np.int64)).unsqueeze(1)
-            scores = _checked(ask(score, history, examples.user[rows]), (len(history), examples.num_items))
+            scores = _checked(score_histories(score, history, examples.user[rows]), (len(history), examples.num_items))
             if mask_history:
                 scores = without_history(scores, history[:, -examples.history.shape[1] :], target)
             rank[rows] = mean_ranks(scores, target)
@@ -104,7 +104,7 @@ def rows_at_once(score: ScoreFunction, examples: Examples, values: int) -> int:
     return max(1, values // max(examples.num_items, longest))
 
 
-def ask(score: ScoreFunction, history: Tensor, user: NDArray[np.int32]) -> Tensor:
+def score_histories(score: ScoreFunction, history: Tensor, user: NDArray[np.int32]) -> Tensor:
     """Score the catalogue for histories `[B, L]` of users `[B]`."""
     if getattr(score, "reads_users", False):
         return score(history, torch.from_numpy(user.astype(np.int64)))
