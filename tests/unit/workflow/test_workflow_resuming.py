@@ -1,0 +1,74 @@
+"""A strong student, with all that its protocol gives it, goes on within an epoch as if nothing had happened."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+
+from dllm2rec.core.seeding import numpy_generator
+from dllm2rec.data import Dataset
+from dllm2rec.knowledge import Knowledge
+from dllm2rec.settings.config import CellSettings
+from dllm2rec.teachers.reference_teacher import label_with_reference
+from dllm2rec.teachers.references import BlendSettings
+from dllm2rec.training import checkpoint, loop
+from dllm2rec.workflow.runs import Run
+from dllm2rec.workflow.training import train
+
+ENDINGS = (1, 3)
+"""The parts of epochs after which the process dies, counted over its lives."""
+
+
+@pytest.fixture(scope="module")
+def knowledge(small: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Knowledge:
+    vectors = numpy_generator(0, "vectors").normal(size=(small.num_items, 6)).astype(np.float32)
+    return label_with_reference(
+        small,
+        BlendSettings(text_weight=0.1),
+        examples=small.training_examples("before-cut"),
+        out=tmp_path_factory.mktemp("knowledge") / "blend",
+        item_vectors=vectors,
+        depth=10,
+    )
+
+
+@pytest.mark.parametrize("encoder", ["transformer", "sasrec", "gru4rec"])
+def test_a_strong_student_that_is_killed_within_an_epoch_ends_with_the_same_weights(
+    encoder: str, small: Dataset, knowledge: Knowledge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = CellSettings.model_validate(
+        {
+            "student": {"kind": encoder, "dim": 8},
+            "training": {"epochs": 2, "batch_size": 64},
+            "method": {"kind": "soft-labels", "top_k": 10},
+        }
+    )
+    assert settings.student.offset_dropout > 0
+
+    def trained(name: str) -> Run:
+        return train(small, settings, out=tmp_path / name, knowledge=knowledge)
+
+    whole = trained("whole")
+    monkeypatch.setattr(loop, "SECONDS_KEPT", -1.0)
+    saved, written = checkpoint.save_halfway, 0
+
+    def dying(*state: object, **place: Any) -> None:
+        nonlocal written
+        saved(*state, **place)  # type: ignore[arg-type]
+        written += 1
+        if written in ENDINGS:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "save_halfway", dying)
+    for _ in ENDINGS:
+        with pytest.raises(KeyboardInterrupt):
+            trained("killed")
+        assert (tmp_path / "killed" / checkpoint.HALFWAY).exists()
+    killed = trained("killed")
+    one, other = (load_file(run.path / "checkpoint" / "latest.safetensors") for run in (whole, killed))
+    assert one.keys() == other.keys()
+    assert all(one[name].equal(other[name]) for name in one)
+    assert whole.finished().fit.validation == killed.finished().fit.validation
+    assert whole.finished().fit.demand == killed.finished().fit.demand
