@@ -76,12 +76,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary = _make_temporary(path)
         target = temporary / path.name
         yield target
-        if target.is_file():
-            with target.open("rb") as handle:
-                os.fsync(handle.fileno())
         for file in (target, *target.rglob("*")):  # safetensors leaves files that nobody else may read
             if file.is_file() and not file.is_symlink():
                 file.chmod(_MODE)
+                with file.open("rb") as handle:  # on the disk before the name is, even if the power fails
+                    os.fsync(handle.fileno())
         target.replace(path)
     except UserError:
         raise
