@@ -148,14 +148,11 @@ def _by_slice(hits: NDArray[np.float64], kept: Mask, slices: Sequence[Slice]) ->
 
 
 def _software(groups: Sequence[Group]) -> list[str]:
-    """Say which libraries, or code of ours, differ between the runs of a table."""
-    made = [
-        run.config.software | {"dllm2rec's training": str(run.config.revision)}
-        for group in groups
-        for run in group.runs
-    ]
-    found = {name: sorted({one.get(name, "none") for one in made}) for name in sorted(made[0])} if made else {}
-    told = [f"{name} ({', '.join(versions)})" for name, versions in found.items() if len(versions) > 1]
+    """Say where the runs of a table were made by different code of ours, or of PyTorch."""
+    configs = [run.config for group in groups for run in group.runs]
+    found = {name: {config.software.get(name, "none") for config in configs} for name in ("dllm2rec", "torch")}
+    found["dllm2rec's training"] = {str(config.revision) for config in configs}
+    told = [f"{name} ({', '.join(sorted(versions))})" for name, versions in found.items() if len(versions) > 1]
     if not told:
         return []
     return [f"Runs were made by different versions of {listing(told)}; train anew what is to be compared."]

@@ -1,6 +1,6 @@
 """Which rows of a table are tested against which, and with what outcome."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from dllm2rec.core.seeding import numpy_generator
 from dllm2rec.distillation.methods import ListMethod, reads_item_vectors
 from dllm2rec.evaluation.metrics import METRIC
 from dllm2rec.evaluation.significance import holm, trained_test
+from dllm2rec.teachers.merging import Mixture
 from dllm2rec.workflow.training import adapted
 
 OF_VECTORS = {
@@ -123,13 +124,18 @@ def beyond_parts(evidence: Evidence, seed: int) -> list[str]:
 
 def _sources(group: Group, evidence: Evidence) -> dict[str, str]:
     """Name the teachers of a group by the hashes of their knowledge: those that were merged, or the one that taught."""
-    knowledge = group.runs[0].config.knowledge
-    if knowledge is None or not group.distilled:
+    config = group.runs[0].config
+    if config.knowledge is None or not isinstance(config.settings.method, ListMethod):
         return {}
-    mixture = evidence.mixtures.get(knowledge.hash)
-    if mixture is None:
-        return {knowledge.hash: knowledge.name}
-    return {source.hash: source.name for source in mixture.sources}
+    return _parts(config.knowledge.hash, config.knowledge.name, evidence.mixtures)
+
+
+def _parts(knowledge: str, name: str, mixtures: Mapping[str, Mixture]) -> dict[str, str]:
+    """Name what was merged to knowledge, by its hash, and to that in turn, as far as is known."""
+    if knowledge not in mixtures:
+        return {knowledge: name}
+    found = (_parts(source.hash, source.name, mixtures) for source in mixtures[knowledge].sources)
+    return {key: one for part in found for key, one in part.items()}
 
 
 def _taught_alike(group: Group, other: Group, evidence: Evidence) -> bool:

@@ -50,12 +50,11 @@ def win_ratio(first: NDArray[np.float64], second: NDArray[np.float64]) -> WinRat
 
 
 def overlap(first: Items, second: Items) -> float:
-    """Share of items that two lists `[N, K]` of distinct items have in common (tables 3 and 7).
+    """Share of what lists `[N, K]` of distinct items hold that others `[N, K]` hold, too (tables 3 and 7).
 
-    Either may end early, filled up with -1: it is the share of what the shorter ones hold.
+    The -1 that fill up a list which ends early are no items.
     """
-    longest = np.minimum((first >= 0).sum(axis=1), (second >= 0).sum(axis=1))
-    return float(_shared(first, second).sum() / max(1, longest.sum()))
+    return float(_shared(first, second).sum() / max(1, (first >= 0).sum()))
 
 
 def hit_rate_by_overlap(first: Items, second: Items, targets: Items) -> OverlapHits:

@@ -92,13 +92,13 @@ def choose_demand(
 ) -> DemandWeights:
     """Choose the weights with the best NDCG@20 on validation; of text by the one-standard-error rule.
 
-    One after the other, all but the first with `unseen_weights` of examples:
+    One after the other, 2, 4 and 5 with `unseen_weights` of examples:
 
     1. `again`, and whether it is for `ever`.
     2. `text`, for which every other value of `trend` and `new` is tried beside it. The largest weight is taken that is
        within a standard error of the best (Breiman et al. 1984) and better than none: nothing of it was learned, so it
        is the safer choice for a later time.
-    3. Where there is text, `again` once more.
+    3. Where text got a weight, `again` once more.
     4. `trend` and `new` together.
     5. `transitions`.
 

@@ -22,7 +22,7 @@ from dllm2rec.experiments.stages import Stage, Stages
 from dllm2rec.knowledge.store import Knowledge
 from dllm2rec.settings.config import CellSettings, Config
 from dllm2rec.workflow.evaluating import evaluate
-from dllm2rec.workflow.runs import RESULT, Run
+from dllm2rec.workflow.runs import RESULT, REVISION, Run
 from dllm2rec.workflow.search import Choice, search
 from dllm2rec.workflow.training import plan, train
 
@@ -177,6 +177,7 @@ def _study_hash(work: Work, cell: _Cell) -> str:
     described = [
         config.cell(cell.student, cell.method).model_dump(mode="json"),
         {name: span.model_dump(mode="json") for name, span in config.search.of(cell.method).items()},
+        REVISION,
         config.search.seed,  # but not how many trials: more of them go on with the journal
         work.dataset.content_hash,
         work.knowledge[cell.method].content_hash if cell.method in work.knowledge else None,

@@ -254,7 +254,7 @@ class Recommender:
         weight, bias = self.bundle.output, self.bundle.bias
         best = []
         for row in range(len(hidden)):
-            lost = 0 if banned is None else len(banned[row])  # that may take a place each, so that many more are found
+            lost = 0 if banned is None else len(banned[row])  # places that banned or lowered items may take
             if added is not None:
                 lost = max(lost, int((added[row].scores < 0).sum()))
             items = index.search(hidden[row : row + 1], min(k + lost, len(weight)))[0]

@@ -37,7 +37,7 @@ FollowDemand = Literal["none", "validation"]
 
 
 RESOLVED = "resolved"
-"""Context of validation for settings that were written with nothing left open: what they lack did not exist by then."""
+"""Context of validation for settings that were written in full: a setting that they lack did not exist yet."""
 
 
 class CellSettings(Settings):

@@ -232,13 +232,13 @@ class Run:
         """Return where a source is now: within the run, or where it lay, or where it is if it was moved with the run.
 
         What an update made lies within its run and nowhere else, though another may lie by now where the run was once.
-        Of several places that which holds what the run was made from counts.
+        Where several places hold something, the one whose content is the run's is taken.
         """
         path = self.path.resolve()
         own, *beside = (folder / source.path.name for folder in (path, *path.parents[:3]))
         places = [place for place in dict.fromkeys((own, source.path, *beside)) if _is_source(place)]
         if len(places) > 1:
-            places.sort(key=lambda place: not _holds(place, source))
+            return next((place for place in places if _holds(place, source)), places[0])
         return places[0] if places else source.path
 
     def locate(self, what: Literal["dataset", "knowledge"], source: Source, *, option: str = "") -> Path:
@@ -355,10 +355,13 @@ def is_source(knowledge: Knowledge, source: Source) -> bool:
 
 
 def _holds(place: Path, source: Source) -> bool:
-    """Say whether the dataset or knowledge in a place is a run's."""
-    if (place / DATASET).is_file():
-        return bool(read_json(place / DATASET).get("content_hash") == source.hash)
-    return is_source(Knowledge.load(place), source)
+    """Say whether the dataset or knowledge in a place is a run's; what is damaged is none."""
+    try:
+        if (place / DATASET).is_file():
+            return bool(read_json(place / DATASET).get("content_hash") == source.hash)
+        return is_source(Knowledge.load(place), source)
+    except UserError:
+        return False
 
 
 def _parse(model: type[Model], file: Path) -> Model:

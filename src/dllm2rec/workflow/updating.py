@@ -38,7 +38,7 @@ from dllm2rec.workflow.building import (
 )
 from dllm2rec.workflow.evaluating import dataset_of, evaluate
 from dllm2rec.workflow.runs import MARKER as RUN
-from dllm2rec.workflow.runs import RESULT, Run, RunResult, Source, make_config
+from dllm2rec.workflow.runs import RESULT, REVISION, Run, RunResult, Source, make_config
 from dllm2rec.workflow.teaching import teach_only_new
 from dllm2rec.workflow.training import fit_student
 
@@ -178,6 +178,7 @@ def _request(
         "items": None if items is None else hash_file(items),
         "knowledge": None if knowledge is None else knowledge.content_hash,
         "settings": settings.model_dump(mode="json"),
+        "revision": REVISION,
     }
 
 

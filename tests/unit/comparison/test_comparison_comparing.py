@@ -305,7 +305,11 @@ def test_what_one_of_several_teachers_adds_is_told_or_how_to_know_it(small: Data
         return group(small, student, [np.full(count, rank)], taught=True, knowledge=knowledge, **more)
 
     def said(*groups: Group) -> list[str]:
-        mixtures = {"both": mixture("llm", "blend"), "all three": mixture("llm", "blend", "ease")}
+        mixtures = {
+            "both": mixture("llm", "blend"),
+            "all three": mixture("llm", "blend", "ease"),
+            "both and ease": mixture("both", "ease"),
+        }
         lines = tabulate(evidence(small, *groups, mixtures=mixtures)).verdict.lines
         return [line for line in lines if line.startswith("What ") or "several teachers" in line]
 
@@ -314,8 +318,10 @@ def test_what_one_of_several_teachers_adds_is_told_or_how_to_know_it(small: Data
     gain = 100 * (np.log2(4) / np.log2(3) - 1)
     (line,) = said(plain, *parts, both)  # of the parts the better one
     assert line.startswith(f"What llm adds to blend: one + taught against one + taught, {gain:+.1f}% (p ")
-    line, _ = said(plain, both, taught("one", 1.0, "all three"))
-    assert line.startswith("What ease adds to llm and blend: ")
+    for more in ("all three", "both and ease"):  # merged at once, or what was merged merged with another
+        line, _ = said(plain, both, taught("one", 1.0, more))
+        assert line.startswith("What ease adds to llm and blend: ")
+    assert said(plain, taught("one", 2.0, "both", by=VectorsMethod())) == []  # it learns from no labels
     others = [taught("two", 3.0, "blend"), taught("one", 3.0, "blend", by=VectorsMethod()), taught("one", 3.0, "ease")]
     for unlike in ([], others):  # another student, another method, another teacher
         (line,) = said(plain, *unlike, both)
@@ -335,7 +341,7 @@ def test_runs_of_different_versions_are_told_of(small: Dataset) -> None:
     torch = config.software["torch"]
     before, after = config.revision - 1, config.revision
     assert told == [
-        f"Runs were made by different versions of dllm2rec's training ({before}, {after}) and torch (2.0, {torch}); "
+        f"Runs were made by different versions of torch (2.0, {torch}) and dllm2rec's training ({before}, {after}); "
         "train anew what is to be compared."
     ]
     assert not any("different versions" in note for note in tabulate(evidence(small, now)).tables[0].notes)

@@ -137,11 +137,12 @@ def test_what_fills_up_a_short_list_is_no_item() -> None:
         np.array([[3, 7, -1, -1], [1, -1, -1, -1]], np.int32),
         np.array([[3, 4, 5, 6], [2, 3, 4, 5]], np.int32),
     )
-    assert overlap(short, full) == overlap(full, short) == pytest.approx(1 / 3)
+    assert overlap(short, full) == pytest.approx(1 / 3)
+    assert overlap(full, short) == 1 / 8
     hits = hit_rate_by_overlap(short, full, np.array([3, 5], np.int32))
     assert (hits.both, hits.one) == (1.0, 1 / 9)  # 7 and 4 5 6, 1 and 2 3 4 5
     none = np.full((2, 4), -1, np.int32)
-    assert overlap(none, full) == 0.0
+    assert overlap(none, full) == overlap(full, none) == 0.0
     assert hit_rate_by_overlap(none, none, np.array([3, 5], np.int32)).one == 0.0
 
 

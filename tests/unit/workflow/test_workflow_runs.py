@@ -10,7 +10,7 @@ from dllm2rec.core.files import read_json, write_json
 from dllm2rec.data import Dataset, Examples
 from dllm2rec.settings.config import CellSettings
 from dllm2rec.workflow import training
-from dllm2rec.workflow.runs import Run, RunConfig, Source, family, make_config
+from dllm2rec.workflow.runs import REVISION, Run, RunConfig, Source, family, make_config
 
 DATASET = Source(path=Path("dataset"), hash="abc", name="toys")
 
@@ -48,6 +48,9 @@ def test_of_several_places_that_counts_which_holds_what_the_run_was_made_from(tm
     write_json(there / "dataset.json", {"content_hash": "prepared anew"})
     write_json(copied / "dataset.json", {"content_hash": "another"})
     assert run.find(source) == there  # to be refused by its name
+    (there / "dataset.json").write_text("cut")
+    write_json(copied / "dataset.json", {"content_hash": "abc"})
+    assert run.find(source) == copied
 
 
 def test_a_run_keeps_the_settings_that_its_protocol_had_when_it_was_made(tmp_path: Path) -> None:
@@ -61,10 +64,8 @@ def test_a_run_keeps_the_settings_that_its_protocol_had_when_it_was_made(tmp_pat
     assert old.settings.student == config(protocol="strong").settings.student.model_copy(update={"transitions": False})
     assert old.revision == 1
     assert family(old) != family(config(protocol="strong"))
-    with pytest.raises(
-        UserError,
-        match=r"holds another run \(revision is 1, asked for 2; student\.transitions is False, asked for True",
-    ):
+    told = rf"holds another run \(revision is 1, asked for {REVISION}; student\.transitions is False, asked for True"
+    with pytest.raises(UserError, match=told):
         Run.at(tmp_path, config(protocol="strong"))
 
 
