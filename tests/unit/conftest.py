@@ -1,10 +1,14 @@
-"""A small dataset that tests of several packages share."""
+"""What tests of several packages share: a small dataset, and the end of a process within an epoch."""
+
+from collections.abc import Callable
+from typing import Any
 
 import polars as pl
 import pytest
 
 from dllm2rec.core.seeding import numpy_generator
 from dllm2rec.data import Dataset, PaperSplit, read_log, write_dataset
+from dllm2rec.training import checkpoint, loop
 
 ITEMS = 40
 
@@ -24,3 +28,23 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     )
     log = read_log(folder / "log.csv", folder / "items.csv")
     return write_dataset(log, PaperSplit(history=4), folder / "dataset", name="small")
+
+
+@pytest.fixture
+def die_after(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Let a training write every step, and end by KeyboardInterrupt after these of the parts that it wrote in all."""
+
+    def arm(*deaths: int) -> None:
+        saved, written = checkpoint.save_halfway, 0
+
+        def dying(*state: Any, **place: Any) -> None:
+            nonlocal written
+            saved(*state, **place)
+            written += 1
+            if written in deaths:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(loop, "SECONDS_KEPT", -1.0)
+        monkeypatch.setattr(loop, "save_halfway", dying)
+
+    return arm

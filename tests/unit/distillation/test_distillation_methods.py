@@ -1,5 +1,6 @@
 """What every method that DLLM2Rec is compared with must do, whatever its formula."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -41,7 +42,7 @@ from dllm2rec.losses.softmax import SoftmaxSettings
 from dllm2rec.students.base import Student
 from dllm2rec.students.factory import build_student
 from dllm2rec.students.gru4rec import GRU4RecSettings
-from dllm2rec.training import FitSettings, checkpoint, fit, loop
+from dllm2rec.training import FitSettings, checkpoint, fit
 from dllm2rec.training.runlog import read_log
 
 V, N, L, DEPTH, DIM = 40, 60, 4, 15, 8
@@ -141,10 +142,6 @@ def trained(run: Path, distillers: list[Distiller], *, epochs: int = 3) -> dict[
     return dict(model.state_dict())
 
 
-class KilledError(Exception):
-    """Stands for the end of a process."""
-
-
 def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     assert one.keys() == other.keys()
     return all(torch.equal(one[key], other[key]) for key in one)
@@ -176,26 +173,16 @@ def test_a_resumed_run_ends_with_the_same_weights(name: str, tmp_path: Path) -> 
 
 @all_methods
 def test_a_run_that_is_killed_within_an_epoch_ends_with_the_same_weights(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, tmp_path: Path, die_after: Callable[..., None]
 ) -> None:
     whole = trained(tmp_path / "whole", build(METHODS[name]))
     assert not (tmp_path / "whole" / checkpoint.HALFWAY).exists()
-    monkeypatch.setattr(loop, "SECONDS_KEPT", -1.0)
-    saved, written, deaths = checkpoint.save_halfway, 0, (2, 4, 11)
-
-    def dying(*state: object, **place: Any) -> None:
-        nonlocal written
-        saved(*state, **place)  # type: ignore[arg-type]
-        written += 1
-        if written in deaths:
-            raise KilledError
-
-    monkeypatch.setattr(loop, "save_halfway", dying)
+    deaths = (2, 4, 11)
+    die_after(*deaths)
     for _ in deaths:  # within the first epoch, there once more, and in a later one
-        with pytest.raises(KilledError):
+        with pytest.raises(KeyboardInterrupt):
             trained(tmp_path / "killed", build(METHODS[name]))
     assert (tmp_path / "killed" / checkpoint.HALFWAY).exists()
-    monkeypatch.setattr(loop, "save_halfway", saved)
     assert same(trained(tmp_path / "killed", build(METHODS[name])), whole)
     assert not (tmp_path / "killed" / checkpoint.HALFWAY).exists()
     histories = [[line["loss"] for line in read_log(tmp_path / run)] for run in ("whole", "killed")]

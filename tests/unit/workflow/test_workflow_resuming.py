@@ -1,7 +1,7 @@
 """A strong student, with all that its protocol gives it, goes on within an epoch as if nothing had happened."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from dllm2rec.knowledge import Knowledge
 from dllm2rec.settings.config import CellSettings
 from dllm2rec.teachers.reference_teacher import label_with_reference
 from dllm2rec.teachers.references import BlendSettings
-from dllm2rec.training import checkpoint, loop
+from dllm2rec.training import checkpoint
 from dllm2rec.workflow.runs import Run
 from dllm2rec.workflow.training import train
 
@@ -36,7 +36,7 @@ def knowledge(small: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Knowl
 
 @pytest.mark.parametrize("encoder", ["transformer", "sasrec", "gru4rec"])
 def test_a_strong_student_that_is_killed_within_an_epoch_ends_with_the_same_weights(
-    encoder: str, small: Dataset, knowledge: Knowledge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    encoder: str, small: Dataset, knowledge: Knowledge, tmp_path: Path, die_after: Callable[..., None]
 ) -> None:
     settings = CellSettings.model_validate(
         {
@@ -51,17 +51,7 @@ def test_a_strong_student_that_is_killed_within_an_epoch_ends_with_the_same_weig
         return train(small, settings, out=tmp_path / name, knowledge=knowledge)
 
     whole = trained("whole")
-    monkeypatch.setattr(loop, "SECONDS_KEPT", -1.0)
-    saved, written = checkpoint.save_halfway, 0
-
-    def dying(*state: object, **place: Any) -> None:
-        nonlocal written
-        saved(*state, **place)  # type: ignore[arg-type]
-        written += 1
-        if written in ENDINGS:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(loop, "save_halfway", dying)
+    die_after(*ENDINGS)
     for _ in ENDINGS:
         with pytest.raises(KeyboardInterrupt):
             trained("killed")
