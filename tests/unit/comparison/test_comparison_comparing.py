@@ -1,129 +1,25 @@
 """Tables from ranks that are known: means, spreads, tests, restrictions to labelled examples."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from comparison_helpers import evidence, group, teacher
 from rich.console import Console
 
 from dllm2rec.cli.tables import comparison_text
 from dllm2rec.comparison.comparing import tabulate
-from dllm2rec.comparison.evidence import Evidence, Group, Ranked, Taught, distinct
+from dllm2rec.comparison.evidence import distinct
 from dllm2rec.comparison.formatting import header, markdown, piped, table_rows
 from dllm2rec.comparison.pairing import plain_of
 from dllm2rec.core.seeding import numpy_generator
 from dllm2rec.data import Dataset
-from dllm2rec.distillation.kar import KARSettings
-from dllm2rec.distillation.methods import MethodSettings, NoMethod, VectorsMethod
-from dllm2rec.distillation.settings import DLLM2RecSettings
-from dllm2rec.evaluation.metrics import ndcg
-from dllm2rec.evaluation.ranks import Ranks
 from dllm2rec.evaluation.significance import paired_permutation_test
-from dllm2rec.knowledge import Knowledge, KnowledgeManifest, Labels
 from dllm2rec.reporting.report.cases import user_cards
 from dllm2rec.settings.config import CellSettings
-from dllm2rec.settings.protocol import Protocol
-from dllm2rec.students.sasrec import SASRecSettings
-from dllm2rec.students.transformer import TransformerSettings
-from dllm2rec.teachers.merging import MergedSource, Mixture
-from dllm2rec.workflow.runs import Run, Source, make_config
-
-Rank = NDArray[np.float64]
-
-
-def ranked(dataset: Dataset, rank: Rank) -> Ranks:
-    ids = dataset.examples("test").example_id[: len(rank)]
-    return Ranks(example_id=ids, rank=rank, top_items=None)
-
-
-def group(
-    dataset: Dataset,
-    student: str,
-    ranks: Sequence[Rank],
-    *,
-    taught: bool = False,
-    protocol: Protocol = "paper",
-    dim: int = 64,
-    validation: float | None = None,
-    by: MethodSettings | None = None,
-    knowledge: str | None = None,
-) -> Group:
-    student_settings = SASRecSettings(dim=dim) if protocol == "paper" else TransformerSettings()
-    method = by or (DLLM2RecSettings() if taught else NoMethod())
-    runs = tuple(
-        Run(
-            Path("runs") / f"{student}{taught}{seed}",
-            make_config(
-                student=student,
-                method=method.kind if by else "taught" if taught else "plain",
-                seed=seed,
-                settings=CellSettings(student=student_settings, method=method, protocol=protocol),
-                dataset=Source(path=dataset.path, hash=dataset.content_hash, name="small"),
-                knowledge=None if knowledge is None else Source(path=Path(knowledge), hash=knowledge, name=knowledge),
-            ),
-        )
-        for seed in range(1, len(ranks) + 1)
-    )
-    return Group(
-        label=runs[0].config.label,
-        runs=runs,
-        ranks=tuple(ranked(dataset, rank) for rank in ranks),
-        validation=float(np.mean([ndcg(rank, 20) for rank in ranks])) if validation is None else validation,
-        seconds_per_1000=0.5,
-    )
-
-
-def evidence(
-    dataset: Dataset,
-    *groups: Group,
-    teachers: tuple[Taught, ...] = (),
-    mixtures: Mapping[str, Mixture] | None = None,
-) -> Evidence:
-    count = len(dataset.examples("test"))
-    return Evidence(
-        dataset=dataset,
-        split="test",
-        mask_history=False,
-        examples=dataset.examples("test"),
-        groups=groups,
-        references={
-            "popularity": Ranked(ranks=ranked(dataset, np.full(count, 3.0)), validation=0.5, seconds_per_1000=0.1)
-        },
-        teachers=teachers,
-        missing=(),
-        mixtures=mixtures or {},
-    )
-
-
-def mixture(*names: str) -> Mixture:
-    """Merged of sources with these names, which are their hashes, too."""
-    sources = tuple(MergedSource(hash=name, teacher=name, model="", temperature=1.0, weight=0.5) for name in names)
-    return Mixture(sources=sources, vectors="first", validation_examples=1, calibration_error=0.0)
-
-
-def teacher(dataset: Dataset, labelled: int) -> Taught:
-    """Puts the target first for each of the first examples."""
-    examples = dataset.examples("test")
-    count = len(examples)
-    label_rows = np.where(np.arange(count) < labelled, np.arange(count), -1)
-    manifest = KnowledgeManifest(
-        dataset_hash=dataset.content_hash,
-        num_items=dataset.num_items,
-        teacher="oracle",
-        depth=2,
-    )
-    knowledge = Knowledge(path=Path("k"), manifest=manifest, labels=Labels.empty(2), item_vectors=None)
-    return Taught(
-        name="oracle",
-        knowledge=knowledge,
-        label_rows=label_rows,
-        ranks=ranked(dataset, np.ones(labelled)),
-        seconds_per_1000=100.0,
-    )
+from dllm2rec.workflow.runs import Run
 
 
 def test_means_and_spreads_over_seeds_by_hand(small: Dataset) -> None:
@@ -273,62 +169,6 @@ def test_the_best_student_is_tested_against_the_best_reference(small: Dataset) -
     )
     assert found.p_value == pytest.approx(raw)
     assert any("popularity, which needs no training" in line and "p <" in line for line in comparison.verdict.lines)
-
-
-def test_what_labels_add_to_item_vectors_is_told_or_how_to_know_it(small: Dataset) -> None:
-    count = len(small.examples("test"))
-    plain = group(small, "one", [np.full(count, 9.0)])
-    taught = group(small, "one", [np.full(count, 2.0)], taught=True, knowledge="ours")
-    another = group(small, "one", [np.full(count, 1.0)], by=VectorsMethod(), knowledge="another")
-    for groups in ([plain, taught], [plain, another, taught]):
-        lines = tabulate(evidence(small, *groups)).verdict.lines
-        (said,) = [line for line in lines if "item vectors" in line]
-        assert said.startswith("one + taught reads the teacher's item vectors, too, and plain students do not")
-    several = [group(small, name, [np.full(count, 2.0)], taught=True, knowledge="ours") for name in ("one", "two")]
-    lines = tabulate(evidence(small, plain, *several)).verdict.lines
-    assert any(line.startswith("Taught students read the teacher's item vectors, too") for line in lines)
-    vectors = group(small, "one", [np.full(count, 1.0)], by=VectorsMethod(), knowledge="ours")
-    lines = tabulate(evidence(small, plain, vectors, taught)).verdict.lines
-    (said,) = [line for line in lines if "item vectors" in line]
-    gain = 100 * (1 / np.log2(3) - 1)
-    assert said.startswith("What labels add to item vectors: one + taught against one + vectors, which reads the same")
-    assert f"{gain:+.1f}%" in said
-    for method in (DLLM2RecSettings(embedding=False), KARSettings()):  # rankings without vectors, texts without labels
-        some = group(small, "one", [np.full(count, 2.0)], taught=True, by=method)
-        assert not any("item vectors" in line for line in tabulate(evidence(small, plain, some)).verdict.lines)
-
-
-def test_what_one_of_several_teachers_adds_is_told_or_how_to_know_it(small: Dataset) -> None:
-    count = len(small.examples("test"))
-
-    def taught(student: str, rank: float, knowledge: str, **more: MethodSettings) -> Group:
-        return group(small, student, [np.full(count, rank)], taught=True, knowledge=knowledge, **more)
-
-    def said(*groups: Group) -> list[str]:
-        mixtures = {
-            "both": mixture("llm", "blend"),
-            "all three": mixture("llm", "blend", "ease"),
-            "both and ease": mixture("both", "ease"),
-        }
-        lines = tabulate(evidence(small, *groups, mixtures=mixtures)).verdict.lines
-        return [line for line in lines if line.startswith("What ") or "several teachers" in line]
-
-    plain, both = group(small, "one", [np.full(count, 9.0)]), taught("one", 2.0, "both")
-    parts = [taught("one", 5.0, "llm"), taught("one", 3.0, "blend")]
-    gain = 100 * (np.log2(4) / np.log2(3) - 1)
-    (line,) = said(plain, *parts, both)  # of the parts the better one
-    assert line.startswith(f"What llm adds to blend: one + taught against one + taught, {gain:+.1f}% (p ")
-    for more in ("all three", "both and ease"):  # merged at once, or what was merged merged with another
-        line, _ = said(plain, both, taught("one", 1.0, more))
-        assert line.startswith("What ease adds to llm and blend: ")
-    assert said(plain, taught("one", 2.0, "both", by=VectorsMethod())) == []  # it learns from no labels
-    others = [taught("two", 3.0, "blend"), taught("one", 3.0, "blend", by=VectorsMethod()), taught("one", 3.0, "ease")]
-    for unlike in ([], others):  # another student, another method, another teacher
-        (line,) = said(plain, *unlike, both)
-        assert line.startswith("one + taught learns from several teachers as one (llm and blend): the same student, ")
-    (line,) = said(both, taught("two", 1.0, "both"))
-    assert line.startswith("one + taught and two + taught learn from several teachers as one (llm and blend): ")
-    assert said(plain, *parts) == []
 
 
 def test_runs_of_different_versions_are_told_of(small: Dataset) -> None:
