@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import torch
 from cli_helpers import call
 from typer import Exit
 
@@ -30,6 +31,12 @@ def test_an_interrupt_is_one_line_and_130(capsys: pytest.CaptureFixture[str]) ->
     assert code == 130
     assert "the same command again goes on with what was finished" in line
     assert line.count("\n") == 1
+
+
+def test_a_full_gpu_is_the_users_to_mend(capsys: pytest.CaptureFixture[str]) -> None:
+    code, line = end(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), capsys)
+    assert code == 2
+    assert line.startswith("error: the GPU's memory is full; take a smaller language model, ")
 
 
 def test_to_be_asked_to_end_is_to_be_interrupted_and_leaves_nothing(tmp_path: Path) -> None:

@@ -85,6 +85,12 @@ def guarded(*, debug: bool = False) -> Iterator[None]:
         failure = os_error_of(error)
         if failure is not None and failure.errno in _USERS_OS_ERRORS:
             _end(str(explain_os_error(failure, Path(os.fsdecode(failure.filename or ".")))), 2)
+        if type(error).__name__ == "OutOfMemoryError":  # of torch, which is not imported for this
+            _end(
+                "the GPU's memory is full; take a smaller language model, a smaller tuning.micro_batch_size, or "
+                "free what else is on the GPU. The same command again goes on with what was finished",
+                UserError.code,
+            )
         if isinstance(error, BrokenPipeError):  # whoever read our output has left; typer ends quietly
             raise
         _defect(error, debug=debug)

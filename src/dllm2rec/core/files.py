@@ -20,9 +20,6 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-_PARTS = 16
-_PART = 1 << 16
-
 
 def os_error_of(error: Exception) -> OSError | None:
     """Return the failure of the file system behind what a library raised, None where none shows.
@@ -231,24 +228,11 @@ def hash_file(path: Path) -> str:
 
 
 def fingerprint(path: Path) -> str:
-    """Tell a file, or the files of a directory, from others: names, sizes and 16 evenly spaced parts of each.
-
-    Other weights of a model differ nearly everywhere, so there is no need to read all of them.
-
-    Returns:
-        Sixteen hexadecimal digits.
-    """
-    files = [path] if path.is_file() else sorted(one for one in path.rglob("*") if one.is_file())
-    digest = hashlib.sha256()
-    for file in files:
-        size = file.stat().st_size
-        name = "" if file == path else file.relative_to(path).as_posix()
-        digest.update(f"{name}\0{size}\0".encode())
-        with file.open("rb") as handle:
-            for part in range(_PARTS):
-                handle.seek(part * max(size - _PART, 0) // (_PARTS - 1))
-                digest.update(handle.read(_PART))
-    return digest.hexdigest()[:16]
+    """Return sixteen hexadecimal digits of a SHA-256 over a file, or over names and contents of a directory's files."""
+    if path.is_file():
+        return hash_file(path)[:16]
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    return hash_json({file.relative_to(path).as_posix(): hash_file(file) for file in files})
 
 
 def package_folder(module: str) -> Path | None:

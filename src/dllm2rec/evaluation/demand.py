@@ -177,9 +177,9 @@ def unseen_weights(validation: Examples, demand: Demand) -> NDArray[np.float64]:
     return weight
 
 
-def subsample(validation: Examples) -> Examples:
-    """Return all examples, or as many as `MOST_EXAMPLES` and `MOST_SCORES` allow, evenly over their time."""
-    count = min(len(validation), MOST_EXAMPLES, max(FEWEST_EXAMPLES, MOST_SCORES // validation.num_items))
+def subsample(validation: Examples, *, scores: int = MOST_SCORES, most: int = MOST_EXAMPLES) -> Examples:
+    """Return all examples, or a sample evenly over their time: at most ``most``, and about ``scores`` scores."""
+    count = min(len(validation), most, max(FEWEST_EXAMPLES, scores // validation.num_items))
     return validation.take(np.unique(np.linspace(0, len(validation) - 1, count).round().astype(np.int64)))
 
 

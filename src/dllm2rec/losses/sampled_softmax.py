@@ -1,4 +1,4 @@
-"""Softmax over a sample of the catalogue, corrected for how the sample was drawn: memory does not grow with V."""
+"""Softmax over a sample of the catalogue, corrected for how the sample was drawn: no score matrix grows with V."""
 
 import math
 from typing import Annotated, Literal

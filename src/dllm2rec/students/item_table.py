@@ -13,6 +13,10 @@ from dllm2rec.students.text_neighbours import Directions, basis_of, directions
 Output = Literal["separate", "tied"]
 VectorScaling = Literal["standardise", "unit", "none"]
 
+LARGE = 50_000
+"""A table of more rows gets sparse gradients of the rows that a step looks up: dense ones, `[V, D]` for each look-up,
+would cost more than all else. The training loop adds them up to a dense one."""
+
 
 class ItemTable(nn.Module):
     """The one place where items become vectors: ``e_i = b_i + w_e g(z_i)``, or ``e_i = b_i`` without text vectors.
@@ -109,7 +113,7 @@ class ItemTable(nn.Module):
 
     def output_rows(self, items: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the weights `[..., width]` and biases `[...]` (None: no bias) of items `[...]` without padding."""
-        weight = self._lookup(items) if self.output_weight is None else F.embedding(items, self.output_weight)
+        weight = self._lookup(items) if self.output_weight is None else _rows(self.output_weight, items)
         bias = self._bias()
         return weight, None if bias is None else bias[items]
 
@@ -198,7 +202,7 @@ class ItemTable(nn.Module):
 
     def _lookup(self, items: Tensor) -> Tensor:
         if self.item_vectors is None or not (self.training or torch.is_grad_enabled()):
-            return F.embedding(items, self._table())
+            return _rows(self._table(), items)
         distinct, place = torch.unique(items, return_inverse=True)
         return self._widened(F.embedding(place, self._embed(distinct)), items)
 
@@ -219,10 +223,14 @@ class ItemTable(nn.Module):
         projected: Tensor = self.projector(self.item_vectors, rows) * self.text_weight
         if self.offset is None:
             return projected
-        offset: Tensor = self.offset if rows is None else F.embedding(rows, self.offset)
+        offset: Tensor = self.offset if rows is None else _rows(self.offset, rows)
         if self._kept is None:
             return projected + offset
         return projected + offset * (self._kept if rows is None else F.embedding(rows, self._kept))
+
+
+def _rows(table: Tensor, items: Tensor) -> Tensor:
+    return F.embedding(items, table, sparse=table.requires_grad and len(table) > LARGE)
 
 
 def _check(num_items: int, item_vectors: Tensor | None, offset: bool) -> None:

@@ -100,7 +100,7 @@ def teach_bigrec(
     assert vectors is not None  # noqa: S101 - they are there
     if (work / ADAPTER).exists():
         (work / ADAPTER).replace(out / ADAPTER)
-        shutil.rmtree(work, ignore_errors=True)
+    shutil.rmtree(work, ignore_errors=True)
     labeller = Labeller(model, dataset, prompts, vectors, settings)
     _label_all(writer, labeller, selection, settings.shard_size)
     return Knowledge.load(out)

@@ -59,7 +59,7 @@ def choose_dtype() -> torch.dtype:
     With AVX512-BF16 or AMX bfloat16 is about twice as fast as float32; without them, several times slower.
     """
     if torch.cuda.is_available():
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
     return torch.bfloat16 if _FAST_BFLOAT16 & _processor_flags() else torch.float32
 
 

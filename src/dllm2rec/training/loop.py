@@ -21,6 +21,7 @@ from dllm2rec.core.settings import Settings
 from dllm2rec.data import Examples
 from dllm2rec.data.batches import Batch, batches
 from dllm2rec.distillation.base import Distiller
+from dllm2rec.evaluation.demand import subsample
 from dllm2rec.evaluation.metrics import METRIC, TOP, summary
 from dllm2rec.evaluation.ranks import rank_targets
 from dllm2rec.losses.base import Loss, SharedScorer
@@ -41,6 +42,8 @@ from dllm2rec.training.checkpoint import (
 from dllm2rec.training.runlog import write_log
 
 ENOUGH_STEPS, EPOCHS = 2000, (4, 50)
+SCORES_AN_EPOCH = 1_000_000_000
+"""An epoch is judged by as many validation examples as make about so many scores, evenly over their time."""
 SECONDS_KEPT = 300.0
 """After so long an epoch writes down how far it is."""
 
@@ -97,7 +100,7 @@ def fit(
         loss: of the recommendation.
         distillers: each adds a term.
         train: examples to learn from.
-        validation: examples that choose the epoch.
+        validation: examples that choose the epoch; of a large catalogue a sample, see `SCORES_AN_EPOCH`.
         settings: see there.
         run: directory for `checkpoint/` and `metrics.jsonl`.
         seed: of the order, the negatives and dropout.
@@ -111,6 +114,7 @@ def fit(
     """
     if len(train) == 0 or len(validation) == 0:
         raise ValueError("training and validation need at least one example each")
+    validation = subsample(validation, scores=SCORES_AN_EPOCH, most=len(validation))
     helpers = nn.ModuleList([distiller for distiller in distillers if isinstance(distiller, nn.Module)])
     optimizer = _optimizer([*student.parameters(), *helpers.parameters()], settings)
     remove_leftovers((run / LATEST).parent)
@@ -190,6 +194,9 @@ class _Step:
                 raise _diverged(epoch) from None
             self.optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(value)
+            for weight in self.weights:
+                if weight.grad is not None and weight.grad.is_sparse:
+                    weight.grad = weight.grad.to_dense()
             if self.settings.clip_norm is not None:
                 nn.utils.clip_grad_norm_(self.weights, self.settings.clip_norm)
             self.optimizer.step()

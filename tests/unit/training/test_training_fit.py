@@ -1,5 +1,5 @@
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -13,10 +13,11 @@ from dllm2rec.data import Examples
 from dllm2rec.data.batches import Batch
 from dllm2rec.distillation.base import Distiller, Encoder
 from dllm2rec.evaluation.metrics import hit_rate
-from dllm2rec.evaluation.ranks import rank_targets
+from dllm2rec.evaluation.ranks import Ranks, rank_targets
 from dllm2rec.losses.base import Scorer
 from dllm2rec.losses.bce import BCELoss
 from dllm2rec.losses.factory import build_loss
+from dllm2rec.losses.sampled_softmax import SampledSoftmaxSettings
 from dllm2rec.losses.softmax import SoftmaxSettings
 from dllm2rec.students.base import Student
 from dllm2rec.students.factory import build_student
@@ -319,6 +320,70 @@ def test_a_real_loss_that_diverges_is_the_users_to_mend(tmp_path: Path) -> None:
             run=tmp_path,
             seed=0,
         )
+
+
+@pytest.mark.parametrize("output", ["separate", "tied"])
+def test_sparse_gradients_of_a_large_table_train_as_dense_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: Literal["separate", "tied"]
+) -> None:
+    vectors = torch.randn(ITEMS, 5, generator=torch_generator(0, "vectors"))
+
+    def trained(run: Path, *, item_vectors: Tensor | None) -> tuple[dict[str, Tensor], bool]:
+        settings, generator = SASRecSettings(dim=8, output=output), torch_generator(0, "init")
+        model = build_student(settings, num_items=ITEMS, history=3, item_vectors=item_vectors, generator=generator)
+        fit(
+            student=model,
+            loss=build_loss(SampledSoftmaxSettings(negatives=4), popularity=torch.ones(ITEMS)),
+            distillers=(),
+            train=cyclic(70),
+            validation=cyclic(20, offset=5),
+            settings=FitSettings(epochs=3, batch_size=16, clip_norm=1.0),
+            run=run,
+            seed=1,
+        )
+        looked_up = model.train().embed(torch.tensor([[1, 2]])).sum()
+        model.zero_grad()
+        torch.autograd.backward(looked_up)
+        assert model.table.offset is not None
+        assert model.table.offset.grad is not None
+        return weights(model), model.table.offset.grad.is_sparse
+
+    for name, given in (("text", vectors), ("none", None)):
+        dense, was_sparse = trained(tmp_path / f"{name}-dense", item_vectors=given)
+        assert not was_sparse
+        with monkeypatch.context() as patch:
+            patch.setattr("dllm2rec.students.item_table.LARGE", ITEMS - 1)
+            sparse, was_sparse = trained(tmp_path / f"{name}-sparse", item_vectors=given)
+        assert was_sparse
+        torch.testing.assert_close(sparse, dense, rtol=1e-4, atol=1e-6)
+
+
+def test_a_large_catalogue_is_validated_on_a_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred examples of twelve items would be 1,200 scores; a third of them, evenly, choose the epoch."""
+    monkeypatch.setattr("dllm2rec.training.loop.SCORES_AN_EPOCH", 400)
+    monkeypatch.setattr("dllm2rec.evaluation.demand.FEWEST_EXAMPLES", 5)
+    judged: list[np.ndarray] = []
+
+    def ranked(model: Student, examples: Examples) -> Ranks:
+        judged.append(examples.example_id)
+        return rank_targets(model, examples)
+
+    monkeypatch.setattr(loop_module, "rank_targets", ranked)
+    fit(
+        student=student(),
+        loss=BCELoss(negatives=1, reduction="sum"),
+        distillers=(),
+        train=cyclic(70),
+        validation=cyclic(100),
+        settings=FitSettings(epochs=1),
+        run=tmp_path,
+        seed=1,
+    )
+
+    [ids] = judged
+    assert len(ids) == 400 // ITEMS
+    assert {3, 4} >= set(np.diff(ids))
+    assert (ids[0], ids[-1]) == (0, 99)
 
 
 def test_the_log_is_written_from_the_checkpoint(tmp_path: Path) -> None:
