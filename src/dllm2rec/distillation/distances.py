@@ -7,7 +7,8 @@ own spread over the run, robustly:
 
     z = clip((d - median) / (1.4826 x median absolute deviation), -3, 3)
 
-which for normally distributed distances is the usual z-score. Where more than half of the distances are equal (a
+which for normally distributed distances is the usual z-score (of an even number of values the median is the lower one
+of the middle two). Where more than half of the distances are equal (a
 teacher that often writes the very title of the target has many zeros) the standard deviation takes the place of the
 median absolute deviation. The clip bounds the ratio of two weights by ``exp(6)``. Multiplying all distances by a
 constant, or adding one, changes nothing.

@@ -35,7 +35,7 @@ class DLLM2RecSettings(Settings):
         base_reduction: how the base loss joins positive and negatives: `sum` (paper) or `mean` (released).
         renormalise: make the combined weights of a list sum to 1 (released).
         embedding: distil the item vectors into the item table (eqs. 12, 13); `projection` leaves its offset out, `hint`
-            or `htd` distils them by that method, with its defaults, instead (table 9).
+            or `htd` distils them by that method, with its defaults, instead (table 9); False distils none.
         sides: item vectors act on the `input` only, with a separate output layer (released), or on `both` sides, the
             output tied to the input (paper).
     """
@@ -97,12 +97,12 @@ def decide(settings: DLLM2RecSettings) -> Differences:
 def adapt_student(student: StudentSettings, settings: DLLM2RecSettings) -> StudentSettings:
     """Tie or separate the output of a student, and leave its offset out, as the method says.
 
-    Where `sides` is open and the student's `output` was set by name, the student keeps it. Without embedding
-    distillation nothing changes.
+    Where `sides` is open and the student's `output` was set by name, the student keeps it. Without item vectors
+    nothing changes.
     """
-    if not reads_vectors(settings):
+    if settings.embedding is False:
         return student
-    changes: dict[str, object] = {} if settings.embedding is True else {"offset": False}
+    changes: dict[str, object] = {"offset": False} if settings.embedding == "projection" else {}
     if settings.sides is not None or "output" not in student.model_fields_set:
         changes["output"] = "tied" if decide(settings).sides == "both" else "separate"
     return student.model_copy(update=changes)

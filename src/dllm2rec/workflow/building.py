@@ -177,7 +177,7 @@ def require_free_of_texts(run: Run, verb: str) -> None:
 
 
 def popularity_of(dataset: Dataset, settings: CellSettings) -> Tensor:
-    """Count each item in what the student learns from, `[V]`."""
+    """Count each item in the sequences that the student learns from, `[V]`, whichever examples were drawn of them."""
     return torch.from_numpy(dataset.train_counts(learned_from(settings)))
 
 

@@ -58,6 +58,9 @@ def test_the_method_ties_or_separates_the_output() -> None:
     assert adapt_student(plain, DLLM2RecSettings(variant="released")).output == "separate"
     assert adapt_student(plain, DLLM2RecSettings(variant="released", sides="both")).output == "tied"
     assert adapt_student(plain, DLLM2RecSettings(embedding=False, sides="both")) == plain
+    for instead in ("hint", "htd"):  # the output layer is the same in all rows of table 9 that distil vectors
+        hinted = adapt_student(plain, DLLM2RecSettings(embedding=instead))
+        assert (hinted.output, hinted.offset) == ("tied", True)
 
 
 def test_the_projection_alone_leaves_the_offset_out() -> None:
