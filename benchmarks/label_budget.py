@@ -28,7 +28,7 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from dllm2rec import CellSettings, Dataset, Knowledge, Run, compare, evaluate, train
+from dllm2rec import Dataset, Knowledge, Run, TrainSettings, compare, evaluate, train
 from dllm2rec.core.files import atomic_path, hash_json
 from dllm2rec.data import Split, TrainOn
 from dllm2rec.evaluation.metrics import METRICS
@@ -140,7 +140,7 @@ class Budget:
         described = {"protocol": self.protocol, "student": {"kind": arm.student}, "method": self.method(arm)}
         run = train(
             self.dataset,
-            validate(CellSettings, override(described, self.settings)),
+            validate(TrainSettings, override(described, self.settings)),
             out=self.run(arm, seed),
             seed=seed,
             knowledge=None if self.method(arm)["kind"] == "none" else self.taught_by(arm),

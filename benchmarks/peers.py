@@ -29,7 +29,7 @@ from rectools.dataset import Dataset as TheirDataset
 from rectools.models import SASRecModel
 
 from dllm2rec.data import Dataset, PaperSplit, read_log, write_dataset
-from dllm2rec.settings.config import CellSettings
+from dllm2rec.settings.config import TrainSettings
 from dllm2rec.workflow.building import rebuild
 from dllm2rec.workflow.training import train
 from random_bundle import write_bundle
@@ -101,7 +101,7 @@ def main() -> None:
                 "student": {"kind": "transformer", "dim": SIZE, "blocks": 2, "inner": 1},
                 "training": {"epochs": 1},
             }
-            run = train(dataset, CellSettings.model_validate(settings), out=work / f"run-{number}")
+            run = train(dataset, TrainSettings.model_validate(settings), out=work / f"run-{number}")
             speed = run.finished().fit.examples_per_second
             ratios.append(speed / theirs_speed)
             print(

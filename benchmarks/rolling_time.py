@@ -36,7 +36,7 @@ from dllm2rec.evaluation.ranks import ScoreFunction, rank_targets
 from dllm2rec.evaluation.references import follow_demand, score_with_reference, with_text_weight
 from dllm2rec.evaluation.significance import paired_permutation_test
 from dllm2rec.knowledge.store import Knowledge
-from dllm2rec.settings.config import CellSettings
+from dllm2rec.settings.config import TrainSettings
 from dllm2rec.settings.teacher import ReferenceTeacher
 from dllm2rec.students.base import Student
 from dllm2rec.teachers.references import Blend, BlendSettings, fit_reference
@@ -131,7 +131,7 @@ def main() -> None:
     log = read_log(out / "log-0.parquet", out / "items-0.parquet")
     base = write_dataset(log, GlobalTimeSplit(), out / "dataset", name=arguments.interactions.parent.name)
     teacher = ReferenceTeacher(reference=BlendSettings(), depth=50)
-    cell = CellSettings.model_validate({"protocol": "strong", "method": {"kind": "soft-labels"}})
+    cell = TrainSettings.model_validate({"protocol": "strong", "method": {"kind": "soft-labels"}})
 
     def fit(dataset: Dataset, knowledge: Knowledge, where: Path) -> None:
         train(dataset, cell, out=where, seed=arguments.seed, knowledge=knowledge)

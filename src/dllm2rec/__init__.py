@@ -11,8 +11,8 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # or onnxruntime reports wh
 
 if TYPE_CHECKING:
     from dllm2rec.bundling.adding import add_items as add_items
+    from dllm2rec.bundling.baseline import export_baseline as export_baseline
     from dllm2rec.bundling.batch import recommend_all as recommend_all
-    from dllm2rec.bundling.counting import export_counting as export_counting
     from dllm2rec.bundling.exporting import export as export
     from dllm2rec.comparison.comparing import compare as compare
     from dllm2rec.comparison.doctor import examine as examine
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from dllm2rec.losses.softmax import SoftmaxSettings as SoftmaxSettings
     from dllm2rec.serving.bundle import Bundle as Bundle
     from dllm2rec.serving.recommender import Recommender as Recommender
-    from dllm2rec.settings.config import CellSettings as CellSettings
+    from dllm2rec.settings.config import TrainSettings as TrainSettings
     from dllm2rec.settings.config import load_config as load_config
     from dllm2rec.settings.dataset import DatasetSettings as DatasetSettings
     from dllm2rec.settings.teacher import BigRecTeacher as BigRecTeacher
@@ -85,7 +85,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "bundling.adding": ("add_items",),
     "bundling.batch": ("recommend_all",),
-    "bundling.counting": ("export_counting",),
+    "bundling.baseline": ("export_baseline",),
     "bundling.exporting": ("export",),
     "comparison.comparing": ("compare",),
     "comparison.doctor": ("examine",),
@@ -112,7 +112,7 @@ _HOMES = {
     "losses.softmax": ("SoftmaxSettings",),
     "serving.bundle": ("Bundle",),
     "serving.recommender": ("Recommender",),
-    "settings.config": ("CellSettings", "load_config"),
+    "settings.config": ("TrainSettings", "load_config"),
     "settings.dataset": ("DatasetSettings",),
     "settings.teacher": (
         "BigRecTeacher",

@@ -43,7 +43,7 @@ def test_every_name_is_there() -> None:
 
 def test_every_settings_class_that_a_verb_takes_is_there() -> None:
     found: set[type] = set()
-    waiting: list[Any] = [dllm2rec.CellSettings, dllm2rec.DatasetSettings, dllm2rec.UpdateSettings, TeacherSettings]
+    waiting: list[Any] = [dllm2rec.TrainSettings, dllm2rec.DatasetSettings, dllm2rec.UpdateSettings, TeacherSettings]
     while waiting:
         one = waiting.pop()
         waiting += get_args(one)

@@ -1,1 +1,1 @@
-"""From a run, or from counting, to a bundle that serves, and what is done with one."""
+"""From a run, or from a baseline, to a bundle that serves, and what is done with one."""

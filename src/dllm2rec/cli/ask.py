@@ -12,7 +12,9 @@ from dllm2rec.core.errors import UserError
 def ask(
     *,
     dataset: DatasetPath,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="Where the questions go, a JSON object a line.")],
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="File to write the questions to, one JSON object per line.")
+    ],
     split: SplitNames = None,
     limit: Limit = None,
     budget: Budget = None,
@@ -20,7 +22,7 @@ def ask(
     vectors: Annotated[
         Path | None, typer.Option(metavar="KNOWLEDGE", callback=there, help="Item vectors, for --choose.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of which examples come first.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the order in which examples are chosen.")] = 0,
     json: Json = False,
 ) -> None:
     """Write questions for a language model that runs elsewhere; `dllm2rec teach --import` reads its answers.

@@ -10,7 +10,7 @@ def compare(
     mask_history: MaskHistory = False,
     json: Json = False,
 ) -> None:
-    """Put runs, their teacher and references without training into one table, with paired tests.
+    """Compare runs with their teacher and with training-free baselines in one table, with paired tests.
 
     Runs that differ in the seed alone become one row. Example: dllm2rec compare work/plain work/distilled
     """

@@ -14,13 +14,15 @@ _MARKS = {"good": ("+", "green"), "note": ("·", ""), "bad": ("!", "bold red")}
 def doctor(
     *,
     knowledge: KnowledgePath,
-    dataset: Annotated[Path, typer.Option(metavar="DATASET", callback=there, help="The dataset that was labelled.")],
+    dataset: Annotated[
+        Path, typer.Option(metavar="DATASET", callback=there, help="The dataset that the teacher labelled.")
+    ],
     student_run: Annotated[
         Path | None,
-        typer.Option(metavar="RUN", callback=there, help="A plain student to compare with; nothing is trained here."),
+        typer.Option(metavar="RUN", callback=there, help="A trained student without a teacher, to compare with."),
     ] = None,
     test: Annotated[
-        bool, typer.Option("--test", help="Look at the test examples, too: hits, and how sure the teacher is of them.")
+        bool, typer.Option("--test", help="Also measure hits and confidence on the test examples.")
     ] = False,
     json: Json = False,
 ) -> None:

@@ -16,7 +16,7 @@ def evaluate(
     dataset: MovedDataset = None,
     knowledge: Annotated[
         Path | None,
-        typer.Option(metavar="KNOWLEDGE", callback=there, help="Where the knowledge is now, if it was moved."),
+        typer.Option(metavar="KNOWLEDGE", callback=there, help="Where the knowledge is now, if it has moved."),
     ] = None,
     mask_history: MaskHistory = False,
     json: Json = False,

@@ -29,32 +29,36 @@ def export(
         typer.Option(
             metavar="KNOWLEDGE",
             callback=there,
-            help="Where the knowledge is now, if it was moved; of a DATASET, to read titles by.",
+            help="Where the knowledge is now, if it has moved; for a DATASET, the knowledge whose item vectors to use.",
         ),
     ] = None,
     precision: Annotated[
         Literal["float32", "float16", "int8"],
-        typer.Option(help="Of the item vectors on disk."),
+        typer.Option(help="Precision of the item vectors on disk."),
     ] = "float32",
     max_loss: Annotated[
-        float, typer.Option(metavar="SHARE", help="Most NDCG@20 that a smaller precision may lose, or it is refused.")
+        float,
+        typer.Option(metavar="SHARE", help="Refuse a lower precision that loses more than this share of NDCG@20."),
     ] = 0.01,
     index: Annotated[
-        bool, typer.Option("--index", help="Also an approximate index, for catalogues of millions (needs usearch).")
+        bool,
+        typer.Option(
+            "--index", help="Also build an approximate index, for catalogues of millions of items (needs usearch)."
+        ),
     ] = False,
     examples: Annotated[
         int,
         typer.Option(
-            min=0, max=1000, help="Histories of test examples, without user ids, for the bundle's page to show."
+            min=0, max=1000, help="How many test histories, without user ids, the bundle's web page can show."
         ),
     ] = 20,
     json: Json = False,
 ) -> None:
-    """Export a student: folded item vectors, the encoder as ONNX, titles, a card; checked against PyTorch.
+    """Export a student as a bundle: item vectors, the encoder as ONNX, titles, a card; checked against PyTorch.
 
-    Of a DATASET it exports counting, which needs no training: what tables call "item-kNN, demand" or, with --knowledge,
-    "item-kNN + text, demand". Of a KNOWLEDGE directory (with --dataset) it writes the files that the code of the
-    DLLM2Rec authors reads.
+    For a DATASET it exports the item-kNN baseline, which needs no training: "item-kNN, demand" in tables or, with
+    --knowledge, "item-kNN + text, demand". For a KNOWLEDGE directory (with --dataset) it writes the files that the
+    DLLM2Rec authors' code reads.
     Example: dllm2rec export work/run --out work/bundle
     """
     from dllm2rec.data.directory import MARKER as DATASET
@@ -101,7 +105,7 @@ def _knowledge(source: Path, dataset: Path | None, *, out: Path, json: bool) -> 
 
 
 def _counting(source: Path, knowledge: Path | None, *, out: Path, json: bool, **options: Any) -> None:
-    from dllm2rec.bundling.counting import export_counting
+    from dllm2rec.bundling.baseline import export_baseline
     from dllm2rec.core.figures import figure
     from dllm2rec.data import Dataset
     from dllm2rec.evaluation.metrics import HITS, METRIC
@@ -109,7 +113,7 @@ def _counting(source: Path, knowledge: Path | None, *, out: Path, json: bool, **
 
     known = None if knowledge is None else Knowledge.load(knowledge)
     with words_to_stderr():
-        done = export_counting(Dataset.load(source), out=out, knowledge=known, **options)
+        done = export_baseline(Dataset.load(source), out=out, knowledge=known, **options)
     unread = "" if known is None or done.text_weight else "; validation gives titles no weight"
     show(
         {

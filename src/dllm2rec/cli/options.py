@@ -41,14 +41,13 @@ Set = Annotated[
     typer.Option(
         "--set",
         metavar="NAME=VALUE",
-        help="Any setting of the verb; give it as often as needed. A name that it lacks lists those that it has; "
-        "`dllm2rec settings` lists them.",
+        help="Change a setting of this command; repeatable. `dllm2rec settings` lists names, defaults and meanings.",
     ),
 ]
 MaskHistory = Annotated[
-    bool, typer.Option("--mask-history", help="Leave the items of a history out of its ranking; the paper does not.")
+    bool, typer.Option("--mask-history", help="Exclude the items of a history from its ranking; the paper does not.")
 ]
-Jobs = Annotated[int, typer.Option(min=1, metavar="N", help="Cells that are trained at once.")]
+Jobs = Annotated[int, typer.Option(min=1, metavar="N", help="How many models to train at once.")]
 DatasetPath = Annotated[
     Path, typer.Argument(metavar="DATASET", callback=there, help="Directory made by `dllm2rec prepare`.")
 ]
@@ -58,15 +57,17 @@ KnowledgePath = Annotated[
 Runs = Annotated[
     list[Path], typer.Argument(metavar="RUN...", callback=there, help="Directories made by `dllm2rec train`.")
 ]
-HeldOut = Annotated[Literal["validation", "test"], typer.Option("--split", help="Which examples.")]
+HeldOut = Annotated[Literal["validation", "test"], typer.Option("--split", help="Which split to evaluate on.")]
 MovedDataset = Annotated[
-    Path | None, typer.Option(metavar="DATASET", callback=there, help="Where the dataset is now, if it was moved.")
+    Path | None, typer.Option(metavar="DATASET", callback=there, help="Where the dataset is now, if it has moved.")
 ]
-Column = Annotated[str | None, typer.Option(metavar="NAME", help="Its column, where the name is not a well-known one.")]
-TimeUnit = Annotated[Literal["s", "ms", "us", "ns"], typer.Option(help="Unit of times that are numbers.")]
+Column = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Name of this column, if it is not detected automatically.")
+]
+TimeUnit = Annotated[Literal["s", "ms", "us", "ns"], typer.Option(help="Unit of numeric timestamps.")]
 SplitNames = Annotated[
     list[str] | None,
-    typer.Option(metavar="train|validation|test", help="Of which split; give it as often as needed. All if not given."),
+    typer.Option(metavar="train|validation|test", help="Label only this split; repeatable. By default all three."),
 ]
 Limit = Annotated[
     list[str] | None,
@@ -75,20 +76,22 @@ Limit = Annotated[
 Budget = Annotated[
     str | None,
     typer.Option(
-        metavar="N|P%", help="Label N training examples, or a share of them; a greater budget later adds to them."
+        metavar="N|P%", help="Label N training examples, or a share of them; a larger budget later adds to these."
     ),
 ]
 Choose = Annotated[
     str | None,
     typer.Option(
         metavar="RULE",
-        help="Which training examples come first: random, uncertain (for item-kNN), disagreement (of item-kNN and "
-        "text neighbours; without --vectors of items that stand together), diverse, oldest. If not given: oldest "
-        "for a reference, else random; retrieval knows only that, user by user.",
+        help="Which training examples to label first: random, oldest, diverse, uncertain (item-kNN is least sure), or "
+        "disagreement (where item-kNN and text neighbours differ most; without --vectors, where item-kNN and item "
+        "co-occurrence vectors do). Default: oldest for references, random for all else; retrieval allows only random.",
     ),
 ]
-Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the result goes.")]
-ExperimentOut = Annotated[Path | None, typer.Option(metavar="DIR", help="Its directory; runs/<name> if not given.")]
+Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Directory to write to.")]
+ExperimentOut = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Directory to write to; by default runs/<name>.")
+]
 
 
 def given(**options: Any) -> dict[str, Any]:

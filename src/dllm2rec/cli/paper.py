@@ -19,27 +19,26 @@ def paper(
         typer.Argument(
             metavar="RESULTS...",
             callback=there,
-            help="Directories of `dllm2rec run`, or of runs; one for each dataset.",
+            help="Directories written by `dllm2rec run`, or holding runs; one per dataset.",
         ),
     ],
     table: Annotated[
         list[int] | None,
         typer.Option(
             metavar="1..9",
-            help="Which table; give it as often. Without one or a figure: all that the results have.",
+            help="Which table; repeatable. By default every table and figure that the results allow.",
         ),
     ] = None,
     figure: Annotated[list[int] | None, typer.Option(metavar="2", help="Which figure.")] = None,
-    form: Annotated[
-        Literal["markdown", "latex", "csv"], typer.Option("--format", help="How to write it.")
-    ] = "markdown",
+    form: Annotated[Literal["markdown", "latex", "csv"], typer.Option("--format", help="Output format.")] = "markdown",
     split: HeldOut = "test",
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write files there instead of printing; figures need it.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Write files to this directory instead of printing; required for figures."),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Write tables of the paper, our figures beside the paper's; what was not run is shown as missing.
+    """Print the paper's tables with our results beside the paper's; missing runs are shown as missing.
 
     Example: dllm2rec paper runs/toys runs/games --table 5 --format latex
     """

@@ -18,11 +18,12 @@ def prepare(
     items: Annotated[
         Path | None, typer.Option(metavar="FILE", callback=there, help="Item ids and titles, in the same formats.")
     ] = None,
-    source: Annotated[
-        str | None, typer.Option(help="A dataset that a package ships, instead of files: ml-100k")
-    ] = None,
-    split: Annotated[Literal["paper", "global-time", "leave-one-out"], typer.Option(help="How to cut it.")] = "paper",
-    name: Annotated[str | None, typer.Option(help="For tables and reports; the file's name if not given.")] = None,
+    source: Annotated[str | None, typer.Option(help="A packaged dataset instead of files: ml-100k")] = None,
+    split: Annotated[
+        Literal["paper", "global-time", "leave-one-out"],
+        typer.Option(help="How to split the log into training, validation and test."),
+    ] = "paper",
+    name: Annotated[str | None, typer.Option(help="Name in tables and reports; by default the file's name.")] = None,
     user_column: Column = None,
     item_column: Column = None,
     time_column: Column = None,

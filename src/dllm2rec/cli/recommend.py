@@ -19,22 +19,29 @@ def recommend(
         Path, typer.Argument(metavar="BUNDLE", callback=there, help="Directory made by `dllm2rec export`.")
     ],
     history: Annotated[
-        str | None, typer.Option(help="Ids or titles, oldest first, with commas between (or semicolons).")
+        str | None, typer.Option(help="Item ids or titles, oldest first, separated by commas or semicolons.")
     ] = None,
     interactions: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", callback=there, help="A log: with --user for one user of it, with --out for all."),
+        typer.Option(
+            metavar="FILE",
+            callback=there,
+            help="An interaction log: with --user recommend to one of its users, with --out to all.",
+        ),
     ] = None,
-    user: Annotated[str | None, typer.Option(help="Id of a user of the log.")] = None,
+    user: Annotated[str | None, typer.Option(help="Id of one user of the log.")] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A Parquet file for all users of the log; resumes.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Parquet file for the recommendations to all users of the log; resumable."),
     ] = None,
-    k: Annotated[int, typer.Option(help="How many items.")] = 20,
-    exclude_seen: Annotated[bool, typer.Option("--exclude-seen", help="Leave items of the history out.")] = False,
+    k: Annotated[int, typer.Option(help="How many items to recommend.")] = 20,
+    exclude_seen: Annotated[
+        bool, typer.Option("--exclude-seen", help="Do not recommend items of the history.")
+    ] = False,
     only: Annotated[
         Path | None,
         typer.Option(
-            "--filter", metavar="FILE", callback=there, help="Recommend only the ids in this file, one a line."
+            "--filter", metavar="FILE", callback=there, help="Recommend only the ids in this file, one per line."
         ),
     ] = None,
     approximate: Annotated[

@@ -12,13 +12,13 @@ from dllm2rec.core.errors import UserError
 def report(
     *,
     runs: Runs,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="The HTML file.")],
-    name: Annotated[str | None, typer.Option(help="Its title; by default the dataset's name.")] = None,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="HTML file to write.")],
+    name: Annotated[str | None, typer.Option(help="Title of the report; by default the dataset's name.")] = None,
     split: HeldOut = "test",
     mask_history: MaskHistory = False,
     json: Json = False,
 ) -> None:
-    """Write one HTML file that needs no network: the answer, tables, curves, slices, users, settings.
+    """Write a self-contained HTML report: the verdict, tables, curves, slices, users, settings.
 
     Example: dllm2rec report work/plain work/distilled --out work/report.html
     """

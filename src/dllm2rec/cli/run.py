@@ -11,7 +11,7 @@ from dllm2rec.cli.options import ExperimentOut, Jobs, Json, Set, show, there, wo
 
 def run(
     *,
-    config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", callback=there, help="The experiment.")],
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", callback=there, help="Settings of the experiment.")],
     out: ExperimentOut = None,
     jobs: Jobs = 1,
     settings: Set = None,
@@ -19,7 +19,7 @@ def run(
 ) -> None:
     """Run an experiment: prepare, teach, search, train, evaluate, compare, report.
 
-    Interrupted and started again it goes on; a second run says what is cached. Example: dllm2rec run configs/demo.toml
+    Resumes if it was interrupted; finished stages are cached. Example: dllm2rec run configs/demo.toml
     """
     from dllm2rec.cli.tables import comparison_text
     from dllm2rec.experiments.pipeline import run as run_experiment

@@ -21,11 +21,13 @@ def serve(
     ],
     compare: Annotated[
         Path | None,
-        typer.Option(metavar="BUNDLE", callback=there, help="A second bundle, which the page shows beside it."),
+        typer.Option(
+            metavar="BUNDLE", callback=there, help="A second bundle, which the web page shows beside the first."
+        ),
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")] = 8000,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that share the port.")] = 1,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port to listen on; 0 takes a free one.")] = 8000,
+    workers: Annotated[int, typer.Option(min=1, help="How many processes share the port.")] = 1,
     settings: Set = None,
     json: Json = False,
 ) -> None:

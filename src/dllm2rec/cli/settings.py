@@ -14,13 +14,14 @@ def settings(
     *,
     verb: Annotated[
         Literal["prepare", "teach", "train", "update", "run", "tune", "serve"],
-        typer.Argument(help="Whose; those of run and tune are of their file."),
+        typer.Argument(help="Which command; for run and tune, the keys of their TOML file."),
     ],
     words: Annotated[
-        str, typer.Argument(metavar="[WORDS]", help="Only names with these letters, such as student.dropout.")
+        str,
+        typer.Argument(metavar="[WORDS]", help="List only settings whose names contain this, such as student.dropout."),
     ] = "",
     protocol: Annotated[
-        Literal["strong", "paper"], typer.Option(help="Whose defaults the settings of train have.")
+        Literal["strong", "paper"], typer.Option(help="For train: which protocol's defaults to show.")
     ] = DEFAULT,
     json: Json = False,
 ) -> None:

@@ -45,21 +45,23 @@ def teach(
         | None,
         typer.Option(
             show_default="bigrec",
-            help="Who teaches: a language model that writes titles (bigrec) or reads histories (retrieval), a sentence "
-            "encoder (item vectors only), a language model that explains in texts (for methods kar and llm-cf), a "
-            "reference, or several teachers (--from) merged into one.",
+            help="A language model that writes titles (bigrec) or reads histories (retrieval), a sentence encoder "
+            "(item vectors only), a language model that writes texts about items and users (for kar and llm-cf), a "
+            "baseline (popularity, knn, text, blend, ease), or several teachers merged into one (--from).",
         ),
     ] = None,
     llm: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME|PATH", help="For bigrec, retrieval, texts: packaged model, directory, GGUF file or hub name."
+            metavar="NAME|PATH",
+            help="Language model of bigrec, retrieval and texts: packaged model, directory, GGUF file or hub name.",
         ),
     ] = None,
     model: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME|PATH", help="For encoder, texts, text, blend: packaged model, directory or hub name."
+            metavar="NAME|PATH",
+            help="Sentence encoder of encoder, texts, text and blend: packaged model, directory or hub name.",
         ),
     ] = None,
     vectors: Annotated[
@@ -67,7 +69,7 @@ def teach(
         typer.Option(
             metavar="KNOWLEDGE",
             callback=there,
-            help="Item vectors that are there already, for text, blend and --choose.",
+            help="Knowledge whose item vectors to use for text, blend and --choose, instead of encoding titles.",
         ),
     ] = None,
     sources: Annotated[
@@ -76,7 +78,7 @@ def teach(
             "--from",
             metavar="KNOWLEDGE",
             callback=there,
-            help="For merged: what a teacher said; give it twice or more.",
+            help="Knowledge directory to merge; give at least two.",
         ),
     ] = None,
     split: SplitNames = None,
@@ -89,8 +91,8 @@ def teach(
             "--import",
             metavar="FILE|DIR",
             callback=there,
-            help="Read what a language model elsewhere answered to `dllm2rec ask` (--llm says which one, for tables, "
-            "--model what grounds it), or a directory of the original code's files.",
+            help="Import a language model's answers to `dllm2rec ask` (--llm names it in tables, --model is the "
+            "encoder that grounds its titles), or a directory with the knowledge files of the DLLM2Rec authors' code.",
         ),
     ] = None,
     only_new: Annotated[
@@ -98,17 +100,18 @@ def teach(
         typer.Option(
             metavar="KNOWLEDGE",
             callback=there,
-            help="Take over what is known of the dataset that DATASET goes on from, and let the same teacher label the "
-            "rest; no other option is needed.",
+            help="Knowledge of the dataset that DATASET extends: reuse its labels, and let the same teacher label "
+            "only the new examples. Needs no other option.",
         ),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(help="For bigrec, retrieval, texts: of the tuning, and of which examples come first.")
+        int | None,
+        typer.Option(help="Seed of the tuning of bigrec, retrieval and texts, and of the order of examples."),
     ] = None,
     settings: Set = None,
     json: Json = False,
 ) -> None:
-    """Tune a teacher and let it label examples; interrupted and started again, it goes on.
+    """Tune a teacher and let it label examples; resumes if it was interrupted.
 
     Example: dllm2rec teach work/dataset --teacher bigrec --llm smollm2-135m --limit 1000 --out work/knowledge
     """

@@ -12,7 +12,7 @@ from dllm2rec.settings.protocol import DEFAULT
 if TYPE_CHECKING:
     from dllm2rec.data import Dataset
     from dllm2rec.knowledge.store import Knowledge
-    from dllm2rec.settings.config import CellSettings
+    from dllm2rec.settings.config import TrainSettings
 
 LARGE = 20_000_000_000
 """Events times items from which on training by a full softmax is told to take long."""
@@ -26,29 +26,32 @@ def train(
     out: Out,
     protocol: Annotated[
         Literal["strong", "paper"],
-        typer.Option(help="What is left open is as a strong student wants it, or as the paper did it."),
+        typer.Option(help="Defaults for settings that you do not give: our strong recipe, or what the paper did."),
     ] = DEFAULT,
     student: Annotated[
         Literal["transformer", "sasrec", "gru4rec", "caser"] | None,
-        typer.Option(help="Which student; transformer in the strong protocol, sasrec in the paper's."),
+        typer.Option(help="Model to train. Default: transformer (strong), sasrec (paper)."),
     ] = None,
     loss: Annotated[
         Literal["softmax", "sampled-softmax", "gbce", "bce", "dros"] | None,
-        typer.Option(help="Which loss; softmax in the strong protocol, bce in the paper's."),
+        typer.Option(help="Recommendation loss. Default: softmax (strong), bce (paper)."),
     ] = None,
     method: Annotated[
         str | None,
         typer.Option(
             metavar="[none|vectors|soft-labels|dllm2rec|hint|htd|rd|cd|rrd|dcd|unkd|kar|llm-cf]",
-            help="How it is taught. With --knowledge: dllm2rec in the paper's protocol; in the strong one soft-labels, "
-            "or vectors if there are no rankings.",
+            help="Distillation method. Default without --knowledge: none. With it: soft-labels (strong; vectors, if "
+            "the knowledge has no rankings) or dllm2rec (paper).",
         ),
     ] = None,
-    variant: Annotated[Literal["paper", "released"] | None, typer.Option(help="Of dllm2rec.")] = None,
-    knowledge: Annotated[
-        Path | None, typer.Option(metavar="KNOWLEDGE", callback=there, help="What the teacher knows.")
+    variant: Annotated[
+        Literal["paper", "released"] | None,
+        typer.Option(help="Variant of dllm2rec: the paper's equations or the released code."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the first weights and of training.")] = 1,
+    knowledge: Annotated[
+        Path | None, typer.Option(metavar="KNOWLEDGE", callback=there, help="Directory made by `dllm2rec teach`.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the initial weights and of training.")] = 1,
     settings: Set = None,
     json: Json = False,
 ) -> None:
@@ -61,7 +64,7 @@ def train(
     from dllm2rec.data import Dataset
     from dllm2rec.evaluation.metrics import HITS, METRIC
     from dllm2rec.knowledge.store import Knowledge
-    from dllm2rec.settings.config import CellSettings
+    from dllm2rec.settings.config import TrainSettings
     from dllm2rec.settings.parsing import override, validate
     from dllm2rec.workflow.runs import RESULT
     from dllm2rec.workflow.training import train as run
@@ -76,7 +79,7 @@ def train(
         if (kind := values["method"]["kind"]) != "dllm2rec":
             raise UserError(f"--variant {variant}: it is of method dllm2rec, this is {kind}; leave it out")
         values["method"]["variant"] = variant
-    chosen = validate(CellSettings, values)
+    chosen = validate(TrainSettings, values)
     trained_before = (out / RESULT).is_file()
     opened = Dataset.load(dataset)
     if chosen.loss.kind == "softmax" and opened.manifest.num_interactions * opened.num_items > LARGE:
@@ -109,7 +112,7 @@ def train(
     )
 
 
-def _unsaid(cell: "CellSettings", labelled: int, dataset: "Dataset", knowledge: "Knowledge | None") -> list[str]:
+def _unsaid(cell: "TrainSettings", labelled: int, dataset: "Dataset", knowledge: "Knowledge | None") -> list[str]:
     """Say it where a method that learns from lists had few to learn from, or none."""
     from dllm2rec.distillation.methods import ListMethod
 

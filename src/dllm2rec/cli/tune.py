@@ -12,7 +12,8 @@ from dllm2rec.cli.options import ExperimentOut, Jobs, Json, Set, show, there, wo
 def tune(
     *,
     config: Annotated[
-        Path, typer.Argument(metavar="CONFIG.toml", callback=there, help="An experiment with a table `search`.")
+        Path,
+        typer.Argument(metavar="CONFIG.toml", callback=there, help="Settings of an experiment with a `search` table."),
     ],
     out: ExperimentOut = None,
     jobs: Jobs = 1,
@@ -21,7 +22,7 @@ def tune(
 ) -> None:
     """Search for the best settings on validation, as many trials for every method, plain students included.
 
-    Interrupted and started again it goes on; `dllm2rec run` then trains what was chosen for all seeds.
+    Resumes if it was interrupted; `dllm2rec run` then trains the chosen settings with all seeds.
 
     Example: dllm2rec tune configs/toys.toml --set search.trials=8
     """

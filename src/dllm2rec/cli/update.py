@@ -14,17 +14,17 @@ def update(
         Path, typer.Argument(metavar="RUN", callback=there, help="Directory made by `dllm2rec train` or `update`.")
     ],
     interactions: Annotated[
-        Path, typer.Option(metavar="FILE", callback=there, help="Events newer than those that the run knows.")
+        Path, typer.Option(metavar="FILE", callback=there, help="Log with newer events; known events are skipped.")
     ],
     out: Out,
     items: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", callback=there, help="Ids and titles of new items; known ids are passed over."),
+        typer.Option(metavar="FILE", callback=there, help="Ids and titles of new items; known ids are skipped."),
     ] = None,
     knowledge: Annotated[
         Path | None,
         typer.Option(
-            metavar="KNOWLEDGE", callback=there, help="Of the extended dataset, where it was taught elsewhere."
+            metavar="KNOWLEDGE", callback=there, help="Knowledge of the extended dataset, if you made it elsewhere."
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Keep the new student even if it is worse.")] = False,
@@ -37,7 +37,7 @@ def update(
     settings: Set = None,
     json: Json = False,
 ) -> None:
-    """Continue training on newer events, with replay; a student that is worse for it is refused (exit code 3).
+    """Continue training on newer events, with replay; refuses a student that became worse (exit code 3).
 
     Columns have the names that `prepare` was given, unless others are given here.
 

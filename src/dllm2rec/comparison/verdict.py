@@ -36,7 +36,7 @@ def judge(
         lines += _teacher_line(table)
     outcome, headline = _headline(taught, alone=any(row.distilled for row in rows))
     if split == "validation" and taught:
-        headline = f"On validation, by which all was chosen, so as a hint: {headline[0].lower()}{headline[1:]}"
+        headline = f"On validation, which was used for selection, so optimistic: {headline[0].lower()}{headline[1:]}"
     return Verdict(outcome=outcome, headline=headline, lines=tuple(lines))
 
 
@@ -111,7 +111,7 @@ def _reference_line(rows: Sequence[Row], over: Versus | None, split: Split, coun
     if reference is None or student is None:
         return []
     if reference.metrics[METRIC] == student.metrics[METRIC] == 0:
-        return ["No student and no reference hits any target here: these examples can't say what to ship."]
+        return ["No student and no reference hits any target here: these examples can't say what to deploy."]
     seeds = "" if over is None or over.several_seeds else ", the student with one seed"
     tested = "" if over is None else f" ({percent(over.gain)}, {_certain(over)}{seeds})"
     return [
@@ -126,13 +126,13 @@ def _advice(rows: Sequence[Row], student: Row, reference: Row, over: Versus | No
     ahead = student.metrics[METRIC] > reference.metrics[METRIC]
     sure = over is None or is_significant(over)
     if preferred and ahead and sure:
-        return f"ship {student.label}"
+        return f"deploy {student.label}"
     why = "on this data"
     if preferred != ahead:
-        why = "validation and test disagree, and what needs no training is simpler"
+        why = "validation and test disagree, and the baseline is simpler"
     elif not sure:
-        why = "they may be level, and what needs no training is simpler"
-    return f"{why}: ship the counting{_how(rows, reference, counted)}"
+        why = "the difference may be chance, and the baseline is simpler"
+    return f"{why}: deploy the baseline{_how(rows, reference, counted)}"
 
 
 def _reached(row: Row, split: Split) -> str:
@@ -141,7 +141,7 @@ def _reached(row: Row, split: Split) -> str:
 
 
 def _how(rows: Sequence[Row], best: Row, counted: TrainOn) -> str:
-    """Say what makes a bundle of counting: of the best reference, or else of the best one that can be exported."""
+    """Say how to export a baseline: the best reference, or else the best one that can be exported."""
     able = _best([row for row in rows if row.label.startswith(COUNTING)], "reference")
     if able is None:
         return ""

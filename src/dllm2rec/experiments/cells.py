@@ -20,7 +20,7 @@ from dllm2rec.core.progress import silence_progress
 from dllm2rec.data import Dataset
 from dllm2rec.experiments.stages import Stage, Stages
 from dllm2rec.knowledge.store import Knowledge
-from dllm2rec.settings.config import CellSettings, Config
+from dllm2rec.settings.config import Config, TrainSettings
 from dllm2rec.workflow.evaluating import evaluate
 from dllm2rec.workflow.runs import RESULT, REVISION, Run
 from dllm2rec.workflow.search import Choice, search
@@ -185,12 +185,12 @@ def _study_hash(work: Work, cell: _Cell) -> str:
     return hash_json(described)[:8]
 
 
-def _trial(work: Work, cell: _Cell, settings: CellSettings) -> Run:
+def _trial(work: Work, cell: _Cell, settings: TrainSettings) -> Run:
     assert work.config.search is not None  # noqa: S101 - there are trials only where there is a search
     return _train(work, cell, settings, work.config.search.seed, verb="try")
 
 
-def _train_and_evaluate(work: Work, cell: _Cell, settings: CellSettings, seed: int) -> Run:
+def _train_and_evaluate(work: Work, cell: _Cell, settings: TrainSettings, seed: int) -> Run:
     trained = _train(work, cell, settings, seed, verb="train")
     mask = work.config.evaluation.mask_history
     work.stages.do(
@@ -202,7 +202,7 @@ def _train_and_evaluate(work: Work, cell: _Cell, settings: CellSettings, seed: i
     return trained
 
 
-def _train(work: Work, cell: _Cell, settings: CellSettings, seed: int, *, verb: str) -> Run:
+def _train(work: Work, cell: _Cell, settings: TrainSettings, seed: int, *, verb: str) -> Run:
     names = {"student": cell.student, "method": cell.method}
     knowledge = work.knowledge.get(cell.method)
     planned = plan(work.dataset, settings, seed=seed, knowledge=knowledge, **names)

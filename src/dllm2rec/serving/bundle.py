@@ -68,8 +68,8 @@ class Bundle:
     neighbours: Neighbours | None = None
 
     @property
-    def counts(self) -> bool:
-        """Whether it is counting, and not a student that counts beside what it learned."""
+    def is_baseline(self) -> bool:
+        """Whether it is the item-kNN baseline, and not a trained student."""
         return "reference" in self.manifest.settings
 
     @property

@@ -162,7 +162,7 @@ class Recommender:
         if k < 1:
             raise UserError(f"k must be at least 1, not {k}")
         row, output = self._find(item), self.bundle.output
-        neighbours = self.bundle.neighbours if self.bundle.counts else None
+        neighbours = self.bundle.neighbours if self.bundle.is_baseline else None
         if neighbours is None:
             scores = output @ (output[row] * self._inverse_norms[row]) * self._inverse_norms
         else:

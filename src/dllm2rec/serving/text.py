@@ -45,7 +45,7 @@ class TextProjection:
             UserError: its student does not read text where it writes scores.
         """
         text = bundle.manifest.text
-        if text is None and bundle.counts:
+        if text is None and bundle.is_baseline:
             raise UserError(
                 f"{bundle.path}: {bundle.manifest.student} reads no titles, or validation gave them no weight, so an "
                 "item that training never saw can't be recommended; export it with --knowledge that has item vectors"

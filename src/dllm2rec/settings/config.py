@@ -40,7 +40,7 @@ RESOLVED = "resolved"
 """Context of validation for settings that were written in full: a setting that they lack did not exist yet."""
 
 
-class CellSettings(Settings):
+class TrainSettings(Settings):
     """One training: what is trained, on what, on which loss, taught by what, and how long.
 
     Attributes:
@@ -226,7 +226,7 @@ class Config(Settings):
             _check_search(self.search, self.methods)
         return self
 
-    def cell(self, student: str, method: str, change: Mapping[str, Any] | None = None) -> CellSettings:
+    def cell(self, student: str, method: str, change: Mapping[str, Any] | None = None) -> TrainSettings:
         """Return the settings of one cell.
 
         Args:
@@ -248,11 +248,11 @@ class Config(Settings):
             values["train_on"] = self.train_on
         if self.demand is not None:
             values["demand"] = self.demand
-        cell = validate(CellSettings, values, source=f"student '{student}', method '{method}'")
+        cell = validate(TrainSettings, values, source=f"student '{student}', method '{method}'")
         if not change:
             return cell
         where = f"search: student '{student}', method '{method}'"
-        return validate(CellSettings, _merge(explicitly_set(cell), nested(change)), source=where)
+        return validate(TrainSettings, _merge(explicitly_set(cell), nested(change)), source=where)
 
     def stands(self, student: str, method: str, names: Iterable[str]) -> dict[str, Any]:
         """Return what the cell sets by dotted names, before any search; names that it does not have are left out."""

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from dllm2rec.serving.http.settings import ServeSettings
-from dllm2rec.settings.config import CellSettings, Config, EvaluationSettings, Search
+from dllm2rec.settings.config import Config, EvaluationSettings, Search, TrainSettings
 from dllm2rec.settings.dataset import DatasetSettings
 from dllm2rec.settings.explain import allowed, alternatives, fields, tags
 from dllm2rec.settings.protocol import DEFAULT, Protocol
@@ -99,10 +99,10 @@ def about(words: str, sections: Iterable[Section]) -> list[Section]:
 
 def _cell(protocol: Protocol) -> Iterator[Section]:
     def defaults(**tables: Any) -> dict[str, Any]:
-        return CellSettings.model_validate({"protocol": protocol, **tables}).model_dump()
+        return TrainSettings.model_validate({"protocol": protocol, **tables}).model_dump()
 
-    yield _section(CellSettings, defaults=defaults())
-    for table, annotation in CellSettings.model_fields.items():
+    yield _section(TrainSettings, defaults=defaults())
+    for table, annotation in TrainSettings.model_fields.items():
         for one in _tables(annotation):
             kind = next(iter(tags(one)), None)
             said = defaults(**({table: {"kind": kind}} if kind else {}))[table]

@@ -13,7 +13,7 @@ from dllm2rec.distillation.llm_cf import LLMCFSettings, read_with_llm_cf
 from dllm2rec.distillation.methods import reads_item_vectors
 from dllm2rec.evaluation.demand import DemandWeights
 from dllm2rec.knowledge.store import Knowledge
-from dllm2rec.settings.config import CellSettings
+from dllm2rec.settings.config import TrainSettings
 from dllm2rec.students.base import Student
 from dllm2rec.students.factory import build_student
 from dllm2rec.students.text_neighbours import Directions
@@ -104,7 +104,7 @@ def settle(
             student.table.near = found.near * demand.text**0.5
 
 
-def transitions_of(settings: CellSettings, dataset: Dataset) -> ItemKNN | None:
+def transitions_of(settings: TrainSettings, dataset: Dataset) -> ItemKNN | None:
     """Count what followed each item in the sequences that a student learns from, None where it does not ask."""
     if not settings.student.transitions:
         return None
@@ -112,7 +112,7 @@ def transitions_of(settings: CellSettings, dataset: Dataset) -> ItemKNN | None:
     return fit_item_knn(FOLLOWERS, sequences, num_items=dataset.num_items)
 
 
-def text_directions(student: Student, settings: CellSettings, first: int) -> Directions | None:
+def text_directions(student: Student, settings: TrainSettings, first: int) -> Directions | None:
     """Return the directions by which a student may count text neighbours, None where it does not.
 
     ``first`` items are those that it learned with, see `ItemTable.text_directions`.
@@ -153,7 +153,7 @@ def knowledge_source(knowledge: Knowledge) -> Source:
     )
 
 
-def item_vectors(settings: CellSettings, knowledge: Knowledge | None) -> Tensor | None:
+def item_vectors(settings: TrainSettings, knowledge: Knowledge | None) -> Tensor | None:
     """Return the vectors `[V, Dt]` that the student's item table gets."""
     if knowledge is None or knowledge.item_vectors is None or not reads_item_vectors(settings.method):
         return None
@@ -176,11 +176,11 @@ def require_free_of_texts(run: Run, verb: str) -> None:
         )
 
 
-def popularity_of(dataset: Dataset, settings: CellSettings) -> Tensor:
+def popularity_of(dataset: Dataset, settings: TrainSettings) -> Tensor:
     """Count each item in the sequences that the student learns from, `[V]`, whichever examples were drawn of them."""
     return torch.from_numpy(dataset.train_counts(learned_from(settings)))
 
 
-def learned_from(settings: CellSettings) -> TrainOn:
+def learned_from(settings: TrainSettings) -> TrainOn:
     """Return the sequences that the student's training examples are of."""
     return "positions" if settings.train_on == "examples" else settings.train_on

@@ -7,10 +7,10 @@ from dllm2rec.distillation.llm_cf import LLMCFSettings
 from dllm2rec.distillation.methods import NoMethod, require_needs
 from dllm2rec.knowledge.align import require_same_dataset
 from dllm2rec.knowledge.store import Knowledge
-from dllm2rec.settings.config import CellSettings
+from dllm2rec.settings.config import TrainSettings
 
 
-def require_knowledge(settings: CellSettings, knowledge: Knowledge | None, dataset: Dataset) -> Knowledge | None:
+def require_knowledge(settings: TrainSettings, knowledge: Knowledge | None, dataset: Dataset) -> Knowledge | None:
     """Return the knowledge that the method uses; None for a plain student.
 
     Raises:
@@ -28,7 +28,7 @@ def require_knowledge(settings: CellSettings, knowledge: Knowledge | None, datas
             return knowledge
 
 
-def _require_unseen_targets(settings: CellSettings) -> None:
+def _require_unseen_targets(settings: TrainSettings) -> None:
     """Texts are written from the histories of the split's examples: other positions of those may be targets in them."""
     method = settings.method
     if isinstance(method, KARSettings | LLMCFSettings) and settings.train_on != "examples":

@@ -18,7 +18,7 @@ from dllm2rec.evaluation.demand import DemandWeights
 from dllm2rec.evaluation.ranks import Ranks
 from dllm2rec.knowledge.schema import MARKER as KNOWLEDGE
 from dllm2rec.knowledge.store import Knowledge
-from dllm2rec.settings.config import RESOLVED, CellSettings
+from dllm2rec.settings.config import RESOLVED, TrainSettings
 from dllm2rec.workflow.rank_files import read_ranks, write_ranks
 
 MARKER = "config.json"
@@ -74,7 +74,7 @@ class RunConfig(Settings):
     student: str
     method: str
     seed: int
-    settings: CellSettings
+    settings: TrainSettings
     dataset: Source
     knowledge: Source | None
     continues: Source | None = None
@@ -286,7 +286,7 @@ def make_config(
     student: str,
     method: str,
     seed: int,
-    settings: CellSettings,
+    settings: TrainSettings,
     dataset: Source,
     knowledge: Source | None,
     continues: Run | None = None,

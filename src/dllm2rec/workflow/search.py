@@ -23,11 +23,11 @@ from dllm2rec.core.files import BusyError, os_error_of, read_json, write_json
 from dllm2rec.core.seeding import derive_seed
 from dllm2rec.core.settings import Settings
 from dllm2rec.evaluation.metrics import METRIC
-from dllm2rec.settings.config import CellSettings, Config, Range
+from dllm2rec.settings.config import Config, Range, TrainSettings
 from dllm2rec.workflow.runs import Run
 
 EDGE = 0.05  # of a range
-TrainTrial = Callable[[CellSettings], Run]
+TrainTrial = Callable[[TrainSettings], Run]
 
 
 class Trial(Settings):
@@ -73,7 +73,7 @@ class Choice(Settings):
 
 def search(
     config: Config, student: str, method: str, train: TrainTrial, *, study: Path
-) -> tuple[CellSettings, Choice | None]:
+) -> tuple[TrainSettings, Choice | None]:
     """Choose the settings of a cell.
 
     What is proposed follows from the seed of the search, the number of the trial and the results before it. So a search

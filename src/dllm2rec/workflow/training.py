@@ -22,7 +22,7 @@ from dllm2rec.knowledge.align import align
 from dllm2rec.knowledge.store import Knowledge
 from dllm2rec.losses.factory import LossSettings, build_loss
 from dllm2rec.losses.softmax import SoftmaxLoss, SoftmaxSettings
-from dllm2rec.settings.config import CellSettings
+from dllm2rec.settings.config import TrainSettings
 from dllm2rec.students.base import Student
 from dllm2rec.students.text_neighbours import neighbour_scores
 from dllm2rec.training import fit
@@ -41,7 +41,7 @@ from dllm2rec.workflow.runs import FitSummary, Run, RunConfig, RunResult, Source
 
 def train(
     dataset: Dataset,
-    settings: CellSettings,
+    settings: TrainSettings,
     *,
     out: Path,
     seed: int = 1,
@@ -84,7 +84,7 @@ def train(
 
 def plan(
     dataset: Dataset,
-    settings: CellSettings,
+    settings: TrainSettings,
     *,
     seed: int,
     knowledge: Knowledge | None,
@@ -108,7 +108,7 @@ def plan(
     )
 
 
-def adapted(settings: CellSettings) -> CellSettings:
+def adapted(settings: TrainSettings) -> TrainSettings:
     """Return the settings with student and loss as the method makes them."""
     match settings.method:
         case DLLM2RecSettings() as method:
@@ -121,14 +121,14 @@ def adapted(settings: CellSettings) -> CellSettings:
             return settings
 
 
-def student_name(settings: CellSettings) -> str:
+def student_name(settings: TrainSettings) -> str:
     """Name a student by its kind, and by its loss or its protocol where that is not the usual one."""
     kind, loss, protocol = settings.student.kind, settings.loss.kind, settings.protocol
     name = kind if loss == ("bce" if protocol == "paper" else "softmax") else f"{kind}+{loss}"
     return name if (kind == "transformer") == (protocol == "strong") else f"{name} ({protocol})"
 
 
-def method_name(settings: CellSettings) -> str:
+def method_name(settings: TrainSettings) -> str:
     """Name a method by its kind and variant."""
     match settings.method:
         case NoMethod():
@@ -223,7 +223,7 @@ def _choose_demand(run: Run, student: Student, dataset: Dataset, validation: Exa
     )
 
 
-def _decided(settings: CellSettings, dataset: Dataset) -> LossSettings:
+def _decided(settings: TrainSettings, dataset: Dataset) -> LossSettings:
     """Decide by all training examples whether a softmax leaves histories out, where that is open."""
     loss = settings.loss
     if not isinstance(loss, SoftmaxSettings) or loss.leave_history is not None:

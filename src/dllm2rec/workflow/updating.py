@@ -20,7 +20,7 @@ from dllm2rec.evaluation.ranks import rank_targets
 from dllm2rec.evaluation.significance import SIGNIFICANT, paired_permutation_test
 from dllm2rec.knowledge.align import require_same_dataset
 from dllm2rec.knowledge.store import Knowledge
-from dllm2rec.settings.config import CellSettings
+from dllm2rec.settings.config import TrainSettings
 from dllm2rec.settings.update import UpdateSettings
 from dllm2rec.students.base import Student
 from dllm2rec.students.growth import grow
@@ -271,7 +271,7 @@ def _plan(run: Run, after: Material, out: Path, settings: UpdateSettings) -> Run
         student=run.config.student,
         method=run.config.method,
         seed=run.config.seed,
-        settings=CellSettings.model_validate(values),
+        settings=TrainSettings.model_validate(values),
         dataset=Source(path=dataset.path.resolve(), hash=dataset.content_hash, name=dataset.manifest.name),
         knowledge=None if knowledge is None else knowledge_source(knowledge),
         continues=run,

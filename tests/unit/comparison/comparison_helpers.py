@@ -13,7 +13,7 @@ from dllm2rec.distillation.settings import DLLM2RecSettings
 from dllm2rec.evaluation.metrics import ndcg
 from dllm2rec.evaluation.ranks import Ranks
 from dllm2rec.knowledge import Knowledge, KnowledgeManifest, Labels
-from dllm2rec.settings.config import CellSettings
+from dllm2rec.settings.config import TrainSettings
 from dllm2rec.settings.protocol import Protocol
 from dllm2rec.students.sasrec import SASRecSettings
 from dllm2rec.students.transformer import TransformerSettings
@@ -49,7 +49,7 @@ def group(
                 student=student,
                 method=method.kind if by else "taught" if taught else "plain",
                 seed=seed,
-                settings=CellSettings(student=student_settings, method=method, protocol=protocol),
+                settings=TrainSettings(student=student_settings, method=method, protocol=protocol),
                 dataset=Source(path=dataset.path, hash=dataset.content_hash, name="small"),
                 knowledge=None if knowledge is None else Source(path=Path(knowledge), hash=knowledge, name=knowledge),
             ),

@@ -18,7 +18,7 @@ from dllm2rec.core.seeding import numpy_generator
 from dllm2rec.data import Dataset
 from dllm2rec.evaluation.significance import paired_permutation_test
 from dllm2rec.reporting.report.cases import user_cards
-from dllm2rec.settings.config import CellSettings
+from dllm2rec.settings.config import TrainSettings
 from dllm2rec.workflow.runs import Run
 
 
@@ -148,7 +148,7 @@ def test_validation_chooses_what_test_then_tells_of(small: Dataset) -> None:
         "Validation chose these: chosen plain reaches .0000 (validation .6000) and popularity, which needs no "
         "training, .5000 (validation .5000) (-100.0%" in found.verdict.lines[-2]
     )
-    assert "validation and test disagree, and what needs no training is simpler" in found.verdict.lines[-2]
+    assert "validation and test disagree, and the baseline is simpler" in found.verdict.lines[-2]
     assert [row[3] for row in table_rows(whole)] == [".5000", ".4000", ".6000"]
     assert "valid." not in header(part)
     assert part.teacher_over is not None
@@ -293,7 +293,7 @@ def test_whatever_differs_beside_the_teacher_is_told(small: Dataset) -> None:
         "student": {"kind": "sasrec", "blocks": 3},
         "loss": {"kind": "bce", "negatives": 5},
     }
-    cell = CellSettings.model_validate({**settings, "method": {"kind": "vectors"}})
+    cell = TrainSettings.model_validate({**settings, "method": {"kind": "vectors"}})
     plain, taught = group(small, "S", rank), group(small, "S", rank, taught=True)
     other = taught.runs[0].config.model_copy(update={"settings": cell})
     taught = replace(taught, runs=(Run(taught.runs[0].path, other),))

@@ -9,7 +9,7 @@ from dllm2rec.comparison.evidence import gather
 from dllm2rec.data import Dataset, Split
 from dllm2rec.evaluation.metrics import ndcg
 from dllm2rec.knowledge import Knowledge, KnowledgeManifest, KnowledgeWriter, Labels
-from dllm2rec.settings.config import CellSettings
+from dllm2rec.settings.config import TrainSettings
 from dllm2rec.workflow.training import train
 
 DEPTH, SIZE = 10, 6
@@ -45,7 +45,7 @@ def label(dataset: Dataset, out: Path, rows: slice, *, split: Split = "train", s
 def test_labels_that_are_added_take_no_reference_away(small: Dataset, tmp_path: Path) -> None:
     values = {"protocol": "paper", "method": {"kind": "dllm2rec"}, "student": {"dim": 8}, "training": {"epochs": 1}}
     knowledge = label(small, tmp_path / "knowledge", slice(0, 60))
-    run = train(small, CellSettings.model_validate(values), out=tmp_path / "run", knowledge=knowledge)
+    run = train(small, TrainSettings.model_validate(values), out=tmp_path / "run", knowledge=knowledge)
     before = gather([run])
     label(small, tmp_path / "knowledge", slice(60, 120))
     after = gather([run])
@@ -57,7 +57,7 @@ def test_labels_that_are_added_take_no_reference_away(small: Dataset, tmp_path: 
 def test_knowledge_that_is_another_is_missing(small: Dataset, tmp_path: Path) -> None:
     values = {"protocol": "paper", "method": {"kind": "dllm2rec"}, "student": {"dim": 8}, "training": {"epochs": 1}}
     knowledge = label(small, tmp_path / "knowledge", slice(0, 60))
-    run = train(small, CellSettings.model_validate(values), out=tmp_path / "run", knowledge=knowledge)
+    run = train(small, TrainSettings.model_validate(values), out=tmp_path / "run", knowledge=knowledge)
     gather([run])  # evaluates it, which needs what taught it
     knowledge.path.rename(tmp_path / "old")
     label(small, tmp_path / "knowledge", slice(0, 60), seed=1)
@@ -72,7 +72,9 @@ def test_teachers_of_one_name_are_told_apart_by_their_folders(small: Dataset, tm
     for seed, name in enumerate(("one", "two")):
         label(small, tmp_path / name, slice(0, 60), seed=seed)
         knowledge = label(small, tmp_path / name, slice(0, 10), split="test", seed=seed)
-        runs.append(train(small, CellSettings.model_validate(values), out=tmp_path / f"run{seed}", knowledge=knowledge))
+        runs.append(
+            train(small, TrainSettings.model_validate(values), out=tmp_path / f"run{seed}", knowledge=knowledge)
+        )
     assert [taught.name for taught in gather(runs).teachers] == ["test [one]", "test [two]"]
     assert [taught.name for taught in gather(runs[:1]).teachers] == ["test"]
 
@@ -80,7 +82,7 @@ def test_teachers_of_one_name_are_told_apart_by_their_folders(small: Dataset, tm
 def test_what_chooses_is_validation_masked_as_the_table_is(small: Dataset, tmp_path: Path) -> None:
     """Of references and of runs, on a test table, with and without the items of histories."""
     values = {"protocol": "paper", "student": {"dim": 8}, "training": {"epochs": 1}}
-    run = train(small, CellSettings.model_validate(values), out=tmp_path / "run")
+    run = train(small, TrainSettings.model_validate(values), out=tmp_path / "run")
     for mask_history in (False, True):
         test, validation = (gather([run], split=split, mask_history=mask_history) for split in ("test", "validation"))
         for name, one in test.references.items():

@@ -127,19 +127,19 @@ def test_taught_line_states_both_figures_gain_and_certainty() -> None:
 
 def test_counting_that_wins_is_named() -> None:
     verdict = judge([table(other("item-kNN", "reference", 0.05), student("S", 0.04))])
-    assert any("item-kNN" in line and "ship the counting (`dllm2rec export DATASET" in line for line in verdict.lines)
+    assert any("item-kNN" in line and "deploy the baseline (`dllm2rec export DATASET" in line for line in verdict.lines)
     verdict = judge([table(other("item-kNN", "reference", 0.03), student("S", 0.04))])
-    assert verdict.lines[-1].endswith("; ship S.")
+    assert verdict.lines[-1].endswith("; deploy S.")
 
 
 @pytest.mark.parametrize(
     ("learned", "p_value", "says"),
     [
-        ((0.04, 0.06), 0.01, "; ship S."),
-        ((0.04, 0.06), 0.20, "they may be level, and what needs no training is simpler: ship the counting"),
-        ((0.02, 0.06), 0.01, "validation and test disagree, and what needs no training is simpler: ship the counting"),
-        ((0.04, 0.02), 0.01, "validation and test disagree, and what needs no training is simpler: ship the counting"),
-        ((0.02, 0.02), 0.01, "on this data: ship the counting"),
+        ((0.04, 0.06), 0.01, "; deploy S."),
+        ((0.04, 0.06), 0.20, "the difference may be chance, and the baseline is simpler: deploy the baseline"),
+        ((0.02, 0.06), 0.01, "validation and test disagree, and the baseline is simpler: deploy the baseline"),
+        ((0.04, 0.02), 0.01, "validation and test disagree, and the baseline is simpler: deploy the baseline"),
+        ((0.02, 0.02), 0.01, "on this data: deploy the baseline"),
     ],
 )
 def test_what_to_ship_is_chosen_on_validation_and_proven_on_test(
@@ -154,10 +154,10 @@ def test_what_to_ship_is_chosen_on_validation_and_proven_on_test(
 
 def test_where_nothing_is_hit_nothing_is_said() -> None:
     lines = judge([table(other("popularity", "reference", 0.0), student("S", 0.0))]).lines
-    assert lines == ("No student and no reference hits any target here: these examples can't say what to ship.",)
+    assert lines == ("No student and no reference hits any target here: these examples can't say what to deploy.",)
 
 
-@pytest.mark.parametrize(("p_value", "says"), [(0.001, "on this data: ship"), (0.4, "they may be level")])
+@pytest.mark.parametrize(("p_value", "says"), [(0.001, "on this data: deploy"), (0.4, "the difference may be chance")])
 def test_a_loss_to_counting_tells_how_sure_it_is(p_value: float, says: str) -> None:
     own = student("S", 0.04, difference=-0.01, p_value=p_value)
     rows = table(other("item-kNN", "reference", 0.05), own).model_copy(update={"over_reference": own.versus})
@@ -185,7 +185,7 @@ def test_what_cannot_be_exported_gives_way_to_what_can() -> None:
 )
 def test_what_a_bundle_of_counting_does_beyond_the_row_is_told(name: str, counted: TrainOn, says: str) -> None:
     line = judge([table(other(name, "reference", 0.05), student("S", 0.04))], counted=counted).lines[-1]
-    assert line.endswith(f"ship the counting (`dllm2rec export DATASET --out BUNDLE`{says}).")
+    assert line.endswith(f"deploy the baseline (`dllm2rec export DATASET --out BUNDLE`{says}).")
 
 
 @pytest.mark.parametrize("several_seeds", [True, False])
@@ -209,7 +209,7 @@ def test_on_validation_a_headline_is_a_hint() -> None:
     rows = [student("S", 0.03, difference=0.01, p_value=0.01)]
     assert judge([table(*rows)]).headline == "Yes, the teacher helped: S is better than plain."
     assert judge([table(*rows)], split="validation").headline == (
-        "On validation, by which all was chosen, so as a hint: yes, the teacher helped: S is better than plain."
+        "On validation, which was used for selection, so optimistic: yes, the teacher helped: S is better than plain."
     )
 
 

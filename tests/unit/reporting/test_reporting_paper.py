@@ -7,7 +7,7 @@ import pytest
 
 from dllm2rec.comparison.evidence import Group
 from dllm2rec.reporting.paper.cells import differences
-from dllm2rec.settings.config import CellSettings
+from dllm2rec.settings.config import TrainSettings
 from dllm2rec.workflow.runs import Run, Source, make_config
 
 
@@ -16,7 +16,7 @@ def cell(**settings: Any) -> Group:
         student="S",
         method="DLLM2Rec",
         seed=1,
-        settings=CellSettings.model_validate({"protocol": "paper", "method": {"kind": "dllm2rec"}, **settings}),
+        settings=TrainSettings.model_validate({"protocol": "paper", "method": {"kind": "dllm2rec"}, **settings}),
         dataset=Source(path=Path("dataset"), hash="abc", name="toys"),
         knowledge=None,
     )

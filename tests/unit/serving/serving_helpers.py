@@ -7,7 +7,7 @@ from pathlib import Path
 from dllm2rec.data import Dataset
 from dllm2rec.distillation.methods import VectorsMethod
 from dllm2rec.knowledge import Knowledge
-from dllm2rec.settings.config import CellSettings
+from dllm2rec.settings.config import TrainSettings
 from dllm2rec.workflow.runs import Run
 from dllm2rec.workflow.training import train
 
@@ -34,4 +34,4 @@ def write_random_bundles(folder: Path) -> list[Path]:
 def trained(dataset: Dataset, out: Path, knowledge: Knowledge | None = None, **student: object) -> Run:
     """Train a student for one epoch."""
     values = {"student": {"dim": 8, **student}, "method": VectorsMethod() if knowledge else {"kind": "none"}, **SMALL}
-    return train(dataset, CellSettings.model_validate(values), out=out, knowledge=knowledge)
+    return train(dataset, TrainSettings.model_validate(values), out=out, knowledge=knowledge)

@@ -10,7 +10,7 @@ from dllm2rec.core.errors import UserError
 from dllm2rec.distillation.settings import DLLM2RecSettings
 from dllm2rec.losses.dros import DROSSettings
 from dllm2rec.losses.softmax import SoftmaxSettings
-from dllm2rec.settings.config import CellSettings, Config, explicitly_set, load_config
+from dllm2rec.settings.config import Config, TrainSettings, explicitly_set, load_config
 from dllm2rec.settings.parsing import validate
 from dllm2rec.settings.teacher import BigRecTeacher, KnowledgeSource, MergedTeacher, ReferenceTeacher
 from dllm2rec.students.gru4rec import GRU4RecSettings
@@ -136,7 +136,7 @@ def test_a_taught_method_needs_a_teacher(file: Path) -> None:
 
 
 def test_stated_keeps_what_was_set_by_name_and_every_kind() -> None:
-    cell = CellSettings(
+    cell = TrainSettings(
         protocol="paper", student=SASRecSettings(dim=8), loss=DROSSettings(), method=DLLM2RecSettings(lambda_d=0.1)
     )
     assert explicitly_set(cell) == {
@@ -148,34 +148,34 @@ def test_stated_keeps_what_was_set_by_name_and_every_kind() -> None:
 
 
 def test_a_method_adapts_student_and_loss_once() -> None:
-    cell = adapted(CellSettings(protocol="paper", loss=DROSSettings(), method=DLLM2RecSettings(variant="released")))
+    cell = adapted(TrainSettings(protocol="paper", loss=DROSSettings(), method=DLLM2RecSettings(variant="released")))
     assert isinstance(cell.loss, DROSSettings)
     assert (cell.student.output, cell.loss.reduction) == ("separate", "mean")
-    paper = adapted(CellSettings(protocol="paper", method=DLLM2RecSettings(variant="paper")))
+    paper = adapted(TrainSettings(protocol="paper", method=DLLM2RecSettings(variant="paper")))
     assert paper.student.output == "tied"
-    again = adapted(CellSettings.model_validate(paper.model_dump(mode="json")))
+    again = adapted(TrainSettings.model_validate(paper.model_dump(mode="json")))
     assert again == paper
 
 
 def test_the_released_variant_has_an_output_layer_of_its_own_or_is_refused() -> None:
     released = DLLM2RecSettings(variant="released")
     with pytest.raises(ValidationError, match=r"student\.output to 'separate', or protocol to 'paper'"):
-        CellSettings(method=released)
-    CellSettings(method=DLLM2RecSettings(variant="released", embedding=False))
-    separate = CellSettings.model_validate({"student": {"output": "separate"}, "method": released})
+        TrainSettings(method=released)
+    TrainSettings(method=DLLM2RecSettings(variant="released", embedding=False))
+    separate = TrainSettings.model_validate({"student": {"output": "separate"}, "method": released})
     assert adapted(separate).student.output == "separate"
-    assert adapted(CellSettings(method=DLLM2RecSettings(variant="released", sides="both"))).student.output == "tied"
+    assert adapted(TrainSettings(method=DLLM2RecSettings(variant="released", sides="both"))).student.output == "tied"
 
 
 def test_names_say_what_is_unusual() -> None:
-    assert student_name(CellSettings(protocol="paper")) == "sasrec"
-    assert student_name(CellSettings(protocol="paper", loss=DROSSettings())) == "sasrec+dros"
-    assert student_name(CellSettings()) == "transformer"
-    strong = CellSettings.model_validate({"student": {"kind": "sasrec"}})
+    assert student_name(TrainSettings(protocol="paper")) == "sasrec"
+    assert student_name(TrainSettings(protocol="paper", loss=DROSSettings())) == "sasrec+dros"
+    assert student_name(TrainSettings()) == "transformer"
+    strong = TrainSettings.model_validate({"student": {"kind": "sasrec"}})
     assert student_name(strong) == "sasrec (strong)"
-    assert method_name(CellSettings()) == "plain"
+    assert method_name(TrainSettings()) == "plain"
     assert (
-        method_name(CellSettings(protocol="paper", method=DLLM2RecSettings(variant="released")))
+        method_name(TrainSettings(protocol="paper", method=DLLM2RecSettings(variant="released")))
         == "dllm2rec (released)"
     )
 
@@ -188,18 +188,18 @@ def test_paths_on_the_command_line_are_relative_to_where_one_stands(file: Path) 
 
 
 def test_a_protocol_fills_what_objects_leave_open_as_it_does_for_tables() -> None:
-    objects = CellSettings(
+    objects = TrainSettings(
         student=TransformerSettings(dim=64),
         loss=SoftmaxSettings(),
         training=FitSettings(epochs=4),
     )
     tables = {"student": {"kind": "transformer", "dim": 64}, "loss": {"kind": "softmax"}, "training": {"epochs": 4}}
-    assert objects == CellSettings.model_validate(tables)
+    assert objects == TrainSettings.model_validate(tables)
     assert (objects.training.optimizer, objects.student.output, objects.student.dim) == ("adamw", "tied", 64)
-    assert CellSettings(loss=DROSSettings()).loss == DROSSettings()
+    assert TrainSettings(loss=DROSSettings()).loss == DROSSettings()
 
 
 def test_kars_experts_read_items_and_users_on_one_scale() -> None:
     cell = {"train_on": "examples", "method": {"kind": "kar"}}
-    assert CellSettings.model_validate(cell).student.vector_scaling == "unit"
-    assert adapted(CellSettings.model_validate(cell)).student.vector_scaling == "standardise"
+    assert TrainSettings.model_validate(cell).student.vector_scaling == "unit"
+    assert adapted(TrainSettings.model_validate(cell)).student.vector_scaling == "standardise"

@@ -6,7 +6,7 @@ from typing import get_args
 
 import pytest
 
-from dllm2rec import CellSettings
+from dllm2rec import TrainSettings
 from dllm2rec.settings.manual import REQUIRED, Section, Setting, Subject, about, manual
 from dllm2rec.settings.parsing import override, validate
 from dllm2rec.settings.protocol import Protocol
@@ -38,7 +38,7 @@ def test_names_are_those_that_set_takes_and_defaults_change_nothing(protocol: Pr
         table, _, kind = section.partition(".kind = ")
         base = {"protocol": protocol, **({table: {"kind": kind.strip('"')}} if kind else {})}
         changed = override(base, [f"{one.name}={one.default}"])
-        assert validate(CellSettings, changed) == validate(CellSettings, base), one.name
+        assert validate(TrainSettings, changed) == validate(TrainSettings, base), one.name
 
 
 def test_what_is_written_is_toml() -> None:

@@ -7,7 +7,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from dllm2rec.core.errors import UserError
-from dllm2rec.settings.config import CellSettings
+from dllm2rec.settings.config import TrainSettings
 from dllm2rec.settings.parsing import override, parse_override, read_toml, validate
 
 
@@ -140,5 +140,5 @@ def test_none_is_a_value(tmp_path: Path) -> None:
     assert parse_override("demand=none") == (("demand",), "none")
     (tmp_path / "a.toml").write_text('[training]\nclip_norm = "None"\nbetas = [0.9, 0.98]\nname = "none"\n')
     assert read_toml(tmp_path / "a.toml") == {"training": {"clip_norm": None, "betas": [0.9, 0.98], "name": "none"}}
-    cell = validate(CellSettings, override({"protocol": "strong"}, ["training.clip_norm=None"]))
+    cell = validate(TrainSettings, override({"protocol": "strong"}, ["training.clip_norm=None"]))
     assert cell.training.clip_norm is None

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from dllm2rec.core.seeding import numpy_generator
 from dllm2rec.data import Dataset
 from dllm2rec.knowledge import Knowledge
-from dllm2rec.settings.config import CellSettings
+from dllm2rec.settings.config import TrainSettings
 from dllm2rec.teachers.reference_teacher import label_with_reference
 from dllm2rec.teachers.references import BlendSettings
 from dllm2rec.training import checkpoint
@@ -38,7 +38,7 @@ def knowledge(small: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Knowl
 def test_a_strong_student_that_is_killed_within_an_epoch_ends_with_the_same_weights(
     encoder: str, small: Dataset, knowledge: Knowledge, tmp_path: Path, die_after: Callable[..., None]
 ) -> None:
-    settings = CellSettings.model_validate(
+    settings = TrainSettings.model_validate(
         {
             "student": {"kind": encoder, "dim": 8},
             "training": {"epochs": 2, "batch_size": 64},

@@ -8,7 +8,7 @@ import pytest
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import read_json, write_json
 from dllm2rec.data import Dataset, Examples
-from dllm2rec.settings.config import CellSettings
+from dllm2rec.settings.config import TrainSettings
 from dllm2rec.workflow import training
 from dllm2rec.workflow.runs import REVISION, Run, RunConfig, Source, family, make_config
 
@@ -16,14 +16,14 @@ DATASET = Source(path=Path("dataset"), hash="abc", name="toys")
 
 
 def config(**settings: Any) -> RunConfig:
-    cell = CellSettings.model_validate(settings)
+    cell = TrainSettings.model_validate(settings)
     return make_config(student="s", method="plain", seed=1, settings=cell, dataset=DATASET, knowledge=None)
 
 
 def test_what_lies_within_a_run_is_its_own_wherever_the_run_is_moved(tmp_path: Path) -> None:
     made, now = tmp_path / "new", tmp_path / "now"
     source = Source(path=made / "dataset", hash="abc", name="toys")
-    cell = CellSettings.model_validate({})
+    cell = TrainSettings.model_validate({})
     Run.at(
         made, make_config(student="s", method="plain", seed=1, settings=cell, dataset=source, knowledge=None)
     ).begin()
@@ -37,7 +37,7 @@ def test_what_lies_within_a_run_is_its_own_wherever_the_run_is_moved(tmp_path: P
 def test_of_several_places_that_counts_which_holds_what_the_run_was_made_from(tmp_path: Path) -> None:
     there, copied = tmp_path / "work" / "dataset", tmp_path / "copy" / "dataset"
     source = Source(path=there, hash="abc", name="toys")
-    made = make_config(student="s", method="plain", seed=1, settings=CellSettings(), dataset=source, knowledge=None)
+    made = make_config(student="s", method="plain", seed=1, settings=TrainSettings(), dataset=source, knowledge=None)
     run = Run.at(tmp_path / "copy" / "run", made)
     run.begin()
     write_json(copied / "dataset.json", {"content_hash": "abc"})
@@ -82,7 +82,7 @@ def test_an_update_is_named_by_what_it_goes_on_from_and_replays_and_its_family_b
             student="s",
             method="plain",
             seed=seed,
-            settings=CellSettings(),
+            settings=TrainSettings(),
             dataset=DATASET,
             knowledge=None,
             continues=continues,
@@ -118,5 +118,5 @@ def test_a_softmax_leaves_out_what_few_choose_again(
     built: list[object] = []
     monkeypatch.setattr(training, "build_loss", lambda loss, **_: built.append(loss.leave_history) or 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        training.train(small, CellSettings(), out=Path("nowhere"))
+        training.train(small, TrainSettings(), out=Path("nowhere"))
     assert built == [expected]

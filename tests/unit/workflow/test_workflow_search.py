@@ -9,7 +9,7 @@ import pytest
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import BusyError, explain_os_error
-from dllm2rec.settings.config import CellSettings, Config
+from dllm2rec.settings.config import Config, TrainSettings
 from dllm2rec.settings.parsing import validate
 from dllm2rec.workflow.runs import FitSummary, Run, RunResult
 from dllm2rec.workflow.search import Choice, search
@@ -47,11 +47,11 @@ def config(trials: int, ranges: dict[str, Any]) -> Config:
 
 
 def run(
-    settings: Config, study: Path, value: Callable[[CellSettings], float]
-) -> tuple[CellSettings, Choice, list[CellSettings]]:
-    seen: list[CellSettings] = []
+    settings: Config, study: Path, value: Callable[[TrainSettings], float]
+) -> tuple[TrainSettings, Choice, list[TrainSettings]]:
+    seen: list[TrainSettings] = []
 
-    def train(cell: CellSettings) -> Run:
+    def train(cell: TrainSettings) -> Run:
         seen.append(cell)
         return cast("Run", FakeRun(value(cell)))
 
@@ -60,7 +60,7 @@ def run(
     return chosen, choice, seen
 
 
-def near(target: float) -> Callable[[CellSettings], float]:
+def near(target: float) -> Callable[[TrainSettings], float]:
     return lambda cell: 1 / (1 + abs(cell.training.learning_rate - target) / target)
 
 
@@ -81,7 +81,7 @@ def test_interrupted_anywhere_it_ends_with_the_same_trials(tmp_path: Path) -> No
     for cut in range(1, 9):
         calls = iter(range(100))
 
-        def interrupted(cell: CellSettings, calls: Any = calls, cut: int = cut) -> float:
+        def interrupted(cell: TrainSettings, calls: Any = calls, cut: int = cut) -> float:
             if next(calls) == cut:
                 raise KeyboardInterrupt
             return near(0.02)(cell)
@@ -94,7 +94,7 @@ def test_interrupted_anywhere_it_ends_with_the_same_trials(tmp_path: Path) -> No
 
 
 def test_a_trial_that_another_process_is_training_has_not_failed(tmp_path: Path) -> None:
-    def busy(cell: CellSettings) -> float:
+    def busy(cell: TrainSettings) -> float:
         raise BusyError("run: another dllm2rec is writing there")
 
     with pytest.raises(BusyError):
@@ -103,7 +103,7 @@ def test_a_trial_that_another_process_is_training_has_not_failed(tmp_path: Path)
 
 
 def test_a_trial_that_a_full_disk_ended_has_not_failed(tmp_path: Path) -> None:
-    def full(cell: CellSettings) -> float:
+    def full(cell: TrainSettings) -> float:
         raise explain_os_error(OSError(errno.ENOSPC, "No space left on device"), tmp_path) from OSError(errno.ENOSPC)
 
     with pytest.raises(UserError, match="no space left"):
@@ -135,7 +135,7 @@ def test_a_best_value_at_the_edge_of_its_range_is_told(target: float, edges: boo
 
 
 def test_failed_trials_are_kept_with_their_reason(tmp_path: Path) -> None:
-    def sometimes(cell: CellSettings) -> float:
+    def sometimes(cell: TrainSettings) -> float:
         if cell.training.learning_rate > 3e-3:
             raise UserError("training diverged")
         return near(2e-3)(cell)
@@ -150,7 +150,7 @@ def test_failed_trials_are_kept_with_their_reason(tmp_path: Path) -> None:
 
 
 def test_when_all_fail_the_search_does(tmp_path: Path) -> None:
-    def never(cell: CellSettings) -> float:
+    def never(cell: TrainSettings) -> float:
         raise UserError("no")
 
     with pytest.raises(UserError, match="every trial of the search failed; the last one with: no"):

@@ -16,7 +16,7 @@ from dllm2rec.evaluation.metrics import ndcg, summary
 from dllm2rec.evaluation.ranks import ScoreFunction, rank_targets
 from dllm2rec.evaluation.references import reference_ranks
 from dllm2rec.knowledge import Knowledge, KnowledgeManifest, KnowledgeWriter
-from dllm2rec.settings.config import CellSettings
+from dllm2rec.settings.config import TrainSettings
 from dllm2rec.teachers.references import BlendSettings
 from dllm2rec.workflow.building import knowledge_of, rebuild, settle
 from dllm2rec.workflow.runs import Run
@@ -75,7 +75,7 @@ def run(dataset: Dataset, vectors: NDArray[np.float32], tmp_path_factory: pytest
         "training": {"epochs": 1},
     }
     knowledge = read(dataset, vectors, folder / "knowledge")
-    return train(dataset, CellSettings.model_validate(values), out=folder / "run", knowledge=knowledge)
+    return train(dataset, TrainSettings.model_validate(values), out=folder / "run", knowledge=knowledge)
 
 
 def test_training_chooses_a_weight_and_the_run_is_rebuilt_with_it(run: Run, dataset: Dataset) -> None:
@@ -145,7 +145,7 @@ def test_items_that_training_never_saw_are_their_text_alone(
     wider = read_log(tmp_path / "log.csv", tmp_path / "items.csv")
     larger = write_dataset(wider, PaperSplit(history=4), tmp_path / "larger", name="larger")
     knowledge = read(larger, vectors, tmp_path / "knowledge")
-    done = train(larger, CellSettings.model_validate(values), out=tmp_path / "run", knowledge=knowledge)
+    done = train(larger, TrainSettings.model_validate(values), out=tmp_path / "run", knowledge=knowledge)
     unseen = larger.train_counts("positions") == 0
     assert unseen.sum() >= MORE - ITEMS
     offset = rebuild(done, larger).table.offset

@@ -17,7 +17,7 @@ from dllm2rec.evaluation.metrics import ndcg, summary
 from dllm2rec.evaluation.ranks import rank_targets
 from dllm2rec.serving.bundle import Bundle
 from dllm2rec.serving.recommender import Recommender
-from dllm2rec.settings.config import CellSettings
+from dllm2rec.settings.config import TrainSettings
 from dllm2rec.teachers.references import ItemKNN
 from dllm2rec.workflow.building import rebuild
 from dllm2rec.workflow.runs import Run
@@ -27,9 +27,9 @@ from dllm2rec.workflow.updating import Material, grown
 ITEMS = 40
 
 
-def settings(**student: object) -> CellSettings:
+def settings(**student: object) -> TrainSettings:
     values = {"protocol": "strong", "student": {"dim": 8, **student}, "training": {"epochs": 1}}
-    return CellSettings.model_validate({**values, "method": {"kind": "none"}})
+    return TrainSettings.model_validate({**values, "method": {"kind": "none"}})
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_who_asks_for_none_has_none(dataset: Dataset, tmp_path: Path) -> None:
     assert demand is not None
     assert demand.transitions == 0
     assert rebuild(run, dataset).transitions is None
-    paper = CellSettings.model_validate({"protocol": "paper", "method": {"kind": "none"}})
+    paper = TrainSettings.model_validate({"protocol": "paper", "method": {"kind": "none"}})
     assert not paper.student.transitions
 
 

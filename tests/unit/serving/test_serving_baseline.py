@@ -10,11 +10,11 @@ import torch
 from safetensors.numpy import load_file
 from serving_helpers import ITEMS
 
-from dllm2rec.bundling import counting
+from dllm2rec.bundling import baseline
 from dllm2rec.bundling.adding import add_items
+from dllm2rec.bundling.baseline import export_baseline
 from dllm2rec.bundling.batch import history_of, recommend_all
 from dllm2rec.bundling.bundles import write_manifest
-from dllm2rec.bundling.counting import export_counting
 from dllm2rec.comparison.evidence import metric_values
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import hash_file
@@ -39,7 +39,7 @@ def chosen(monkeypatch: pytest.MonkeyPatch) -> list[Following]:
         found.append(follow_demand(reference, dataset, train_on))  # type: ignore[arg-type]
         return found[0]
 
-    monkeypatch.setattr(counting, "follow_demand", follow)
+    monkeypatch.setattr(baseline, "follow_demand", follow)
     return found
 
 
@@ -52,7 +52,7 @@ def histories(dataset: Dataset) -> tuple[torch.Tensor, list[list[int]]]:
 def test_it_scores_as_the_reference_does(
     text: bool, dataset: Dataset, knowledge: Knowledge, chosen: list[Following], tmp_path: Path
 ) -> None:
-    done = export_counting(dataset, out=tmp_path / "bundle", knowledge=knowledge if text else None)
+    done = export_baseline(dataset, out=tmp_path / "bundle", knowledge=knowledge if text else None)
     assert (done.check.examples, done.check.different) == (len(dataset.examples("test")), 0)
     tensor, ids = histories(dataset)
     expected = chosen[0].score(tensor).numpy()
@@ -73,7 +73,7 @@ def test_it_is_the_row_of_a_table(dataset: Dataset, knowledge: Knowledge, tmp_pa
         (None, ItemKNNSettings(), "item-kNN, demand"),
         (knowledge, BlendSettings(), "item-kNN + text, demand"),
     ):
-        done = export_counting(dataset, out=tmp_path / name, knowledge=known)
+        done = export_baseline(dataset, out=tmp_path / name, knowledge=known)
         ranks = reference_ranks(
             settings,
             dataset,
@@ -91,8 +91,8 @@ def test_it_is_the_row_of_a_table(dataset: Dataset, knowledge: Knowledge, tmp_pa
 @pytest.mark.usefixtures("chosen")
 def test_smaller_precisions(dataset: Dataset, knowledge: Knowledge, tmp_path: Path) -> None:
     options = {"knowledge": knowledge, "max_loss": 1.0}
-    whole = export_counting(dataset, out=tmp_path / "whole", **options)  # type: ignore[arg-type]
-    small = export_counting(dataset, out=tmp_path / "small", precision="int8", **options)  # type: ignore[arg-type]
+    whole = export_baseline(dataset, out=tmp_path / "whole", **options)  # type: ignore[arg-type]
+    small = export_baseline(dataset, out=tmp_path / "small", precision="int8", **options)  # type: ignore[arg-type]
     first, second = (Bundle.load(one.path).neighbours for one in (whole, small))
     assert first is not None
     assert second is not None
@@ -104,7 +104,7 @@ def test_smaller_precisions(dataset: Dataset, knowledge: Knowledge, tmp_path: Pa
 
 @pytest.mark.usefixtures("chosen")
 def test_a_new_item_is_as_one_that_training_never_saw(dataset: Dataset, knowledge: Knowledge, tmp_path: Path) -> None:
-    done = export_counting(dataset, out=tmp_path / "bundle", knowledge=knowledge)
+    done = export_baseline(dataset, out=tmp_path / "bundle", knowledge=knowledge)
     vectors = knowledge.item_vectors
     assert vectors is not None
     assert load_file(done.path / TEXT)["directions"].shape == ()  # one number for all of them
@@ -131,7 +131,7 @@ def test_a_bundle_remembers_how_the_columns_of_its_log_are_named(
 ) -> None:
     known = Columns(user="who", item="what", time="when", title="called", time_unit="ms")
     monkeypatch.setattr(dataset, "manifest", dataset.manifest.model_copy(update={"columns": known}))
-    export_counting(dataset, out=tmp_path / "bundle", knowledge=knowledge)
+    export_baseline(dataset, out=tmp_path / "bundle", knowledge=knowledge)
     bundle, (log, items) = Bundle.load(tmp_path / "bundle"), (tmp_path / name for name in ("log.csv", "items.csv"))
     log.write_text("visitor,what,when\na,1001,1500000002000\na,1004,1500000001000\n")
     items.write_text("item_id,called\n5003,a\n")
@@ -147,7 +147,7 @@ def test_a_bundle_remembers_how_the_columns_of_its_log_are_named(
 def test_what_is_similar_is_what_stood_near_and_reads_alike(
     dataset: Dataset, knowledge: Knowledge, chosen: list[Following], tmp_path: Path
 ) -> None:
-    done = export_counting(dataset, out=tmp_path / "bundle", knowledge=knowledge)
+    done = export_baseline(dataset, out=tmp_path / "bundle", knowledge=knowledge)
     found = Recommender.load(done.path).similar(1004, k=5)
     history = np.full((1, 4), ITEMS)
     history[0, -1] = 4
@@ -157,7 +157,7 @@ def test_what_is_similar_is_what_stood_near_and_reads_alike(
 
 
 def test_an_item_that_stood_near_nothing_has_nothing_similar(dataset: Dataset, tmp_path: Path) -> None:
-    done = export_counting(dataset, out=tmp_path / "bundle")
+    done = export_baseline(dataset, out=tmp_path / "bundle")
     neighbours = Bundle.load(done.path).neighbours
     assert neighbours is not None
     counts = np.diff(neighbours.offsets)
@@ -169,7 +169,7 @@ def test_an_item_that_stood_near_nothing_has_nothing_similar(dataset: Dataset, t
 
 @pytest.mark.usefixtures("chosen")
 def test_it_needs_nothing_but_itself(dataset: Dataset, knowledge: Knowledge, tmp_path: Path) -> None:
-    bundle = export_counting(dataset, out=tmp_path / "bundle", knowledge=knowledge).path
+    bundle = export_baseline(dataset, out=tmp_path / "bundle", knowledge=knowledge).path
     assert {file.name for file in bundle.iterdir()} == {*FILES, NEIGHBOURS, TEXT, "bundle.json"}
     program = (
         "import sys; from dllm2rec.serving.recommender import Recommender\n"
@@ -183,15 +183,15 @@ def test_it_needs_nothing_but_itself(dataset: Dataset, knowledge: Knowledge, tmp
 def test_what_is_refused(dataset: Dataset, knowledge: Knowledge, tmp_path: Path) -> None:
     manifest = knowledge.manifest.model_copy(update={"vector_size": None, "depth": 3})
     KnowledgeWriter(tmp_path / "mute", manifest)
-    with pytest.raises(UserError, match="mute: has no item vectors, by which counting reads titles"):
-        export_counting(dataset, out=tmp_path / "bundle", knowledge=Knowledge.load(tmp_path / "mute"))
+    with pytest.raises(UserError, match="mute: has no item vectors, which the baseline reads titles by"):
+        export_baseline(dataset, out=tmp_path / "bundle", knowledge=Knowledge.load(tmp_path / "mute"))
     other = manifest.model_copy(update={"dataset_hash": "other"})
     KnowledgeWriter(tmp_path / "other", other)
     with pytest.raises(UserError, match="other"):
-        export_counting(dataset, out=tmp_path / "bundle", knowledge=Knowledge.load(tmp_path / "other"))
-    done = export_counting(dataset, out=tmp_path / "bundle")
+        export_baseline(dataset, out=tmp_path / "bundle", knowledge=Knowledge.load(tmp_path / "other"))
+    done = export_baseline(dataset, out=tmp_path / "bundle")
     with pytest.raises(UserError, match="exists already"):
-        export_counting(dataset, out=tmp_path / "bundle")
+        export_baseline(dataset, out=tmp_path / "bundle")
     (tmp_path / "new.csv").write_text("item_id,title\n5003,a\n")
     with pytest.raises(UserError, match=r"reads no titles.*export it with --knowledge"):
         add_items(Bundle.load(done.path), tmp_path / "new.csv", out=tmp_path / "more")

@@ -46,8 +46,8 @@ TRAIN_ON: TrainOn = "before-cut"
 
 
 @dataclass(frozen=True, kw_only=True)
-class CountingExport:
-    """What an export of counting gave.
+class BaselineExport:
+    """Result of `export_baseline`.
 
     Attributes:
         path: the bundle.
@@ -66,7 +66,7 @@ class CountingExport:
     check: Check
 
 
-def export_counting(
+def export_baseline(
     dataset: Dataset,
     *,
     out: Path,
@@ -74,7 +74,7 @@ def export_counting(
     precision: Precision = "float32",
     max_loss: float = MAX_LOSS,
     shown: int = SHOWN,
-) -> CountingExport:
+) -> BaselineExport:
     """Count every event before the cut, let validation choose all weights, and write the bundle, whole or not at all.
 
     Args:
@@ -122,7 +122,7 @@ def export_counting(
         _write(target, manifest, dataset, counted, knowledge)
         check = compare_lists(target, dataset, counted.score)
         require_close(check, dataset.path, precision, max_loss)
-    return CountingExport(
+    return BaselineExport(
         path=out,
         bytes=sum(file.stat().st_size for file in out.iterdir()),
         name=manifest.student,
@@ -133,7 +133,7 @@ def export_counting(
 
 
 class _DecayedSum(nn.Module):
-    """What of counting goes into the ONNX file: the sum of a history's rows, an older one's times ``decay ** age``."""
+    """The encoder of the baseline: the sum of the rows of a history, each times ``decay ** age``."""
 
     weights: Tensor
 
@@ -149,8 +149,8 @@ def _vectors(knowledge: Knowledge, dataset: Dataset) -> NDArray[np.float32]:
     require_same_dataset(knowledge, dataset)
     if knowledge.item_vectors is None:
         raise UserError(
-            f"{knowledge.path}: has no item vectors, by which counting reads titles; leave it out, or name knowledge "
-            "that has some, such as --teacher blend or encoder gives"
+            f"{knowledge.path}: has no item vectors, which the baseline reads titles by; leave it out, or name "
+            "knowledge that has some, such as --teacher blend or encoder gives"
         )
     return knowledge.item_vectors
 
