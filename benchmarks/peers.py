@@ -30,7 +30,7 @@ from rectools.models import SASRecModel
 
 from dllm2rec.data import Dataset, PaperSplit, read_log, write_dataset
 from dllm2rec.settings.config import TrainSettings
-from dllm2rec.workflow.building import rebuild
+from dllm2rec.workflow.building import load_student
 from dllm2rec.workflow.training import train
 from random_bundle import write_bundle
 
@@ -109,7 +109,7 @@ def main() -> None:
                 flush=True,
             )
         print(f"training: ratio {np.median(ratios):.2f} (median of {len(ratios)})")
-        recommender = write_bundle(rebuild(run, dataset), work / "bundle")
+        recommender = write_bundle(load_student(run, dataset), work / "bundle")
         sequences = dataset.training_sequences("before-cut")
         known = np.flatnonzero(np.diff(sequences.offsets) > 1)  # RecTools drops users of one event
         histories = [sequences[user].tolist() for user in known.tolist()]

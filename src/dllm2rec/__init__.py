@@ -10,16 +10,23 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # or onnxruntime reports what it runs, and where, to its makers
 
 if TYPE_CHECKING:
+    from dllm2rec.bundling.adding import Added as Added
     from dllm2rec.bundling.adding import add_items as add_items
+    from dllm2rec.bundling.baseline import BaselineExport as BaselineExport
     from dllm2rec.bundling.baseline import export_baseline as export_baseline
+    from dllm2rec.bundling.batch import BatchDone as BatchDone
     from dllm2rec.bundling.batch import recommend_all as recommend_all
+    from dllm2rec.bundling.exporting import Export as Export
     from dllm2rec.bundling.exporting import export as export
     from dllm2rec.comparison.comparing import compare as compare
     from dllm2rec.comparison.doctor import examine as examine
+    from dllm2rec.comparison.examination import Examination as Examination
+    from dllm2rec.comparison.results import Comparison as Comparison
     from dllm2rec.core.errors import RefusedError as RefusedError
     from dllm2rec.core.errors import UserError as UserError
     from dllm2rec.data import Columns as Columns
     from dllm2rec.data import Dataset as Dataset
+    from dllm2rec.data import Examples as Examples
     from dllm2rec.data import GlobalTimeSplit as GlobalTimeSplit
     from dllm2rec.data import LeaveOneOutSplit as LeaveOneOutSplit
     from dllm2rec.data import PaperSplit as PaperSplit
@@ -36,9 +43,15 @@ if TYPE_CHECKING:
     from dllm2rec.distillation.settings import DLLM2RecSettings as DLLM2RecSettings
     from dllm2rec.distillation.soft_labels import SoftLabelSettings as SoftLabelSettings
     from dllm2rec.distillation.unkd import UnKDSettings as UnKDSettings
+    from dllm2rec.evaluation.ranks import Ranks as Ranks
+    from dllm2rec.evaluation.ranks import rank_targets as rank_targets
+    from dllm2rec.experiments.pipeline import ExperimentResult as ExperimentResult
     from dllm2rec.experiments.pipeline import run as run
     from dllm2rec.experiments.pipeline import tune as tune
+    from dllm2rec.knowledge.schema import KnowledgeManifest as KnowledgeManifest
+    from dllm2rec.knowledge.schema import Labels as Labels
     from dllm2rec.knowledge.store import Knowledge as Knowledge
+    from dllm2rec.knowledge.store import KnowledgeWriter as KnowledgeWriter
     from dllm2rec.losses.bce import BCESettings as BCESettings
     from dllm2rec.losses.dros import DROSSettings as DROSSettings
     from dllm2rec.losses.gbce import GBCESettings as GBCESettings
@@ -58,6 +71,7 @@ if TYPE_CHECKING:
     from dllm2rec.settings.teacher import RetrievalTeacher as RetrievalTeacher
     from dllm2rec.settings.teacher import TextTeacher as TextTeacher
     from dllm2rec.settings.update import UpdateSettings as UpdateSettings
+    from dllm2rec.students.base import Student as Student
     from dllm2rec.students.caser import CaserSettings as CaserSettings
     from dllm2rec.students.gru4rec import GRU4RecSettings as GRU4RecSettings
     from dllm2rec.students.sasrec import SASRecSettings as SASRecSettings
@@ -74,23 +88,29 @@ if TYPE_CHECKING:
     from dllm2rec.training import FitSettings as FitSettings
     from dllm2rec.workflow.answers import ask as ask
     from dllm2rec.workflow.answers import import_answers as import_answers
+    from dllm2rec.workflow.building import load_student as load_student
     from dllm2rec.workflow.evaluating import evaluate as evaluate
     from dllm2rec.workflow.preparing import prepare as prepare
+    from dllm2rec.workflow.runs import Evaluation as Evaluation
     from dllm2rec.workflow.runs import Run as Run
+    from dllm2rec.workflow.search import Choice as Choice
     from dllm2rec.workflow.teaching import teach as teach
     from dllm2rec.workflow.teaching import teach_only_new as teach_only_new
     from dllm2rec.workflow.training import train as train
+    from dllm2rec.workflow.updating import Update as Update
     from dllm2rec.workflow.updating import update as update
 
 _HOMES = {
-    "bundling.adding": ("add_items",),
-    "bundling.batch": ("recommend_all",),
-    "bundling.baseline": ("export_baseline",),
-    "bundling.exporting": ("export",),
+    "bundling.adding": ("Added", "add_items"),
+    "bundling.baseline": ("BaselineExport", "export_baseline"),
+    "bundling.batch": ("BatchDone", "recommend_all"),
+    "bundling.exporting": ("Export", "export"),
     "comparison.comparing": ("compare",),
     "comparison.doctor": ("examine",),
+    "comparison.examination": ("Examination",),
+    "comparison.results": ("Comparison",),
     "core.errors": ("RefusedError", "UserError"),
-    "data": ("Columns", "Dataset", "GlobalTimeSplit", "LeaveOneOutSplit", "PaperSplit"),
+    "data": ("Columns", "Dataset", "Examples", "GlobalTimeSplit", "LeaveOneOutSplit", "PaperSplit"),
     "distillation.cd": ("CDSettings",),
     "distillation.dcd": ("DCDSettings",),
     "distillation.hint": ("HintSettings",),
@@ -103,8 +123,10 @@ _HOMES = {
     "distillation.settings": ("DLLM2RecSettings",),
     "distillation.soft_labels": ("SoftLabelSettings",),
     "distillation.unkd": ("UnKDSettings",),
-    "experiments.pipeline": ("run", "tune"),
-    "knowledge.store": ("Knowledge",),
+    "evaluation.ranks": ("Ranks", "rank_targets"),
+    "experiments.pipeline": ("ExperimentResult", "run", "tune"),
+    "knowledge.schema": ("KnowledgeManifest", "Labels"),
+    "knowledge.store": ("Knowledge", "KnowledgeWriter"),
     "losses.bce": ("BCESettings",),
     "losses.dros": ("DROSSettings",),
     "losses.gbce": ("GBCESettings",),
@@ -125,6 +147,7 @@ _HOMES = {
         "TextTeacher",
     ),
     "settings.update": ("UpdateSettings",),
+    "students.base": ("Student",),
     "students.caser": ("CaserSettings",),
     "students.gru4rec": ("GRU4RecSettings",),
     "students.sasrec": ("SASRecSettings",),
@@ -137,12 +160,14 @@ _HOMES = {
     "teachers.tuning": ("TuningSettings",),
     "training": ("FitSettings",),
     "workflow.answers": ("ask", "import_answers"),
+    "workflow.building": ("load_student",),
     "workflow.evaluating": ("evaluate",),
     "workflow.preparing": ("prepare",),
-    "workflow.runs": ("Run",),
+    "workflow.runs": ("Evaluation", "Run"),
+    "workflow.search": ("Choice",),
     "workflow.teaching": ("teach", "teach_only_new"),
     "workflow.training": ("train",),
-    "workflow.updating": ("update",),
+    "workflow.updating": ("Update", "update"),
 }
 
 __all__ = sorted(name for names in _HOMES.values() for name in names)  # noqa: PLE0605 - a list it is

@@ -36,7 +36,7 @@ from dllm2rec.students.base import Student
 from dllm2rec.students.item_table import scale_of
 from dllm2rec.students.projection import Projector
 from dllm2rec.teachers.references import ItemKNN
-from dllm2rec.workflow.building import knowledge_of, learned_from, rebuild, require_free_of_texts, text_directions
+from dllm2rec.workflow.building import knowledge_of, learned_from, load_student, require_free_of_texts, text_directions
 from dllm2rec.workflow.evaluating import dataset_of
 from dllm2rec.workflow.labelling import encoder_of
 from dllm2rec.workflow.runs import Run
@@ -91,7 +91,7 @@ def export(
     require_absent(out)
     dataset = dataset_of(run, dataset, option="--dataset")
     knowledge = knowledge_of(run, knowledge, option="--knowledge")
-    student = rebuild(run, dataset, knowledge)
+    student = load_student(run, dataset, knowledge)
     with atomic_path(out) as target:
         target.mkdir()
         write_catalogue(target, dataset, knowledge, shown=shown)

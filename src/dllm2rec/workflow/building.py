@@ -50,10 +50,10 @@ def build(run: Run, dataset: Dataset, knowledge: Knowledge | None) -> Student:
     return student
 
 
-def rebuild(
+def load_student(
     run: Run, dataset: Dataset, knowledge: Knowledge | None = None, *, fit: FitSummary | None = None
 ) -> Student:
-    """Build the student of a run, with its best weights and the demand that it follows.
+    """Return the trained student of a run, a `torch.nn.Module` in evaluation mode, with what validation chose for it.
 
     Args:
         run: trained.

@@ -6,7 +6,7 @@ from dllm2rec.evaluation.latency import seconds_per_1000
 from dllm2rec.evaluation.metrics import TOP, coverage, summary
 from dllm2rec.evaluation.ranks import Ranks, rank_targets
 from dllm2rec.knowledge.store import Knowledge
-from dllm2rec.workflow.building import knowledge_of, rebuild
+from dllm2rec.workflow.building import knowledge_of, load_student
 from dllm2rec.workflow.runs import Evaluation, Run
 
 
@@ -40,7 +40,7 @@ def evaluate(
     again = f"dllm2rec evaluate {run.path}{'' if split == 'test' else f' --split {split}'}"
     again += " --mask-history" if mask_history else ""
     dataset = dataset_of(run, dataset, option=f"{again} --dataset")
-    student = rebuild(run, dataset, knowledge_of(run, knowledge, option=f"{again} --knowledge"))
+    student = load_student(run, dataset, knowledge_of(run, knowledge, option=f"{again} --knowledge"))
     examples = dataset.examples(split)
     told = f"ranking by {run.config.label}, seed {run.config.seed}"
     ranks = rank_targets(student, examples, mask_history=mask_history, top_k=TOP, told=told)

@@ -32,7 +32,7 @@ from dllm2rec.workflow.building import (
     item_vectors,
     knowledge_of,
     knowledge_source,
-    rebuild,
+    load_student,
     require_free_of_texts,
     settle,
 )
@@ -290,7 +290,7 @@ def _grow(student: Student, run: Run, before: Material, after: Material) -> Stud
     try:
         grow(
             student,
-            rebuild(run, before.dataset, before.knowledge),
+            load_student(run, before.dataset, before.knowledge),
             scaling=cell.student.vector_scaling,
             item_vectors=item_vectors(cell, after.knowledge),
             trained_vectors=item_vectors(cell, before.knowledge),
@@ -315,7 +315,7 @@ def _training(run: Run, before: Dataset, dataset: Dataset, settings: UpdateSetti
 def _judge(updated: Run, result: RunResult, after: Material, old: Student, *, force: bool) -> dict[str, Any]:
     """Compare both students on the newest events; writes the result if the new one stays."""
     test = after.dataset.examples("test")
-    student = rebuild(updated, after.dataset, after.knowledge, fit=result.fit)
+    student = load_student(updated, after.dataset, after.knowledge, fit=result.fit)
     ranks = [rank_targets(one, test).rank for one in (old, student)]
     was, now = (summary(rank, ks=(TOP,)) for rank in ranks)
     p_value = paired_permutation_test(

@@ -20,7 +20,7 @@ from dllm2rec.knowledge import Knowledge, KnowledgeWriter
 from dllm2rec.serving.bundle import CARD, TABLE, Bundle
 from dllm2rec.serving.packing import Precision
 from dllm2rec.serving.recommender import Recommender
-from dllm2rec.workflow.building import rebuild
+from dllm2rec.workflow.building import load_student
 
 
 @pytest.fixture(scope="module", params=[None, 5], ids=["linear", "hidden"])
@@ -202,12 +202,12 @@ def test_a_new_item_is_as_an_unseen_one_of_the_catalogue(
     histories = [[1001, 1004], [1003]]
     scores = more.scores(histories)
     if precision == "float32":
-        expected = rebuild(run, dataset)(torch.tensor([[ITEMS, ITEMS, 1, 4], [ITEMS, ITEMS, ITEMS, 3]]))
+        expected = load_student(run, dataset)(torch.tensor([[ITEMS, ITEMS, 1, 4], [ITEMS, ITEMS, ITEMS, 3]]))
         np.testing.assert_allclose(scores[:, :ITEMS], expected.detach(), rtol=1e-3, atol=1e-4)
     read = more.scores([[1001, 5003], [1001, 1000 + unseen]])  # a new item is also read
     tolerance = 2e-3 if precision == "float32" else 0.1
     np.testing.assert_allclose(read[0], read[1], rtol=tolerance, atol=tolerance)
     np.testing.assert_allclose(scores[:, -1], scores[:, unseen], rtol=tolerance, atol=tolerance)
     alone = trained(dataset, tmp_path / "alone", own, output="tied", unseen_offset="zero", kind="transformer")
-    borrowing, plain = (rebuild(one, dataset).table.fold()[unseen, :8] for one in (run, alone))
+    borrowing, plain = (load_student(one, dataset).table.fold()[unseen, :8] for one in (run, alone))
     assert not np.allclose(borrowing, plain, atol=1e-3)

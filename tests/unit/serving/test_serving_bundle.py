@@ -26,7 +26,7 @@ from dllm2rec.serving import recommender as serving
 from dllm2rec.serving.bundle import FILES, INDEX, Bundle
 from dllm2rec.serving.packing import Precision, pack, unpack
 from dllm2rec.serving.recommender import Recommender
-from dllm2rec.workflow.building import rebuild
+from dllm2rec.workflow.building import load_student
 from dllm2rec.workflow.runs import Run
 
 
@@ -54,7 +54,7 @@ def test_it_scores_as_pytorch_does(  # noqa: PLR0917
     done = export(one, out=tmp_path / "bundle")
     assert (done.check.examples, done.check.different) == (len(dataset.examples("test")), 0)
     assert done.bytes == sum(file.stat().st_size for file in done.path.iterdir())
-    student = rebuild(one, dataset)
+    student = load_student(one, dataset)
     with torch.no_grad():
         expected = student(torch.from_numpy(dataset.examples("test").history.astype(np.int64))).numpy()
     recommender = Recommender.load(done.path)
@@ -372,7 +372,7 @@ def test_items_of_the_history_get_what_validation_says(
     assert known.shape[1] > dataset.manifest.history
     given = [[1000 + int(item) for item in row if item != ITEMS] for row in known]
     with torch.no_grad():
-        expected = rebuild(one, dataset)(torch.from_numpy(known.astype(np.int64))).numpy()
+        expected = load_student(one, dataset)(torch.from_numpy(known.astype(np.int64))).numpy()
     np.testing.assert_allclose(recommender.scores(given), expected, rtol=1e-4, atol=1e-5)
     for options in ({}, {"candidates": [1000 + item for item in range(0, ITEMS, 2)]}, {"exclude_seen": True}):
         for row, (exact, near) in enumerate(

@@ -18,7 +18,7 @@ from dllm2rec.evaluation.references import reference_ranks
 from dllm2rec.knowledge import Knowledge, KnowledgeManifest, KnowledgeWriter
 from dllm2rec.settings.config import TrainSettings
 from dllm2rec.teachers.references import BlendSettings
-from dllm2rec.workflow.building import knowledge_of, rebuild, settle
+from dllm2rec.workflow.building import knowledge_of, load_student, settle
 from dllm2rec.workflow.runs import Run
 from dllm2rec.workflow.training import train
 from dllm2rec.workflow.updating import Material, grown
@@ -82,7 +82,7 @@ def test_training_chooses_a_weight_and_the_run_is_rebuilt_with_it(run: Run, data
     fit = run.finished().fit
     assert fit.demand is not None
     assert fit.demand.text > 0
-    student = rebuild(run, dataset)
+    student = load_student(run, dataset)
     assert student.width == 8 + 5
     assert summary(rank_targets(student, dataset.examples("validation")).rank, ks=(20,)) == fit.validation
     student.table.near = None
@@ -104,7 +104,7 @@ def test_a_grown_catalogue_leaves_the_scores_of_the_old_items(
     student = grown(run, before, Material(dataset=longer, knowledge=read(longer, vectors, tmp_path / "knowledge")))
     histories = dataset.examples("test").history[:20].astype(np.int64)
     with torch.no_grad():
-        expected = rebuild(run, dataset)(torch.from_numpy(histories))
+        expected = load_student(run, dataset)(torch.from_numpy(histories))
         found = student(torch.from_numpy(np.where(histories == ITEMS, MORE, histories)))
     torch.testing.assert_close(found[:, :ITEMS], expected, rtol=1e-3, atol=1e-3)
     demand = run.finished().fit.demand
@@ -148,7 +148,7 @@ def test_items_that_training_never_saw_are_their_text_alone(
     done = train(larger, TrainSettings.model_validate(values), out=tmp_path / "run", knowledge=knowledge)
     unseen = larger.train_counts("positions") == 0
     assert unseen.sum() >= MORE - ITEMS
-    offset = rebuild(done, larger).table.offset
+    offset = load_student(done, larger).table.offset
     assert offset is not None
     assert not offset[torch.from_numpy(unseen)].any()  # sampled negatives pushed them in training
     assert offset[torch.from_numpy(~unseen)].any()

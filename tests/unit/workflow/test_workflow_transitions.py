@@ -19,7 +19,7 @@ from dllm2rec.serving.bundle import Bundle
 from dllm2rec.serving.recommender import Recommender
 from dllm2rec.settings.config import TrainSettings
 from dllm2rec.teachers.references import ItemKNN
-from dllm2rec.workflow.building import rebuild
+from dllm2rec.workflow.building import load_student
 from dllm2rec.workflow.runs import Run
 from dllm2rec.workflow.training import train
 from dllm2rec.workflow.updating import Material, grown
@@ -59,7 +59,7 @@ def test_training_chooses_a_weight_and_the_run_is_rebuilt_with_it(run: Run, data
     fit, validation = run.finished().fit, dataset.examples("validation")
     assert fit.demand is not None
     assert fit.demand.transitions > 0
-    student = rebuild(run, dataset)
+    student = load_student(run, dataset)
     assert summary(rank_targets(student, validation).rank, ks=(20,)) == fit.validation
     student.transitions = None
     bare = ndcg(rank_targets(student, validation).rank, 20).mean()
@@ -71,13 +71,13 @@ def test_who_asks_for_none_has_none(dataset: Dataset, tmp_path: Path) -> None:
     demand = run.finished().fit.demand
     assert demand is not None
     assert demand.transitions == 0
-    assert rebuild(run, dataset).transitions is None
+    assert load_student(run, dataset).transitions is None
     paper = TrainSettings.model_validate({"protocol": "paper", "method": {"kind": "none"}})
     assert not paper.student.transitions
 
 
 def test_they_are_what_followed_within_five_steps(run: Run, dataset: Dataset) -> None:
-    student, demand = rebuild(run, dataset), run.finished().fit.demand
+    student, demand = load_student(run, dataset), run.finished().fit.demand
     assert demand is not None
     assert isinstance(student.transitions, ItemKNN)
     assert student.transitions.similarity.data.min() > 0  # what stood before an item is not stored as a zero
@@ -132,7 +132,7 @@ def test_a_grown_catalogue_leaves_the_scores_of_the_old_items(run: Run, dataset:
     student = grown(run, Material(dataset=dataset, knowledge=None), Material(dataset=longer, knowledge=None))
     histories = dataset.examples("test").history[:20].astype(np.int64)
     with torch.no_grad():
-        expected = rebuild(run, dataset)(torch.from_numpy(histories))
+        expected = load_student(run, dataset)(torch.from_numpy(histories))
         found = student(torch.from_numpy(np.where(histories == ITEMS, more, histories)))
     torch.testing.assert_close(found[:, :ITEMS], expected, rtol=1e-4, atol=1e-4)
 
