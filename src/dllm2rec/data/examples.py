@@ -16,9 +16,9 @@ from dllm2rec.core.arrays import place_in_group
 from dllm2rec.data.windows import history_windows
 
 DECAY = 0.8
-"""How much an item of a history counts beside the next newer one, where what is near to each is added up."""
+"""Weight of an item of a history relative to the next newer one, where similarities to each are summed."""
 RARE = 0.01
-"""Share of targets below which choosing an item again is taken for an exception."""
+"""Share of repeated targets below which repeats count as exceptions."""
 
 _ROWS_AT_ONCE = 16_384
 

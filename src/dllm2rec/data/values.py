@@ -12,7 +12,7 @@ EXACT = 2**53
 """Up to here a float tells all whole numbers apart."""
 LATEST = int(datetime(2100, 1, 1, tzinfo=UTC).timestamp())
 PLAUSIBLE = int(datetime(1980, 1, 1, tzinfo=UTC).timestamp())
-"""Numbers below are rather steps of some clock than seconds since 1970."""
+"""Smaller numbers are probably counters, not seconds since 1970."""
 _PER_SECOND: dict[TimeUnit, int] = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 

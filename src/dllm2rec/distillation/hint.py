@@ -47,7 +47,7 @@ class HintDistiller(VectorDistiller):
         vectors: `[V, Dt]`, the teacher's, scaled.
         dim: D of the student.
         settings: see there.
-        generator: draws the first weights.
+        generator: draws the initial weights.
     """
 
     def __init__(self, *, vectors: Tensor, dim: int, settings: HintSettings, generator: torch.Generator) -> None:

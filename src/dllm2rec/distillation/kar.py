@@ -138,11 +138,11 @@ def read_with_kar(
     """Give a student KAR's adaptor; its item table was built on `fact_vectors`.
 
     Args:
-        student: with first weights.
+        student: with initial weights.
         knowledge: with texts about items and users.
         settings: see there.
         num_users: U.
-        generator: draws the first weights of the adaptor.
+        generator: draws the initial weights of the adaptor.
     """
     _, items = knowledge.texts["item"].spread(student.num_items)
     preferences = knowledge.texts["user"]

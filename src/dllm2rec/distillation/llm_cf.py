@@ -140,11 +140,11 @@ def read_with_llm_cf(
     """Give a student LLM-CF's decoder.
 
     Args:
-        student: with first weights.
+        student: with initial weights.
         knowledge: with chains of thought, and vectors of the titles.
         training: the examples that the chains are about.
         settings: see there.
-        generator: draws the first weights of the decoder.
+        generator: draws the initial weights of the decoder.
     """
     chains = knowledge.texts["chain"]
     assert knowledge.item_vectors is not None  # noqa: S101 - texts come with title vectors

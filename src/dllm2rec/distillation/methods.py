@@ -176,7 +176,7 @@ def build_method(
         loss: the base loss.
         popularity: `[V]`, training interactions of each item.
         dim: D of the student.
-        generator: draws the first weights of a method that has some.
+        generator: draws the initial weights of a method that has some.
 
     Raises:
         UserError: the knowledge lacks what the method reads, or the base loss does not go with it.

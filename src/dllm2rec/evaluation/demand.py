@@ -1,19 +1,20 @@
-"""Weights, chosen on validation, with which scores follow the demand of the time that they are used in.
+"""Demand weights: corrections of scores for popularity drift, tuned on validation after training.
 
-A student or a reference is fitted to all of training, so it believes in the mean popularity of that time, and it has
-no evidence for an item that no one chose yet. What comes after the cut is chosen otherwise: demand moves on, and
-catalogues grow. `Demand` measures both from training alone; here validation says how much either counts. It is a
-correction of the prior of classes after training (Saerens et al. 2002), with two parameters instead of one a class.
-The third weight is for what was chosen already: in most shops few want the same again, though nothing is more like it;
-validation says, too, whether that is so of what a model reads alone, or of all that a user ever chose.
-The fourth is for text that is like the history's: what was learned of an item ages, what its title says does not.
-The fifth is for transitions: what followed an item a few times is counted more sharply than an encoder remembers it.
+A student or a baseline is fitted to all of training, so it reflects the mean popularity of that time and has no
+evidence for items that nobody has interacted with yet. After the cut demand has moved on, and the catalogue has grown.
+`Demand` measures both from training alone; validation chooses how much either counts. This corrects the prior of
+classes after training (Saerens et al. 2002), with two weights, `trend` and `new`, instead of one per class.
 
-The further from the cut, the more targets training never saw; so in the choice of all but the third they count as much
-as they do at the end of validation, which is nearest to what the weights are for: see `unseen_weights`.
+The third weight, `again`, is for items of the user's own history: in most shops few users want the same item again,
+though nothing is more similar to it. Validation also chooses whether it applies to the items that the model reads or to
+the whole history (`ever`). The fourth is for text neighbours of the history: a learned vector ages, a title does not.
+The fifth is for transition counts, which keep rare transitions sharper than an encoder does.
+
+The further from the cut, the more targets are cold-start items. So in the choice of all weights but the third these
+count as much as they do at the end of validation, which is nearest to when the weights are used: see `unseen_weights`.
 
 In a catalogue that was filtered by the number of interactions (a k-core), an item that training never saw is known to
-be chosen later, or it would not be there. So part of the gain from `new` on such data is the filter's.
+be interacted with later, or it would not be there. So part of the gain from `new` on such data is the filter's.
 """
 
 from collections.abc import Callable, Sequence
@@ -55,17 +56,17 @@ _SCORES_AT_ONCE = 1 << 22
 
 
 class DemandWeights(Settings):
-    """What was chosen.
+    """The weights that validation chose, all in the unit of the scores.
 
     Attributes:
-        trend: of the trend of items that training saw, in the unit of the scores.
-        new: that every item gets which training never saw, in that unit.
-        again: that the items of the history get, in that unit.
-        ever: whether they get it however long ago they were chosen, and not only as far as the model reads.
-        text: of the text neighbours of the history, in that unit.
-        transitions: of what followed the history's items in training, on the scale of the scores.
-        ndcg: NDCG@20 with all, on the part of validation that chose them, see `subsample`.
-        before: the same without.
+        trend: weight of the trend of items that training saw.
+        new: added to the score of every item that training never saw.
+        again: added to the scores of items of the history.
+        ever: whether `again` applies to the whole history, and not only to the items that the model reads.
+        text: weight of the text neighbours of the history.
+        transitions: weight of the transition counts of the history's items.
+        ndcg: NDCG@20 with these weights, on the part of validation that chose them, see `subsample`.
+        before: NDCG@20 without them.
     """
 
     trend: float

@@ -41,15 +41,19 @@ RESOLVED = "resolved"
 
 
 class TrainSettings(Settings):
-    """One training: what is trained, on what, on which loss, taught by what, and how long.
+    """Settings of one training run: student, loss, distillation method, examples and optimisation.
+
+    Whatever is not set by name gets its default from the protocol, within `student`, `loss` and `training`, too: with
+    ``student=SASRecSettings()`` the strong protocol trains a SASRec of 128 dimensions with dropout 0.2, and not the
+    paper's, which `SASRecSettings()` by itself shows. The fields of the result have what will be trained.
 
     Attributes:
-        protocol: what is left open is as in the `paper`, or as a `strong` student wants it.
-        train_on: what is an example: those of the split (`examples`), every position of the sequences that these end
+        protocol: gives the defaults: `paper`, what Cui et al. did, or `strong`, our recipe.
+        train_on: the training examples: those of the split (`examples`), every position of the sequences that these end
             (`positions`), or every position before the split date, of all users (`before-cut`).
-        student: which student.
-        loss: which loss.
-        method: how a teacher takes part.
+        student: the model.
+        loss: the recommendation loss.
+        method: the distillation method.
         training: see `FitSettings`.
         demand: whether `validation` chooses, after training, how far scores follow the newest demand.
     """

@@ -2,8 +2,8 @@
 
 `paper` is what Cui et al. 2024 did, and what the classes' own defaults say. `strong` is what a student should be given
 before anyone asks whether a teacher helps it: every position of every sequence before the cut as an example, a softmax
-over the items that there were by then, the output tied to the item table so that text reaches it, small first weights,
-a learning rate that rises and falls, and scores that follow the newest demand as far as validation says.
+over the items that existed by then, the output tied to the item table so that text reaches it, small initial weights, a
+learning rate that rises and falls, and scores that follow the newest demand as far as validation says.
 `docs/research.md` and `docs/research-log.md` have the figures behind each choice.
 """
 

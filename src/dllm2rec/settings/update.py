@@ -10,7 +10,7 @@ class UpdateSettings(Settings):
 
     Attributes:
         replay: examples that the old run learned from which are learned again, for each new one.
-        epochs: most passes over new and replayed examples.
+        epochs: maximum number of passes over new and replayed examples.
         rate: the peak learning rate, as a share of the old run's.
         patience: epochs without a better validation NDCG@20 after which training ends.
     """

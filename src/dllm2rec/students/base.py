@@ -17,7 +17,7 @@ from dllm2rec.students.text_neighbours import summed
 
 
 class SharedSettings(Settings):
-    """What every student can be told.
+    """Settings that all students share.
 
     Attributes:
         dim: size of the embeddings and of the sequence vector.
@@ -28,10 +28,10 @@ class SharedSettings(Settings):
             its vector is its text alone, or is, after training, that of its `neighbours` by text. An item that is added
             later has none, but for `neighbours`.
         text_neighbours: size of the directions of text vectors that a trained student may have beside its own vectors,
-            with a weight chosen on validation; None has none. Nothing comes of it without item
-            vectors, without a tied output, or where the cell's `demand` chooses no weights.
+            with a weight chosen on validation; None has none. Ignored without item vectors, without a tied
+            output, or if the run's `demand` is `none`.
         transitions: whether a trained student may add how often an item followed those of the history, with a weight
-            chosen on validation. Nothing comes of it where the cell's `demand` chooses no weights.
+            chosen on validation. Ignored if the run's `demand` is `none`.
     """
 
     dim: PositiveInt = 64

@@ -26,7 +26,7 @@ def build_student(
     generator: torch.Generator,
     seen: Tensor | None = None,
 ) -> Student:
-    """Build a student with first weights from ``generator``; the global random state stays as it is.
+    """Build a student with initial weights from ``generator``; the global random state stays as it is.
 
     Args:
         settings: which student, and how.

@@ -23,7 +23,7 @@ def grow(
     """Give a student the weights of one with fewer items, which are the first of its own.
 
     Where the table reads text, a new item is its text alone, as `add-items` has it: its offset is zero. Elsewhere new
-    rows keep their first weights. Text vectors are scaled by means and deviations over the catalogue, which the new
+    rows keep their initial weights. Text vectors are scaled by means and deviations over the catalogue, which the new
     items move; the projector takes that up, so that every old vector is what it was. Where a teacher that was taught
     anew has other vectors of the old items, their offsets take up the rest.
 

@@ -33,6 +33,6 @@ def initialise(module: nn.Module, generator: torch.Generator) -> None:
             case nn.LayerNorm():
                 layer.reset_parameters()
             case _ if next(layer.parameters(recurse=False), None) is not None:
-                raise TypeError(f"no rule for the first weights of {type(layer).__name__}")
+                raise TypeError(f"no rule for the initial weights of {type(layer).__name__}")
             case _:
                 pass

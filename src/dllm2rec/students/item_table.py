@@ -147,7 +147,7 @@ class ItemTable(nn.Module):
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> None:
-        """Draw the first weights of the offsets, the projector and the output layer."""
+        """Draw the initial weights of the offsets, the projector and the output layer."""
         if self.offset is not None:
             self.offset.normal_(std=self.offset_std, generator=generator)
         if self.projector is not None:

@@ -29,9 +29,9 @@ class Transformer(Student):
     """Self-attention over the history; the normalised state at the newest position is the sequence vector.
 
     Against SASRec: the residual path is never normalised (Xiong et al. 2020), so an item's vector reaches the sequence
-    vector as it is; item vectors are scaled up by ``sqrt(D)``, so that small first weights give balanced scores and yet
-    a signal inside; the inner layer is wide; and each block learns a bias an age, of which a history of ten items needs
-    few.
+    vector as it is; item vectors are scaled up by ``sqrt(D)``, so that small initial weights give balanced scores and
+    yet a signal inside; the inner layer is wide; and each block learns a bias per age, of which a history of ten items
+    needs few.
 
     Args:
         table: the item embeddings.

@@ -55,7 +55,7 @@ class Heads(nn.Module):
         counts: `[V]`, n.
         size: of the common space.
         dropout: of the states, in training.
-        generator: draws the first weights.
+        generator: draws the initial weights.
     """
 
     def __init__(
@@ -219,7 +219,7 @@ def fit_heads(
         counts: `[V]`, how often training chose each item; those above 0 compete.
         near: `[V, hard]`, from `hard_negatives`.
         settings: see there.
-        seed: of the first weights, the order and what is drawn.
+        seed: of the initial weights, the order and what is drawn.
         history: `[N, L]`, items that are left out of each history's own sum; None leaves none out.
         told: what the bar says.
     """
@@ -256,7 +256,7 @@ def first_heads(
     settings: HeadSettings,
     seed: int,
 ) -> Heads:
-    """Return heads with first weights; for the arguments see `fit_heads`."""
+    """Return heads with initial weights; for the arguments see `fit_heads`."""
     sample = queries[:: max(1, len(queries) // _SAMPLE)].astype(np.float32)
     return Heads(
         states=states,

@@ -74,7 +74,7 @@ def tune_reader(
         lines: how it reads titles.
         sequences: training sequences of all users.
         users: whose sequences it sees.
-        heads: with first weights; used up.
+        heads: with initial weights; used up.
         competing: `[M]`, the items that training chose.
         near: `[V, hard]`, hard negatives.
         negatives: drawn evenly a step.
@@ -82,7 +82,7 @@ def tune_reader(
         leave_history: leave the items of a history out of its own sum.
         settings: see there.
         work: directory for the checkpoint, and for `adapter/` in the end.
-        seed: of LoRA's first weights, the order, and what is drawn.
+        seed: of LoRA's initial weights, the order, and what is drawn.
 
     Raises:
         UserError: the language model has no such modules.

@@ -51,7 +51,7 @@ def tune(
         validation: prompts and answers that choose the epoch.
         settings: see there.
         work: directory for checkpoints, and for `adapter/` in the end.
-        seed: of LoRA's first weights, the order of examples and dropout.
+        seed: of LoRA's initial weights, the order of examples and dropout.
 
     Returns:
         The tuned language model.
@@ -62,7 +62,7 @@ def tune(
     with quiet():
         if (work / ADAPTER).exists():
             return load_adapter(llm, work)
-        # LoRA's first weights and dropout come from torch's global state: seeded here, and left as it was
+        # LoRA's initial weights and dropout come from torch's global state: seeded here, and left as it was
         with torch.random.fork_rng():
             torch.manual_seed(derive_seed(seed, "tuning"))
             checkpoints = work / "checkpoints"

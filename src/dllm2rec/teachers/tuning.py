@@ -1,4 +1,4 @@
-"""What BIGRec's tuning takes; `trainer.py` does it, through trl, whose libraries nobody waits for who does not tune."""
+"""Settings of BIGRec's tuning. It is done by `trainer.py`, so that trl is imported only when something is tuned."""
 
 from typing import Self
 
@@ -18,7 +18,7 @@ class TuningSettings(LoRASettings):
     Attributes:
         examples: training examples that it sees, and labels after all others; 0 leaves the language model as it is.
         validation_examples: examples that early stopping listens to.
-        epochs: most passes over the examples.
+        epochs: maximum number of passes over the examples.
         patience: epochs without a better validation loss before it stops.
         learning_rate: of AdamW, after a warm-up of a tenth of the steps, falling linearly to zero.
         batch_size: examples a step.

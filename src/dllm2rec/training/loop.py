@@ -52,7 +52,7 @@ class FitSettings(Settings):
     """How a student is trained.
 
     Attributes:
-        epochs: most passes over the training examples; None takes as many as make
+        epochs: maximum number of passes over the training examples; None takes as many as make
             about 2,000 steps, but at least 4 and at most 50.
         batch_size: examples a step.
         learning_rate: of the optimiser; its peak, where it changes.

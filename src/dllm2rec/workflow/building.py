@@ -1,4 +1,4 @@
-"""The student of a run: built with first weights, or rebuilt with its best ones, and the knowledge that taught it."""
+"""The student of a run: built with initial weights, or rebuilt with its best ones, and the knowledge that taught it."""
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ FOLLOWERS = ItemKNNSettings(steps=5, backward=0.0, decay=0.6)
 
 
 def build(run: Run, dataset: Dataset, knowledge: Knowledge | None) -> Student:
-    """Build the student of a run for the catalogue of a dataset, with first weights."""
+    """Build the student of a run for the catalogue of a dataset, with initial weights."""
     settings, seed = run.config.settings, run.config.seed
     student = build_student(
         settings.student,
@@ -81,7 +81,7 @@ def settle(
     again: float = 0.0,
     ever: bool = False,
 ) -> None:
-    """Do to a student with trained weights what follows training: borrowed offsets, and the demand after the cut.
+    """Apply to a student with trained weights what follows training: borrowed offsets and demand weights.
 
     Items that are not of ``dataset``, which come after its own in the student's catalogue, are new. For ``demand``,
     ``again`` and ``ever`` see `FitSummary`.

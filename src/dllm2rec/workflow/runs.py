@@ -58,7 +58,7 @@ class RunConfig(Settings):
             processors, equal hashes mean equal results.
         student: name for tables.
         method: name for tables.
-        seed: of the first weights and of training.
+        seed: of the initial weights and of training.
         settings: resolved; student and loss are as the method made them.
         dataset: that it was trained on.
         knowledge: that taught it.

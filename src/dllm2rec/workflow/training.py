@@ -58,7 +58,7 @@ def train(
         dataset: to learn from; the test examples are never looked at.
         settings: which student, loss, method, and how long.
         out: the run directory.
-        seed: of the first weights and of training.
+        seed: of the initial weights and of training.
         knowledge: of the teacher, where the method needs one.
         student: name for tables; by default the kinds of student and loss.
         method: name for tables; by default its kind and variant.
@@ -146,7 +146,7 @@ def fit_student(
 
     Args:
         run: begun here, if it is not yet.
-        student: with first weights, or those of an earlier run.
+        student: with initial weights, or those of an earlier run.
         dataset: gives the validation examples, and what counts as popular or seen.
         training: examples to learn from.
         knowledge: of the teacher; None for a plain student.
