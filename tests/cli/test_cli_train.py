@@ -119,7 +119,7 @@ def test_compare_puts_references_teacher_and_students_in_one_table(runs: dict[st
         "Seeds: 1.",
         "validation NDCG@20 only",
         "mean rank",
-        "item-kNN + text, demand need no training; they count every event before the cut, recent popularity",
+        "item-kNN + text, demand) count every event before the cut, recent popularity",
         "the newest tenth of that.",
     ):
         assert word in words, word
@@ -137,7 +137,7 @@ def test_a_table_of_too_many_items_has_no_ease_and_says_so(
     (table,) = call("compare", runs["plain"], "--json").json["tables"]
     assert [row["label"] for row in table["rows"]][:3] == ["popularity", "recent popularity", "item-kNN"]
     assert "EASE" not in {row["label"] for row in table["rows"]}
-    assert "No EASE beyond 12,000 items." in " ".join(table["notes"])
+    assert "EASE is left out beyond 12,000 items." in " ".join(table["notes"])
     monkeypatch.setitem(REFERENCES, "EASE", EASESettings(max_items=30))
     (table,) = call("compare", runs["plain"], "--json").json["tables"]
     assert "EASE" in {row["label"] for row in table["rows"]}
@@ -397,6 +397,6 @@ def test_knowledge_that_has_changed_is_not_taken_for_the_teacher(dataset: Path, 
     assert call("train", dataset, *taught, "--out", tmp_path / "more").code == 0
     (table,) = call("compare", tmp_path / "few", "--json").json["tables"]
     assert all(row["kind"] != "teacher" for row in table["rows"])
-    assert f"The knowledge that taught is gone from {tmp_path / 'k'}, or has changed." in table["notes"]
+    assert f"The teacher's knowledge is no longer at {tmp_path / 'k'}, or has changed." in table["notes"]
     (table,) = call("compare", tmp_path / "few", tmp_path / "more", "--json").json["tables"]
     assert [row["kind"] for row in table["rows"]].count("teacher") == 1

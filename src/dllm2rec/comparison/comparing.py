@@ -155,26 +155,26 @@ def _software(groups: Sequence[Group]) -> list[str]:
     told = [f"{name} ({', '.join(sorted(versions))})" for name, versions in found.items() if len(versions) > 1]
     if not told:
         return []
-    return [f"Runs were made by different versions of {listing(told)}; train anew what is to be compared."]
+    return [f"Runs were made by different versions of {listing(told)}; retrain what you compare."]
 
 
 def _notes(evidence: Evidence, tests: int) -> tuple[str, ...]:
     manifest = evidence.dataset.manifest
     follows = followed([run for group in evidence.groups for run in group.runs])
-    itself = ", but by students that learned without them, and where a row says so"
+    itself = ", except by students trained with a masked softmax, and in rows that say so"
     if follows == "demand":
-        itself = ", but by students and references with weights of demand, where these say so"
-    masked = "left out" if evidence.mask_history else "not left out"
+        itself = ", except by students and baselines whose demand weights say so"
+    masked = "masked" if evidence.mask_history else "not masked"
     chosen = (
-        ", and so the student and the reference that are compared last"
+        ", and so were the student and the baseline that are compared last"
         if evidence.split == "test"
-        else ", that is by these examples: what looks better here may have been chosen for it"
+        else ", that is on these examples, so these figures are optimistic"
     )
     notes = [
         _split(evidence),
         f"Methods: {_methods(evidence.groups)}.",
         _seeds(evidence.groups),
-        f"Selection: epochs and settings by validation NDCG@20 only{chosen}.",
+        f"Selection: epochs and settings were chosen by validation NDCG@20 only{chosen}.",
         f"Ranks: among all {manifest.num_items:,} items, ties take the mean rank, items of the history {masked}"
         f"{'' if follows == 'nothing' else itself}.",
         _data(evidence),
@@ -182,27 +182,29 @@ def _notes(evidence: Evidence, tests: int) -> tuple[str, ...]:
     unseen = sum(int(one.rows.sum()) for one in evidence.slices if one.name == UNSEEN)
     if unseen:
         notes.append(
-            f"Of {len(evidence.examples):,} targets {unseen:,} are in none of these; unseen is HR@20 on them, left out "
-            "where no row hits any."
+            f"{unseen:,} of {len(evidence.examples):,} targets occur in none of these (cold-start items); the column "
+            "unseen is HR@20 on them, shown if any row hits one."
         )
     if tests:
         notes.append(
-            "Tests: NDCG@20 by example (mean over seeds) against the plain student of the same name, or else kind, "
-            "protocol, data and loss, else the first student; two-sided sign-flip permutation of users, and where "
-            f"there are several seeds no less than a t-test over users and seeds; Holm over {tests}."
+            "Tests: NDCG@20 per example (mean over seeds) against the plain student of the same name, else of the same "
+            "kind, protocol, data and loss, else the first student; two-sided sign-flip permutation test over users "
+            f"and, with several seeds, a t-test over users and seeds: the larger p; Holm correction over {tests}."
         )
         if any(len(group.runs) == 1 for group in evidence.groups):
-            notes.append("A student with one seed: what another seed would give is not known, and may differ as much.")
+            notes.append(
+                "Where a student has one seed, variation between seeds is unknown and may be as large as a difference."
+            )
     differing: dict[str, list[str]] = {}
     for group in evidence.groups:
         plain = next(iter(plain_of(group, evidence.groups)), None)
         if plain is not None and (found := differing_settings(group, plain)):
             differing.setdefault(", ".join(found), []).append(f"{group.label} and {plain.label}")
-    notes += [f"{'; '.join(pairs)} differ in {what}, too." for what, pairs in differing.items()]
+    notes += [f"{'; '.join(pairs)} also differ in {what}." for what, pairs in differing.items()]
     if not evidence.teachers:
         notes.append(f"No teacher labelled {evidence.split} examples.")
     notes += _software(evidence.groups)
-    notes += [f"The knowledge that taught is gone from {path}, or has changed." for path in evidence.missing]
+    notes += [f"The teacher's knowledge is no longer at {path}, or has changed." for path in evidence.missing]
     return tuple(notes)
 
 
@@ -211,7 +213,11 @@ def _split(evidence: Evidence) -> str:
     split = evidence.dataset.manifest.split
     sizes = {part: getattr(split, f"sample_{part}") for part in SPLITS}
     drawn = ", ".join(f"{size:,} {part}" for part, size in sizes.items() if size is not None)
-    later = "; training holds events that are later than its targets" if split.kind == "leave-one-out" else ""
+    later = (
+        "; training has events later than its targets, so this is no test of the future"
+        if split.kind == "leave-one-out"
+        else ""
+    )
     return f"Split: {split.kind}, {evidence.split} part{f' (drawn: {drawn} examples)' if drawn else ''}{later}."
 
 
@@ -225,16 +231,16 @@ def _data(evidence: Evidence) -> str:
     counted = learned["before-cut"] if reference_data(runs) == "before-cut" else "the training sequences"
     recent = ", recent popularity the newest tenth of that"
     follow = any(run.config.settings.student.transitions for run in runs)
-    transitions = "; of students, of what followed an item in training, too" if follow else ""
+    transitions = "; for students also for transition counts" if follow else ""
     demand = (
-        " With demand: weights, by validation, of what was chosen already, of an item's trend, of being new and, where "
-        f"text is read, of text neighbours{transitions}."
+        " Demand: weights chosen on validation for items of the history, for an item's trend, for new items and, where "
+        f"text is read, for text neighbours{transitions}."
     )
     return (
         f"Students learn from: {_whose(evidence.groups, by_group)}. "
-        f"{', '.join(evidence.references)} need no training; they count {counted}"
+        f"Baselines without training ({', '.join(evidence.references)}) count {counted}"
         f"{recent if 'recent popularity' in evidence.references else ''}."
-        f"{'' if 'EASE' in evidence.references else f' No EASE beyond {EASE_ITEMS:,} items.'}"
+        f"{'' if 'EASE' in evidence.references else f' EASE is left out beyond {EASE_ITEMS:,} items.'}"
         f"{demand if any(run.config.settings.demand != 'none' for run in runs) else ''}"
     )
 

@@ -82,14 +82,13 @@ def beyond_vectors(evidence: Evidence, seed: int) -> list[str]:
         found = _between(group, best, evidence, _draws(seed, f"labels of {group.label}"))
         lines.append(
             f"What labels add to item vectors: {group.label} against {best.label}, which reads the same vectors and no "
-            f"labels, {percent(found.gain)} ({p_text(found.p_value)}, a test of its own)."
+            f"labels, {percent(found.gain)} ({p_text(found.p_value)}, not Holm-corrected)."
         )
     if alone:
         every = len(alone) > 1 and len(alone) == sum(group.distilled for group in evidence.groups)
         lines.append(
-            f"{'Taught students' if every else listing(alone)} read{'s' if len(alone) == 1 else ''} the teacher's item "
-            "vectors, too, and plain students do not: a student of `train --method vectors` would say what the labels "
-            "add."
+            f"{'Taught students' if every else listing(alone)} also read{'s' if len(alone) == 1 else ''} the teacher's "
+            "item vectors, and plain students do not: a student of `train --method vectors` would show what labels add."
         )
     return lines
 
@@ -111,7 +110,7 @@ def beyond_parts(evidence: Evidence, seed: int) -> list[str]:
         found = _between(group, best, evidence, _draws(seed, f"sources of {group.label}"))
         lines.append(
             f"What {more} adds to {listing(list(learned.values()))}: {group.label} against {best.label}, "
-            f"{percent(found.gain)} ({p_text(found.p_value)}, a test of its own)."
+            f"{percent(found.gain)} ({p_text(found.p_value)}, not Holm-corrected)."
         )
     if alone:
         several, names = len(alone) > 1, dict.fromkeys(names for _, names in alone)

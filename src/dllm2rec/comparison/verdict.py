@@ -47,15 +47,15 @@ def is_significant(versus: Versus) -> bool:
 
 def _headline(taught: Sequence[tuple[Row, Versus]], *, alone: bool) -> tuple[Outcome, str]:
     if not taught:
-        plain = "No plain student stands beside the taught one, so nothing says whether the teacher helped; train one."
+        plain = "There is no plain student to compare with, so nothing says whether the teacher helped; train one."
         return "none", plain if alone else "No student here was taught by a teacher."
     helped, harmed = _beyond_chance(taught, several_seeds=True)
     better, worse = _beyond_chance(taught, several_seeds=False)
     once = [f"{_names(some)} {word}" for some, word in ((better, "better"), (worse, "worse")) if some]
     if once and not (helped or harmed):
         return "unclear", (
-            f"With one seed, {', '.join(once)} than plain beyond chance on these examples; trainings differ by their "
-            "seed, too: train several of each to see whether it was the teacher."
+            f"With one seed, {', '.join(once)} than plain beyond chance on these examples; but seeds differ, too: "
+            "train several of each to see whether it was the teacher."
         )
     more = f" With one seed, which shows less, {', '.join(once)}." if once else ""
     match bool(helped), bool(harmed):
@@ -63,11 +63,11 @@ def _headline(taught: Sequence[tuple[Row, Versus]], *, alone: bool) -> tuple[Out
             extent = "Yes" if len(helped) == len(taught) else "In part"
             return "helped", f"{extent}, the teacher helped: {_names(helped)} better than plain.{more}"
         case False, True:
-            return "harmed", f"No, the teacher did harm: {_names(harmed)} worse than plain.{more}"
+            return "harmed", f"No, the teacher harmed: {_names(harmed)} worse than plain.{more}"
         case True, True:
             return "unclear", f"Mixed: {_names(helped)} better than plain, {_names(harmed)} worse.{more}"
         case _:
-            return "unclear", "Not shown: no difference between plain and taught students is beyond chance."
+            return "unclear", "Not shown: no difference between plain and taught students is statistically significant."
 
 
 def _beyond_chance(taught: Sequence[tuple[Row, Versus]], *, several_seeds: bool) -> tuple[list[Row], list[Row]]:
@@ -111,12 +111,12 @@ def _reference_line(rows: Sequence[Row], over: Versus | None, split: Split, coun
     if reference is None or student is None:
         return []
     if reference.metrics[METRIC] == student.metrics[METRIC] == 0:
-        return ["No student and no reference hits any target here: these examples can't say what to deploy."]
+        return ["No student and no baseline hits any target here: these examples can't say what to deploy."]
     seeds = "" if over is None or over.several_seeds else ", the student with one seed"
     tested = "" if over is None else f" ({percent(over.gain)}, {_certain(over)}{seeds})"
     return [
-        f"{'Validation chose these' if split == 'test' else 'The best on these examples'}: {student.label} reaches "
-        f"{_reached(student, split)} and {reference.label}, which needs no training, {_reached(reference, split)}"
+        f"{'The best on validation' if split == 'test' else 'The best on these examples'}: {student.label} reaches "
+        f"{_reached(student, split)} and the baseline {reference.label} {_reached(reference, split)}"
         f"{tested}; {_advice(rows, student, reference, over, counted)}."
     ]
 
@@ -146,9 +146,9 @@ def _how(rows: Sequence[Row], best: Row, counted: TrainOn) -> str:
     if able is None:
         return ""
     titles = " --knowledge KNOWLEDGE" if able.label.startswith(COUNTING_WITH_TEXT) else ""
-    more = ["follows demand"] if not able.label.endswith("demand") else []
+    more = ["uses demand weights"] if not able.label.endswith("demand") else []
     more += ["counts every event before the cut"] if counted != "before-cut" else []
-    beyond = f", which {listing(more)}, too" if more else ""
+    beyond = f", which also {listing(more)}" if more else ""
     command = f"`dllm2rec export DATASET{titles} --out BUNDLE`{beyond}"
     if able is best:
         return f" ({command})"
@@ -160,9 +160,9 @@ def _teacher_line(table: Table) -> list[str]:
     if teacher is None or over is None:
         return []
     own, word = teacher.metrics[METRIC], "better" if over.difference > 0 else "worse"
-    said = f"the teacher is {word} than what it teaches" if is_significant(over) else "which is better is not shown"
+    said = f"the teacher is {word} than its student" if is_significant(over) else "neither is significantly better"
     return [
-        f"On the {table.examples:,} examples that {teacher.label} labelled, it reaches {figure(own)} itself and the "
-        f"plain student that validation prefers, {over.baseline}, {figure(own - over.difference)}: {said} "
+        f"On the {table.examples:,} examples that {teacher.label} labelled, it reaches {figure(own)} and the best "
+        f"plain student on validation, {over.baseline}, {figure(own - over.difference)}: {said} "
         f"({p_text(over.p_value)})."
     ]

@@ -66,7 +66,7 @@ def test_slices_by_how_often_training_saw_the_target(small: Dataset, monkeypatch
     assert part.rows[1].label == "teacher oracle"
     assert set(part.rows[1].slices.values()) == {1.0}
     assert part.rows[2].slices["unseen in training"] == pytest.approx(hits[: count - 2][seen[: count - 2] == 0].mean())
-    assert f"Of {count} targets {sizes['unseen in training']} are in none of these" in " ".join(whole.notes)
+    assert f"{sizes['unseen in training']} of {count} targets occur in none of these" in " ".join(whole.notes)
     assert header(whole)[3:5] == ("valid.", "unseen")
     rows = [row.model_copy(update={"slices": {"unseen in training": 0.0}}) for row in whole.rows]
     assert "unseen" not in header(whole.model_copy(update={"rows": tuple(rows)}))
@@ -145,8 +145,8 @@ def test_validation_chooses_what_test_then_tells_of(small: Dataset) -> None:
     assert whole.over_reference is not None
     assert whole.over_reference.gain == -1.0
     assert (
-        "Validation chose these: chosen plain reaches .0000 (validation .6000) and popularity, which needs no "
-        "training, .5000 (validation .5000) (-100.0%" in found.verdict.lines[-2]
+        "The best on validation: chosen plain reaches .0000 (validation .6000) and the baseline popularity .5000 "
+        "(validation .5000) (-100.0%" in found.verdict.lines[-2]
     )
     assert "validation and test disagree, and the baseline is simpler" in found.verdict.lines[-2]
     assert [row[3] for row in table_rows(whole)] == [".5000", ".4000", ".6000"]
@@ -168,7 +168,7 @@ def test_the_best_student_is_tested_against_the_best_reference(small: Dataset) -
         own, counted, user=small.examples("test").user, generator=numpy_generator(0, "permutation", "popularity")
     )
     assert found.p_value == pytest.approx(raw)
-    assert any("popularity, which needs no training" in line and "p <" in line for line in comparison.verdict.lines)
+    assert any("the baseline popularity" in line and "p <" in line for line in comparison.verdict.lines)
 
 
 def test_runs_of_different_versions_are_told_of(small: Dataset) -> None:
@@ -182,7 +182,7 @@ def test_runs_of_different_versions_are_told_of(small: Dataset) -> None:
     before, after = config.revision - 1, config.revision
     assert told == [
         f"Runs were made by different versions of torch (2.0, {torch}) and dllm2rec's training ({before}, {after}); "
-        "train anew what is to be compared."
+        "retrain what you compare."
     ]
     assert not any("different versions" in note for note in tabulate(evidence(small, now)).tables[0].notes)
 
@@ -254,8 +254,8 @@ def test_every_table_says_how_it_was_made_and_all_forms_say_the_same(small: Data
         "Seeds: 1, 2",
         "validation NDCG@20 only",
         "ties take the mean rank",
-        "popularity need no training",
-        "Holm over 1",
+        "Baselines without training (popularity) count",
+        "Holm correction over 1",
         "No teacher labelled test examples",
     ):
         assert words in notes, words
@@ -280,9 +280,9 @@ def test_what_is_true_of_several_rows_is_said_once(small: Dataset) -> None:
     learn = next(note for note in notes if note.startswith("Students learn from"))
     assert learn.startswith("Students learn from: the split's examples (A, B); every event before the cut (C). ")
     assert "Seeds: 1 (A, B); 1, 2 (C); mean ± standard deviation over seeds." in notes
-    assert [note for note in notes if "differ in student" in note] == [
-        "A + taught and A plain; B + taught and B plain differ in student.dim (32, 64), student.output (tied, "
-        "separate), too."
+    assert [note for note in notes if "also differ in student" in note] == [
+        "A + taught and A plain; B + taught and B plain also differ in student.dim (32, 64), student.output (tied, "
+        "separate)."
     ]
 
 

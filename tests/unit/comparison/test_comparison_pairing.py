@@ -19,10 +19,10 @@ def test_what_labels_add_to_item_vectors_is_told_or_how_to_know_it(small: Datase
     for groups in ([plain, taught], [plain, another, taught]):
         lines = tabulate(evidence(small, *groups)).verdict.lines
         (said,) = [line for line in lines if "item vectors" in line]
-        assert said.startswith("one + taught reads the teacher's item vectors, too, and plain students do not")
+        assert said.startswith("one + taught also reads the teacher's item vectors, and plain students do not")
     several = [group(small, name, [np.full(count, 2.0)], taught=True, knowledge="ours") for name in ("one", "two")]
     lines = tabulate(evidence(small, plain, *several)).verdict.lines
-    assert any(line.startswith("Taught students read the teacher's item vectors, too") for line in lines)
+    assert any(line.startswith("Taught students also read the teacher's item vectors") for line in lines)
     vectors = group(small, "one", [np.full(count, 1.0)], by=VectorsMethod(), knowledge="ours")
     lines = tabulate(evidence(small, plain, vectors, taught)).verdict.lines
     (said,) = [line for line in lines if "item vectors" in line]

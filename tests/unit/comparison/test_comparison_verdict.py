@@ -54,14 +54,18 @@ def table(*rows: Row, examples: int = 100) -> Table:
     ("rows", "outcome", "start"),
     [
         ([student("S", 0.01)], "none", "No student here was taught"),
-        ([student("S", 0.01).model_copy(update={"distilled": True})], "none", "No plain student stands beside"),
+        (
+            [student("S", 0.01).model_copy(update={"distilled": True})],
+            "none",
+            "There is no plain student to compare with",
+        ),
         (
             [
                 student("plain", 0.01),
                 student("A", 0.03, difference=0.01, p_value=0.01, plain=False),
             ],
             "none",
-            "No plain student stands beside",
+            "There is no plain student to compare with",
         ),
         (
             [student("A", 0.03, difference=0.01, p_value=0.01)],
@@ -81,7 +85,7 @@ def table(*rows: Row, examples: int = 100) -> Table:
         (
             [student("A", 0.03, difference=-0.01, p_value=0.01)],
             "harmed",
-            "No, the teacher did harm: A is worse than plain",
+            "No, the teacher harmed: A is worse than plain",
         ),
         ([student("A", 0.03, difference=0.01, p_value=0.05)], "unclear", "Not shown"),
         (
@@ -154,7 +158,7 @@ def test_what_to_ship_is_chosen_on_validation_and_proven_on_test(
 
 def test_where_nothing_is_hit_nothing_is_said() -> None:
     lines = judge([table(other("popularity", "reference", 0.0), student("S", 0.0))]).lines
-    assert lines == ("No student and no reference hits any target here: these examples can't say what to deploy.",)
+    assert lines == ("No student and no baseline hits any target here: these examples can't say what to deploy.",)
 
 
 @pytest.mark.parametrize(("p_value", "says"), [(0.001, "on this data: deploy"), (0.4, "the difference may be chance")])
@@ -178,9 +182,9 @@ def test_what_cannot_be_exported_gives_way_to_what_can() -> None:
     ("name", "counted", "says"),
     [
         ("item-kNN, demand", "before-cut", ""),
-        ("item-kNN", "before-cut", ", which follows demand, too"),
-        ("item-kNN, demand", "positions", ", which counts every event before the cut, too"),
-        ("item-kNN", "examples", ", which follows demand and counts every event before the cut, too"),
+        ("item-kNN", "before-cut", ", which also uses demand weights"),
+        ("item-kNN, demand", "positions", ", which also counts every event before the cut"),
+        ("item-kNN", "examples", ", which also uses demand weights and counts every event before the cut"),
     ],
 )
 def test_what_a_bundle_of_counting_does_beyond_the_row_is_told(name: str, counted: TrainOn, says: str) -> None:
@@ -199,7 +203,10 @@ def test_a_win_over_counting_tells_of_one_seed(several_seeds: bool) -> None:
 
 def test_a_teacher_worse_than_its_student_is_named() -> None:
     labelled = table(other("bigrec", "teacher", 0.01), student("S", 0.04), examples=50)
-    for p_value, words in ((0.01, "worse than what it teaches (p = .010)"), (0.2, "which is better is not shown")):
+    for p_value, words in (
+        (0.01, "the teacher is worse than its student (p = .010)"),
+        (0.2, "neither is significantly better"),
+    ):
         over = Versus(baseline="S", difference=-0.03, interval=(-0.05, 0.01), gain=-0.75, p_value=p_value)
         verdict = judge([table(student("S", 0.04)), labelled.model_copy(update={"teacher_over": over})])
         assert any("50 examples" in line and "S, .0400" in line and words in line for line in verdict.lines)
