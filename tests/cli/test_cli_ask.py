@@ -55,10 +55,10 @@ def test_questions_are_not_written_over(dataset: Path, asked: Path, tmp_path: Pa
     before = asked.read_bytes()
     refused(call("ask", dataset, "--out", asked), str(asked), "exists already")
     assert asked.read_bytes() == before
-    refused(call("ask", dataset, "--limit", "test=999999", "--out", tmp_path / "q"), "999999")
-    refused(call("ask", dataset, "--budget", "200%", "--out", tmp_path / "q"), "--budget 200%")
-    refused(call("ask", dataset, "--limit", 0, "--out", tmp_path / "q"), "no question at all")
-    refused(call("ask", dataset, "--vectors", dataset, "--out", tmp_path / "q"), "--vectors", "disagreement")
+    refused(call("ask", dataset, "--limit", "test=999999", "--out", tmp_path / "q.jsonl"), "999999")
+    refused(call("ask", dataset, "--budget", "200%", "--out", tmp_path / "q.jsonl"), "--budget 200%")
+    refused(call("ask", dataset, "--limit", 0, "--out", tmp_path / "q.jsonl"), "no question at all")
+    refused(call("ask", dataset, "--vectors", dataset, "--out", tmp_path / "q.jsonl"), "--vectors", "disagreement")
     assert not list(tmp_path.iterdir())
 
 
@@ -133,6 +133,17 @@ def test_a_short_list_is_left_out_and_cuts_no_other(
     known = Knowledge.load(tmp_path / "k").labels
     assert len(known) == len(rows) - 1
     assert known.ranked_items.shape[1] == 5
+
+
+def test_answers_that_say_nothing_are_told(dataset: Path, questions: list[dict[str, Any]], tmp_path: Path) -> None:
+    rows = [{"example_id": row["example_id"], "text": "I'm sorry, I can't help."} for row in questions[:8]]
+    rows[2]["text"], rows[5]["text"] = "", "The Matrix"
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    told = call("teach", dataset, "--import", tmp_path / "a.jsonl", "--out", tmp_path / "k")
+    assert told.code == 0, told.err
+    assert "1 of 8 answers are empty and are left out" in told.err
+    assert "6 of 7 answers are \"I'm sorry, I can't help.\"; is that a title?" in told.err
+    refused(call("ask", dataset, "--out", tmp_path / "q.csv"), "name the file .jsonl")
 
 
 def test_an_import_of_lists_that_was_interrupted_goes_on(

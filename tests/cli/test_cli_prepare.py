@@ -36,7 +36,7 @@ def test_what_is_incomplete_is_left_out_on_demand_and_told(tmp_path: Path) -> No
     refused(call("prepare", *files, "--out", tmp_path / "out"), "--set incomplete=drop")
     outcome = call("prepare", *files, "--set", "incomplete=drop", "--out", tmp_path / "out", "--json")
     assert outcome.json["num_interactions"] == len(rows) - 1
-    assert "left out as incomplete: 0 items without a title, 1 events (" in str(outcome.json["remarks"])
+    assert "left out as incomplete: 0 items without a title, 1 event (" in str(outcome.json["remarks"])
 
 
 def test_items_that_nobody_chose_are_counted(tmp_path: Path) -> None:

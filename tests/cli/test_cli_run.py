@@ -180,8 +180,8 @@ def test_tables_of_the_paper_are_of_the_last_settings(
     first = call("run", config, *asked, "--json")  # three epochs, which validation prefers
     changed = call("run", config, *asked, "--set", "training.epochs=1", "--json")
     assert (first.code, changed.code) == (0, 0)
-    assert "the report there is of other settings" not in first.err
-    assert "the report there is of other settings and gives way to a new one; its runs stay" in changed.err
+    assert "replacing the report there" not in first.err
+    assert "replacing the report there, which was made with other settings; its runs stay" in changed.err
     for done, epochs in ((changed, 1), (first, 3)):
         assert call("run", config, *asked, "--set", f"training.epochs={epochs}").code == 0
         (plain,) = (
@@ -370,12 +370,12 @@ def test_two_do_not_work_on_one_experiment(config: Path, tmp_path: Path) -> None
     assert not (tmp_path / "out").exists()
 
 
-def test_a_report_that_gives_way_to_that_of_another_experiment_is_named(config: Path, tmp_path: Path) -> None:
+def test_a_report_that_is_replaced_by_that_of_another_experiment_is_named(config: Path, tmp_path: Path) -> None:
     """Experiments may share a directory, and what they have in common."""
     text = config.read_text()
     config.write_text(text[: text.index("[search]")] + text[text.index("[training]") :])
     some = ["--out", tmp_path / "out", "--set", "seeds=[1]", "--set", "training.epochs=1"]
-    words = "the report of 'small' there gives way to that of 'other'"
+    words = "replacing the report of 'small' there by that of 'other'"
     first = call("run", config, *some)
     assert first.code == 0, first.err
     again = call("run", config, *some)
@@ -383,11 +383,11 @@ def test_a_report_that_gives_way_to_that_of_another_experiment_is_named(config: 
     other = call("run", config, *some, "--set", "name=other")
     assert other.code == 0, other.err
     assert other.err.splitlines()[0] == f"{tmp_path / 'out'}: {words}; the runs of both stay"
-    assert "gives way" not in first.err + again.err
+    assert "replacing" not in first.err + again.err
     assert "train SASRec, plain, seed 1: cached" in other.err
     assert "compare and report: done" in other.err  # it has its own name in it
     assert "other" in (tmp_path / "out" / "results.md").read_text().splitlines()[0]
-    assert "gives way" not in call("run", config, *some, "--set", "name=other").err
+    assert "replacing" not in call("run", config, *some, "--set", "name=other").err
 
 
 def test_the_experiments_that_come_along_are_sound() -> None:

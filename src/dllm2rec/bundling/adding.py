@@ -20,9 +20,13 @@ from dllm2rec.data.columns import WELL_KNOWN, Columns
 from dllm2rec.serving.approximate import write_index
 from dllm2rec.serving.bundle import INDEX, ITEMS, NEIGHBOURS, TABLE, Bundle
 from dllm2rec.serving.packing import pack, unpack
+from dllm2rec.serving.recommender import ItemId, Recommender
 from dllm2rec.serving.text import TextProjection
 from dllm2rec.teachers.encoder import encode_as
 from dllm2rec.teachers.packaged import DEFAULT_ENCODER
+
+LISTED = 10
+"""Items of a list in which new ones are counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,12 +38,16 @@ class Added:
         new: items that were added.
         known: items that it had already, which were passed over.
         items: that it has now.
+        bias: what was added to the score of each new item.
+        listed: mean share of new items in the ten best of the bundle's example histories; None without examples.
     """
 
     path: Path
     new: int
     known: int
     items: int
+    bias: float
+    listed: float | None
 
 
 def add_items(
@@ -50,6 +58,7 @@ def add_items(
     model: str | None = None,
     vectors: Path | None = None,
     columns: Columns = WELL_KNOWN,
+    bias: float | None = None,
 ) -> Added:
     """Write a bundle with more items; the vectors of the old ones are the same bits, and items it has are passed over.
 
@@ -63,6 +72,7 @@ def add_items(
         model: the encoder that training used; by default the one that the bundle names, else MiniLM.
         vectors: `.npy`, `[N, Dt]`, text vectors of the table's items, where no sentence encoder made those of training.
         columns: names of the columns; those that are not given are as in the log of the bundle's dataset.
+        bias: added to the score of each new item; by default the weight of new items that validation chose.
 
     Raises:
         UserError: the student reads no text, no id is new, a title is missing, or the encoder is another one.
@@ -71,6 +81,7 @@ def add_items(
     if model is not None and vectors is not None:
         raise UserError(f"--model {model} and --vectors {vectors}: both say how titles read; give one of them")
     projection = TextProjection.load(bundle)
+    bias = projection.bias if bias is None else bias
     known = pl.Series(bundle.ids)
     given = read_catalogue(items, columns.over(log_columns(bundle)), known=known)
     rows = (~given["item_id"].is_in(known.implode())).arg_true()
@@ -93,8 +104,10 @@ def add_items(
         catalogue = [*zip(bundle.ids, bundle.titles, strict=True), *zip(ids, titles, strict=True)]
         (target / ITEMS).write_text(json.dumps(catalogue, ensure_ascii=False), encoding="utf-8")
         table = load_file(target / TABLE)
+        if bias:
+            table.setdefault("bias", np.zeros(len(bundle.ids), np.float32))
         new = pack(projection(found, bundle.input), "input", bundle.manifest.precision)
-        new["bias"] = np.full(len(ids), projection.bias, np.float32)
+        new["bias"] = np.full(len(ids), bias, np.float32)
         extended = {name: _extended(old, new.get(name), len(ids)) for name, old in table.items()}
         save_file(extended, target / TABLE)
         if bundle.neighbours is not None:
@@ -104,7 +117,16 @@ def add_items(
         write_manifest(
             target, replace(bundle.manifest, num_items=len(catalogue), added=bundle.manifest.added + len(ids))
         )
-    return Added(path=out, new=len(ids), known=given.height - len(rows), items=len(catalogue))
+        listed = _listed(Recommender.load(target), set(ids))
+    return Added(path=out, new=len(ids), known=given.height - len(rows), items=len(catalogue), bias=bias, listed=listed)
+
+
+def _listed(recommender: Recommender, new: set[ItemId]) -> float | None:
+    histories = [example["history"] for example in recommender.bundle.examples]
+    if not histories:
+        return None
+    found = recommender.recommend(histories, k=LISTED)
+    return float(np.mean([np.mean([item in new for item in one.items]) for one in found]))
 
 
 def _extended(old: NDArray[Any], new: NDArray[Any] | None, count: int) -> NDArray[Any]:

@@ -38,7 +38,7 @@ def export(
     ] = "float32",
     max_loss: Annotated[
         float,
-        typer.Option(metavar="SHARE", help="Refuse a lower precision that loses more than this share of NDCG@20."),
+        typer.Option(min=0, metavar="SHARE", help="Refuse a lower precision that loses more than this of NDCG@20."),
     ] = 0.01,
     index: Annotated[
         bool,

@@ -81,7 +81,8 @@ def guarded(*, debug: bool = False) -> Iterator[None]:
         if isinstance(error, _UsageError):
             context = getattr(error, "ctx", None)
             help_of = "" if context is None else f"; see {context.command_path} --help"
-            _end(f"{error.format_message().rstrip('.?').replace('Value error, ', '')}{help_of}", 2)
+            message = " ".join(error.format_message().split())
+            _end(f"{message.rstrip('.?').replace('Value error, ', '')}{help_of}", 2)
         failure = os_error_of(error)
         if failure is not None and failure.errno in _USERS_OS_ERRORS:
             _end(str(explain_os_error(failure, Path(os.fsdecode(failure.filename or ".")))), 2)

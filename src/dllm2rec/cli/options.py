@@ -26,11 +26,10 @@ def there(parameter: typer.CallbackParam, value: Path | list[Path] | None) -> Pa
     """
     for path in value if isinstance(value, list) else [value]:
         if path is not None and not path.exists():
-            maker = MAKERS.get((parameter.metavar or "").removesuffix("..."))
+            named = (parameter.metavar or "").removesuffix("...").split("|")
+            makers = " or ".join(f"`dllm2rec {MAKERS[name]}`" for name in named if name in MAKERS)
             raise UserError(
-                f"{path}: no such file or directory"
-                if maker is None
-                else f"{path}: no such directory; `dllm2rec {maker}` makes one"
+                f"{path}: no such directory; {makers} makes one" if makers else f"{path}: no such file or directory"
             )
     return value
 
@@ -41,7 +40,8 @@ Set = Annotated[
     typer.Option(
         "--set",
         metavar="NAME=VALUE",
-        help="Change a setting of this command; repeatable. `dllm2rec settings` lists names, defaults and meanings.",
+        help="Change a setting of this command; repeatable. `dllm2rec settings COMMAND` lists names, "
+        "defaults and meanings.",
     ),
 ]
 MaskHistory = Annotated[
@@ -61,17 +61,29 @@ HeldOut = Annotated[Literal["validation", "test"], typer.Option("--split", help=
 MovedDataset = Annotated[
     Path | None, typer.Option(metavar="DATASET", callback=there, help="Where the dataset is now, if it has moved.")
 ]
-Column = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Name of this column, if it is not detected automatically.")
-]
+
+
+def _column(what: str) -> Any:
+    return typer.Option(metavar="NAME", help=f"Column of {what}, if it is not detected automatically.")
+
+
+UserColumn = Annotated[str | None, _column("the log's users")]
+ItemColumn = Annotated[str | None, _column("the log's items")]
+TimeColumn = Annotated[str | None, _column("the log's times")]
+ItemIdColumn = Annotated[str | None, _column("the ids in the table of items")]
+TitleColumn = Annotated[str | None, _column("the titles")]
 TimeUnit = Annotated[Literal["s", "ms", "us", "ns"], typer.Option(help="Unit of numeric timestamps.")]
+TimeUnitOfDataset = Annotated[
+    Literal["s", "ms", "us", "ns"] | None,
+    typer.Option(help="Unit of numeric timestamps; by default the one that `prepare` was given."),
+]
 SplitNames = Annotated[
     list[str] | None,
-    typer.Option(metavar="train|validation|test", help="Label only this split; repeatable. By default all three."),
+    typer.Option(metavar="train|validation|test", help="Take only this split; repeatable. By default all three."),
 ]
 Limit = Annotated[
     list[str] | None,
-    typer.Option(metavar="N|SPLIT=N", help="Label at most N examples of each split, or exactly N of one."),
+    typer.Option(metavar="N|SPLIT=N", help="Take at most N examples of each split, or exactly N of one."),
 ]
 Budget = Annotated[
     str | None,

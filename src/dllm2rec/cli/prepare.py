@@ -5,7 +5,21 @@ from typing import Annotated, Literal
 
 import typer
 
-from dllm2rec.cli.options import Column, Json, Out, Set, TimeUnit, given, show, there, words_to_stderr
+from dllm2rec.cli.options import (
+    ItemColumn,
+    ItemIdColumn,
+    Json,
+    Out,
+    Set,
+    TimeColumn,
+    TimeUnit,
+    TitleColumn,
+    UserColumn,
+    given,
+    show,
+    there,
+    words_to_stderr,
+)
 
 
 def prepare(
@@ -24,11 +38,11 @@ def prepare(
         typer.Option(help="How to split the log into training, validation and test."),
     ] = "paper",
     name: Annotated[str | None, typer.Option(help="Name in tables and reports; by default the file's name.")] = None,
-    user_column: Column = None,
-    item_column: Column = None,
-    time_column: Column = None,
-    item_id_column: Column = None,
-    title_column: Column = None,
+    user_column: UserColumn = None,
+    item_column: ItemColumn = None,
+    time_column: TimeColumn = None,
+    item_id_column: ItemIdColumn = None,
+    title_column: TitleColumn = None,
     time_unit: TimeUnit = "s",
     settings: Set = None,
     json: Json = False,

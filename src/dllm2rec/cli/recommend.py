@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from dllm2rec.cli.options import Column, Json, TimeUnit, given, show, there, words_to_stderr
+from dllm2rec.cli.options import (
+    ItemColumn,
+    Json,
+    TimeColumn,
+    TimeUnitOfDataset,
+    UserColumn,
+    given,
+    show,
+    there,
+    words_to_stderr,
+)
 from dllm2rec.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -47,10 +57,10 @@ def recommend(
     approximate: Annotated[
         bool, typer.Option("--approximate", help="Search the bundle's approximate index (see export --index).")
     ] = False,
-    user_column: Column = None,
-    item_column: Column = None,
-    time_column: Column = None,
-    time_unit: TimeUnit | None = None,
+    user_column: UserColumn = None,
+    item_column: ItemColumn = None,
+    time_column: TimeColumn = None,
+    time_unit: TimeUnitOfDataset = None,
     json: Json = False,
 ) -> None:
     """Recommend what comes next: after a history, to a user of a log, or to all of them.
@@ -85,7 +95,8 @@ def recommend(
     else:
         items = _of_user(recommender, interactions, columns, user)
     found = recommender.recommend([items], **options)[0]
-    table = Table(title="the most popular items: nothing of this history is known" if found.fallback else None)
+    why = "nothing of this history is known" if items else "the history is empty"
+    table = Table(title=f"the most popular items: {why}" if found.fallback else None)
     for name in ("", "id", "title", "score"):
         table.add_column(name, overflow="fold")  # an id that is cut is lost
     for place, (item, title, score) in enumerate(zip(found.items, found.titles, found.scores, strict=True), start=1):

@@ -31,7 +31,7 @@ def require_alone(option: str, meant: str, others: Mapping[str, Any]) -> None:
     """
     unread = [name for name, value in others.items() if value not in (None, [])]
     if unread:
-        raise UserError(f"--{unread[0]}: beside {option} {meant} and nothing else is decided; leave it out")
+        raise UserError(f"--{unread[0]} has no effect with {option}, where {meant}; leave it out")
 
 
 def require_takers(teacher: str, options: Mapping[str, Any]) -> None:

@@ -5,7 +5,21 @@ from typing import Annotated
 
 import typer
 
-from dllm2rec.cli.options import Column, Json, Out, Set, TimeUnit, given, show, there, words_to_stderr
+from dllm2rec.cli.options import (
+    ItemColumn,
+    ItemIdColumn,
+    Json,
+    Out,
+    Set,
+    TimeColumn,
+    TimeUnitOfDataset,
+    TitleColumn,
+    UserColumn,
+    given,
+    show,
+    there,
+    words_to_stderr,
+)
 
 
 def update(
@@ -28,12 +42,12 @@ def update(
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Keep the new student even if it is worse.")] = False,
-    user_column: Column = None,
-    item_column: Column = None,
-    time_column: Column = None,
-    item_id_column: Column = None,
-    title_column: Column = None,
-    time_unit: TimeUnit | None = None,
+    user_column: UserColumn = None,
+    item_column: ItemColumn = None,
+    time_column: TimeColumn = None,
+    item_id_column: ItemIdColumn = None,
+    title_column: TitleColumn = None,
+    time_unit: TimeUnitOfDataset = None,
     settings: Set = None,
     json: Json = False,
 ) -> None:

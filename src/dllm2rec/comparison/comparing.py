@@ -188,8 +188,9 @@ def _notes(evidence: Evidence, tests: int) -> tuple[str, ...]:
     if tests:
         notes.append(
             "Tests: NDCG@20 per example (mean over seeds) against the plain student of the same name, else of the same "
-            "kind, protocol, data and loss, else the first student; two-sided sign-flip permutation test over users "
-            f"and, with several seeds, a t-test over users and seeds: the larger p; Holm correction over {tests}."
+            "kind, protocol, data and loss, or, where all students are taught or all are plain, against the first; "
+            "two-sided sign-flip permutation test over users and, with several seeds, a t-test over users and seeds: "
+            f"the larger p; Holm correction over {tests}."
         )
         if any(len(group.runs) == 1 for group in evidence.groups):
             notes.append(

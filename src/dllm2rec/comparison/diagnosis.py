@@ -82,7 +82,11 @@ def describe_blend(text_weight: float | None) -> Iterator[str]:
     if text_weight is None:
         return
     if text_weight > 0:
-        yield f"Text has weight {text_weight:g} beside item-kNN: chosen on validation, unless it was set."
+        yield (
+            f"Text has weight {text_weight:g} beside item-kNN: unless it was set, the best on validation, where "
+            "rankings left out the items of histories if users rarely repeat one. The rankings here leave none out, "
+            "which costs text more than item-kNN."
+        )
     else:
         yield (
             "Text has weight 0, so these labels are item-kNN's alone. Unless the weight was set, validation chose it: "

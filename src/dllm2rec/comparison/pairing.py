@@ -185,12 +185,11 @@ def _draws(seed: int, name: str) -> np.random.Generator:
 
 
 def _baseline(group: Group, groups: Sequence[Group]) -> Group | None:
-    """For a taught group the plain one of the same student; where there is no taught or no plain one, the first."""
-    plain = plain_of(group, groups)
-    if not group.distilled and any(other.distilled for other in groups):
-        return None
-    baseline = plain[0] if group.distilled and plain else groups[0]
-    return None if baseline is group else baseline
+    """For a taught group the plain one of the same student; where all groups are taught, or none is, the first."""
+    if plain := plain_of(group, groups):
+        return plain[0]
+    alike = len({other.distilled for other in groups}) == 1
+    return groups[0] if alike and groups[0] is not group else None
 
 
 def plain_of(group: Group, groups: Sequence[Group]) -> list[Group]:

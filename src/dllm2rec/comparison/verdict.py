@@ -29,12 +29,18 @@ def judge(
     rows = tables[0].rows
     tested = [(row, row.versus) for row in rows if row.versus is not None]
     taught = [(row, versus) for row, versus in tested if versus.plain]
+    unlike = [row.label for row in rows if row.distilled and not (row.versus and row.versus.plain)]
+    plain = any(row.kind == "student" and not row.distilled for row in rows)
     lines = [_versus_line(row, versus) for row, versus in tested]
+    if unlike and plain:
+        lines.append(
+            f"Not tested, as no plain student here is of the same kind, protocol, data and loss: {listing(unlike)}."
+        )
     lines += remarks
     lines += _reference_line(rows, tables[0].over_reference, split, counted)
     for table in tables[1:]:
         lines += _teacher_line(table)
-    outcome, headline = _headline(taught, alone=any(row.distilled for row in rows))
+    outcome, headline = _headline(taught, distilled=any(row.distilled for row in rows))
     if split == "validation" and taught:
         headline = f"On validation, which was used for selection, so optimistic: {headline[0].lower()}{headline[1:]}"
     return Verdict(outcome=outcome, headline=headline, lines=tuple(lines))
@@ -45,10 +51,13 @@ def is_significant(versus: Versus) -> bool:
     return versus.p_value < SIGNIFICANT
 
 
-def _headline(taught: Sequence[tuple[Row, Versus]], *, alone: bool) -> tuple[Outcome, str]:
+def _headline(taught: Sequence[tuple[Row, Versus]], *, distilled: bool) -> tuple[Outcome, str]:
     if not taught:
-        plain = "There is no plain student to compare with, so nothing says whether the teacher helped; train one."
-        return "none", plain if alone else "No student here was taught by a teacher."
+        missing = (
+            "There is no plain student of the same kind to compare with, so nothing says whether the teacher helped; "
+            "train one."
+        )
+        return "none", missing if distilled else "No student here was taught by a teacher."
     helped, harmed = _beyond_chance(taught, several_seeds=True)
     better, worse = _beyond_chance(taught, several_seeds=False)
     once = [f"{_names(some)} {word}" for some, word in ((better, "better"), (worse, "worse")) if some]

@@ -101,6 +101,7 @@ def _line_reporter(console: Console, description: str, total: int, completed: in
         estimate = ""
         if first is not None and done > first[1]:
             estimate = f", about {(now - first[0]) / (done - first[1]) * (total - done):.0f} s left"
-        console.print(f"{description}: {done}/{total}{estimate} {shown}".rstrip(), highlight=False, soft_wrap=True)
+        note_of = f"; {shown}" if shown else ""
+        console.print(f"{description}: {done}/{total}{estimate}{note_of}", highlight=False, soft_wrap=True)
 
     return advance

@@ -85,6 +85,11 @@ def find_column(columns: Sequence[str], path: Path, field: Field, name: str | No
     for known in _KNOWN_NAMES[field]:
         if known in by_key:
             return by_key[known]
+    if len(columns) == 1:
+        raise UserError(
+            f"{path}: its one column is {columns[0][:80]!r}; separate the columns of a text file by commas, semicolons "
+            "or tabs"
+        )
     there = ", ".join(repr(column[:40]) for column in columns[:20])
     raise UserError(f"{path}: no column for the {field.replace('_', ' ')} among {there}; name it with {option}")
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import polars as pl
 
 from dllm2rec.core.errors import UserError
+from dllm2rec.core.figures import number_of
 from dllm2rec.data.catalogue import read_catalogue, titled
 from dllm2rec.data.columns import WELL_KNOWN, Columns, find_column
 from dllm2rec.data.directory import Dropped, Duplicates, Incomplete
@@ -140,9 +141,12 @@ def item_index(
     row = int(missing[0])
     message = f"{interactions}: row {row + 1}: {item.name} {item[row]!r} is not in {items}"
     if len(missing) == len(item):
-        raise UserError(f"{message}, nor is any other ({items.name} has ids such as {catalogue['item_id'][0]!r})")
+        floats = str(item[row]).endswith(".0")
+        hint = "; these ids were written as floats, write them as whole numbers" if floats else ""
+        raise UserError(f"{message}, nor is any other ({items.name} has ids such as {catalogue['item_id'][0]!r}){hint}")
     items_missing = item.gather(missing).n_unique()
-    raise UserError(f"{message} ({len(missing)} rows with {items_missing} unknown items in all); {remedy}")
+    extent = f"{number_of(len(missing), 'row')} with {number_of(items_missing, 'unknown item')} in all"
+    raise UserError(f"{message} ({extent}); {remedy}")
 
 
 def _require_a_crowd(events: pl.DataFrame, path: Path) -> None:

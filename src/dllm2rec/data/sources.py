@@ -47,6 +47,8 @@ def read_table(path: Path, *, choose: Choose = list) -> pl.DataFrame:
     except (EOFError, zlib.error):
         raise UserError(f"{path}: the compressed file is damaged or cut short") from None
     except OSError as error:
+        if error.errno is None and _is_packed(path):  # of Polars, which unpacks by itself
+            raise UserError(f"{path}: the compressed file is damaged or cut short") from None
         raise explain_os_error(error, path) from error
     if table.height == 0:
         raise UserError(f"{path}: there is no row below the header")
@@ -140,9 +142,12 @@ def _rows(file: BinaryIO, separator: str, quote: str | None, *, strict: bool) ->
 
 def _open(path: Path) -> BinaryIO:
     """Open a file that may be compressed with gzip."""
+    return cast("BinaryIO", gzip.open(path)) if _is_packed(path) else path.open("rb")
+
+
+def _is_packed(path: Path) -> bool:
     with path.open("rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-    return cast("BinaryIO", gzip.open(path)) if packed else path.open("rb")
+        return file.read(2) == b"\x1f\x8b"
 
 
 def _read_recbole(path: Path) -> pl.DataFrame:

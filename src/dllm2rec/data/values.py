@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import cast
 
 import polars as pl
 
@@ -80,6 +81,8 @@ def seconds(values: pl.Series, path: Path, unit: TimeUnit) -> pl.Series:
     if numbers.dtype.is_float():
         require(numbers.is_finite(), values, path, "is not a finite time")
     require(numbers >= 0, values, path, "is a negative time")
+    if _are_written_dates(numbers):
+        raise wrong_type(values, path, "looks like a date without separators; write dates as YYYY-MM-DD HH:MM:SS")
     require(numbers < LATEST * divisor, values, path, f"lies after the year 2100{_likely_unit(numbers)}")
     times = numbers if divisor == 1 else numbers / divisor
     return times.cast(pl.Int64) if times.dtype.is_integer() or (times == times.floor()).all() else times
@@ -133,6 +136,16 @@ def _parse(values: pl.Series, path: Path, unit: TimeUnit) -> tuple[pl.Series, in
     numbers = text.cast(pl.Float64, strict=False) if whole.has_nulls() else whole
     require(numbers.is_not_null(), values, path, "is not a number (nor a date as YYYY-MM-DD HH:MM:SS)")
     return numbers, _PER_SECOND[unit]
+
+
+def _are_written_dates(numbers: pl.Series) -> bool:
+    """Say whether all of whole ``numbers`` read as YYYYMMDD or YYYYMMDDHHMMSS; as times they would lie in one year."""
+    if not (numbers.dtype.is_integer() and len(numbers)):
+        return False
+    least, most = cast("int", numbers.min()), cast("int", numbers.max())
+    if not any(1900 * unit <= least and most < 2100 * unit for unit in (10**4, 10**10)):
+        return False
+    return bool(numbers.cast(pl.String).str.contains(r"^\d{4}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(\d{6})?$").all())
 
 
 def _likely_unit(numbers: pl.Series) -> str:

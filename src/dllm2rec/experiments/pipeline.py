@@ -86,11 +86,11 @@ def run(config: Config, *, out: Path, jobs: int = 1, say: Say = lambda _: None) 
         before = _concluded(out)
         if before.get("name", config.name) != config.name:
             say(
-                f"{out}: the report of '{before['name']}' there gives way to that of '{config.name}'; the runs of both "
+                f"{out}: replacing the report of '{before['name']}' there by that of '{config.name}'; the runs of both "
                 "stay"
             )
         elif before.get("config", _hash(config)) != _hash(config):
-            say(f"{out}: the report there is of other settings and gives way to a new one; its runs stay")
+            say(f"{out}: replacing the report there, which was made with other settings; its runs stay")
         work = _begin(config, out, say, total=_count(config))
         if config.search is None:  # which may make possible what is not yet
             _require_possible(work)

@@ -110,10 +110,12 @@ class Recommender:
             candidates: recommend only from these.
 
         Raises:
-            UserError: k is less than 1, or a candidate is not in the catalogue.
+            UserError: k is less than 1, a history is a text instead of a list, or a candidate is not in the catalogue.
         """
         if k < 1:
             raise UserError(f"k must be at least 1, not {k}")
+        if isinstance(histories, str) or any(isinstance(history, str) for history in histories):
+            raise UserError('histories must be lists of ids, one list for each user: [["1", "260"]]')
         rows = None if candidates is None else self._rows(candidates)
         return [
             one

@@ -133,6 +133,8 @@ def fit(
         epochs=epochs,
     )
     steps, told = -(-len(train) // settings.batch_size), f"training {run.name}, at most {number_of(epochs, 'epoch')}"
+    if progress.epoch:
+        told += f", resumed after epoch {progress.epoch}"
     halfway = load_halfway(run, progress.epoch + 1)
     completed = steps * progress.epoch + (0 if halfway is None else halfway.place.steps)
     with progress_bar(told, steps * epochs, completed=completed) as advance:

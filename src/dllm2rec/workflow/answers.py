@@ -5,6 +5,7 @@ What it writes is grounded as BIGRec grounds it (Bao et al. 2023), by the vector
 
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -50,8 +51,10 @@ def ask(dataset: Dataset, settings: BigRecTeacher, *, out: Path) -> dict[Split, 
         How many questions there are of each split.
 
     Raises:
-        UserError: something is at ``out``, or a limit exceeds a split.
+        UserError: something is at ``out``, its name says that it is no JSON lines, or a limit exceeds a split.
     """
+    if out.suffix not in (".jsonl", ".ndjson"):
+        raise UserError(f"{out}: questions are written as JSON lines; name the file .jsonl")
     require_absent(out)
     ids, titles = dataset.items["item_id"].to_list(), dataset.titles
     chosen = selection(dataset, settings, item_vectors=vectors_named(dataset, settings))
@@ -93,7 +96,7 @@ def import_answers(
         out: the knowledge directory; interrupted, it goes on.
         name: who answered, for tables.
         model: the sentence encoder whose item vectors the knowledge gets, and that grounds texts.
-        say: told in words how many lists are too short.
+        say: told in words what is left out, and what looks wrong.
 
     Raises:
         UserError: a column is missing, an example is not of the dataset, answered twice or was answered otherwise
@@ -123,6 +126,11 @@ def import_answers(
     else:
         texts = _texts(table["text"], answers)
         kept = np.flatnonzero(np.array([text != "" for text in texts]))
+        if len(kept) < len(texts):
+            say(f"{answers}: {len(texts) - len(kept):,} of {len(texts):,} answers are empty and are left out")
+        text, times = Counter(texts[row] for row in kept).most_common(1)[0]
+        if 2 * times > len(kept) > 1:
+            say(f"{answers}: {times:,} of {len(kept):,} answers are {text[:60]!r}; is that a title?")
     example, target, texts = example[kept], target[kept], [texts[row] for row in kept]
     encoder = load_encoder(model)
     words = encoder.has_words

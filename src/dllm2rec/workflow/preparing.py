@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 
 from dllm2rec.core.errors import UserError
+from dllm2rec.core.figures import number_of
 from dllm2rec.core.files import exclusive, hash_file
 from dllm2rec.core.progress import progress_bar
 from dllm2rec.data import Dataset, ml_100k, read_log, write_dataset
@@ -89,8 +90,8 @@ def remarks_on(dataset: Dataset, duplicates: Duplicates) -> list[str]:
         share = dropped.events / max(1, dropped.events + manifest.num_interactions)
         question = "; do the ids look the same in both files?" if share > MUCH else ""
         found.append(
-            f"left out as incomplete: {dropped.items:,} items without a title, {dropped.events:,} events ({share:.0%}) "
-            f"of items that are not there, or are left out{question}"
+            f"left out as incomplete: {number_of(dropped.items, 'item')} without a title, "
+            f"{number_of(dropped.events, 'event')} ({share:.0%}) of these or of unknown items{question}"
         )
     if repeats and duplicates == "keep":
         found.append(f"{repeats:,} rows repeat user, item and time of another: kept; --set duplicates=drop drops them")

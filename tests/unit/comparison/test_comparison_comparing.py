@@ -41,11 +41,15 @@ def test_a_student_of_another_protocol_is_not_the_plain_one(small: Dataset) -> N
     hits, misses = np.ones(count), np.full(count, 50.0)
     paper, taught = group(small, "S", [misses]), group(small, "S", [hits], taught=True, protocol="strong")
     strong = group(small, "S", [misses], protocol="strong")
-    alone = tabulate(evidence(small, paper, taught)).tables[0].rows[-1].versus
-    beside = tabulate(evidence(small, paper, strong, taught)).tables[0].rows[-1].versus
-    assert alone is not None
-    assert beside is not None
-    assert (alone.plain, beside.plain) == (False, True)
+    alone = tabulate(evidence(small, paper, taught))
+    assert alone.tables[0].rows[-1].versus is None
+    assert alone.verdict.headline.startswith("There is no plain student of the same kind")
+    assert any(line.startswith("Not tested, as no plain student") for line in alone.verdict.lines)
+    beside = tabulate(evidence(small, paper, strong, taught))
+    versus = beside.tables[0].rows[-1].versus
+    assert versus is not None
+    assert versus.plain
+    assert not any(line.startswith("Not tested") for line in beside.verdict.lines)
 
 
 def test_slices_by_how_often_training_saw_the_target(small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:

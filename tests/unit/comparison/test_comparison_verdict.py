@@ -57,7 +57,7 @@ def table(*rows: Row, examples: int = 100) -> Table:
         (
             [student("S", 0.01).model_copy(update={"distilled": True})],
             "none",
-            "There is no plain student to compare with",
+            "There is no plain student of the same kind to compare with",
         ),
         (
             [
@@ -65,7 +65,7 @@ def table(*rows: Row, examples: int = 100) -> Table:
                 student("A", 0.03, difference=0.01, p_value=0.01, plain=False),
             ],
             "none",
-            "There is no plain student to compare with",
+            "There is no plain student of the same kind to compare with",
         ),
         (
             [student("A", 0.03, difference=0.01, p_value=0.01)],

@@ -58,9 +58,9 @@ def test_without_a_terminal_a_long_run_prints_lines_with_an_estimate(
         monkeypatch.setattr("dllm2rec.core.progress.time.monotonic", lambda: later)
         advance(1, note="later")
     first, second = capsys.readouterr().err.splitlines()
-    assert first == "labelling: 7/10 fast"
+    assert first == "labelling: 7/10; fast"
     assert second.startswith("labelling: 9/10, about")
-    assert second.endswith("s left later")
+    assert second.endswith("s left; later")
 
 
 def test_the_estimate_is_of_the_work_itself_not_of_what_prepared_it(

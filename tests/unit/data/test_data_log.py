@@ -94,6 +94,18 @@ def test_missing_column(write_log: WriteLog, header: str, message: str) -> None:
     fails(write_log(header=header), message)
 
 
+def test_times_that_only_sometimes_read_as_dates_are_times(write_log: WriteLog) -> None:
+    log = read_log(*write_log("a,1,20200131\na,2,20209999\nb,2,20200202\n"))
+    assert log.interactions["time"].to_list() == [20200131, 20209999, 20200202]
+
+
+def test_a_separator_that_is_none_is_told(write_log: WriteLog) -> None:
+    fails(
+        write_log(items="1|A\n2|B\n", items_header="item_id|title\n"),
+        r"one column is 'item_id\|title'; separate the columns",
+    )
+
+
 def test_missing_column_of_items_and_wrong_mapping(write_log: WriteLog) -> None:
     fails(write_log(items_header="item_id,ttt\n"), r"items\.csv: no column for the title .*--title-column")
     fails(write_log(items_header="iii,title\n"), r"no column for the item id .*--item-id-column")
@@ -116,12 +128,18 @@ def test_missing_column_of_items_and_wrong_mapping(write_log: WriteLog) -> None:
         ("a,1,-1\nb,2,5\nb,1,-3\n", r"row 1: timestamp '-1' is a negative time \(and 1 rows more\)"),
         ("a,1,10\nb,2,4102444800\nb,1,5\n", r"row 2: timestamp '4102444800' lies after the year 2100$"),
         ("a,1,1500000000000\nb,2,1500000000001\n", r"row 1: .*look like ms: say --time-unit ms"),
+        (
+            "a,1,20200131\nb,2,20200201\n",
+            r"row 1: timestamp '20200131' looks like a date without separators; .*YYYY-MM",
+        ),
+        ("a,1,20200131235959\nb,2,20200201000000\n", r"row 1: timestamp '2020\d+' looks like a date without"),
         ("a,1,2020-01-01\nb,2,2020-13-01\n", r"row 2: timestamp '2020-13-01' is not a date"),
         ("a,1,10\n,2,20\n", r"row 2: user_id None is missing"),
         ("a,1,10\n  ,2,20\n", r"row 2: user_id '  ' is missing"),
         ("a,1,10\nb,,20\n", r"row 2: item_id None is missing"),
         ("a,1,10\nb,7,20\nb,8,20\nb,7,21\n", r"row 2: item_id '7' is not in .*items\.csv \(3 rows with 2 unknown"),
         ("a,x1,10\nb,x2,20\n", r"row 1: item_id 'x1' is not in .*nor is any other .*such as '1'"),
+        ("a,1.0,10\nb,2.0,20\n", r"row 1: item_id '1.0' is not in .*nor is any other .* written as floats"),
         ("a,1,10\na,2,20\na,3,30\n", r"log\.csv: holds one user only"),
         ("a,1,10\nb,1,20\na,1,30\n", r"log\.csv: all interactions are with one item"),
         ("a,1,10\nb,2,20\nc,3,30\n", r"log\.csv: every user has one event only"),

@@ -64,6 +64,14 @@ def test_recbole_columns_of_one_name_are_refused(tmp_path: Path) -> None:
         read_table(path)
 
 
+@pytest.mark.parametrize("name", ["log.csv.gz", "log.jsonl.gz"])
+def test_a_compressed_file_that_was_cut_short(tmp_path: Path, name: str) -> None:
+    text = "".join(f'{{"user_id": "{row * 7919 % 1000}"}}\n' for row in range(9_000))
+    (tmp_path / name).write_bytes(gzip.compress(text.encode())[:-2_000])
+    with pytest.raises(UserError, match=r"log\..*the compressed file is damaged or cut short"):
+        read_table(tmp_path / name)
+
+
 def test_ml_100k_comes_from_the_package() -> None:
     log = read_log(*ml_100k())
 

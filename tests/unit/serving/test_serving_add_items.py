@@ -172,6 +172,21 @@ def test_a_new_item_gets_the_demand_of_new_items(dataset: Dataset, knowledge: Kn
     np.testing.assert_array_equal(more.bias, [*bundle.bias, np.float32(1.5)])
 
 
+def test_how_often_new_items_are_listed_is_told_and_can_be_changed(
+    bundle: Bundle, knowledge: Knowledge, tmp_path: Path
+) -> None:
+    assert knowledge.item_vectors is not None
+    files = write(tmp_path, "5003,a\n", knowledge.item_vectors[[3]])
+    shares = {}
+    for bias in (None, 100.0, -100.0):
+        done = add_items(bundle, **{**files, "out": tmp_path / str(bias)}, bias=bias)
+        shares[bias] = done.listed
+        assert done.bias == (bias or 0)
+    assert shares[100.0] == pytest.approx(0.1)  # one of ten
+    assert shares[-100.0] == 0
+    assert 0 <= (shares[None] or 0) <= 0.1
+
+
 @pytest.mark.parametrize("precision", ["float32", "int8"])
 @pytest.mark.parametrize("text_neighbours", [None, 4])
 def test_a_new_item_is_as_an_unseen_one_of_the_catalogue(

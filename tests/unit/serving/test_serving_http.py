@@ -142,6 +142,16 @@ def test_garbage_is_refused(content: bytes, client: TestClient) -> None:
     assert answer.headers["content-type"] == "application/problem+json"
 
 
+def test_what_is_wrong_with_a_body_is_told(client: TestClient) -> None:
+    body = b'{"histories": [[1]]}'
+    unnamed = client.post("/v1/recommend", content=body, headers={"content-type": "application/x-www-form-urlencoded"})
+    assert unnamed.status_code == 415
+    assert unnamed.json()["detail"] == "send the body with the header Content-Type: application/json"
+    broken = client.post("/v1/recommend", content=body[:-1], headers={"content-type": "application/json"})
+    assert broken.status_code == 400
+    assert broken.json()["detail"].startswith("the body is not JSON: ")
+
+
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     body=st.recursive(

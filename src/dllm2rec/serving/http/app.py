@@ -98,7 +98,7 @@ def _add_answers(app: FastAPI, live: Live, metrics: Metrics, aside: _Aside) -> N
         "/v1/recommend",
         summary="What comes next after a history",
         response_model=RecommendResponse,
-        responses=described(400, 401, 404, 413, 422, 503),
+        responses=described(400, 401, 404, 413, 415, 422, 503),
     )
     async def recommend(
         asked: RecommendRequest,

@@ -32,7 +32,7 @@ class RecommendRequest(BaseModel):
     Attributes:
         histories: for each user the ids of items, oldest first.
         k: how many items for each.
-        exclude_seen: leave the items of the history out.
+        exclude_seen: leave the items of the history out. Demand weights may rank them last without it, see the card.
         candidates: recommend only from these ids.
     """
 

@@ -49,7 +49,12 @@ def add_problems(app: FastAPI) -> None:
     """Let every error of an application leave as a problem."""
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        if first["type"] == "json_invalid":
+            return problem(400, f"the body is not JSON: {first['ctx']['error']}, at character {first['loc'][-1]}")
+        if first["loc"] == ("body",) and "json" not in request.headers.get("content-type", ""):
+            return problem(415, "send the body with the header Content-Type: application/json")
         return problem(422, first_problem(error))
 
     @app.exception_handler(UserError)
