@@ -132,7 +132,7 @@ def test_the_version() -> None:
 
 
 def test_help_knows_every_verb() -> None:
-    program = [sys.executable, "-c", "from dllm2rec.cli.main import main; main()", "--help"]
+    program = [sys.executable, "-m", "dllm2rec", "--help"]
     done = subprocess.run(program, capture_output=True, text=True, check=True)
     verbs = [str(command.name or command.callback.__name__).replace("_", "-") for command in app.registered_commands]
     assert len(verbs) > 15

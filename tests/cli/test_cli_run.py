@@ -267,7 +267,7 @@ def test_ctrl_c_and_again(config: Path, tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_kill_9_and_again(config: Path, tmp_path: Path) -> None:
-    program = [sys.executable, "-c", "from dllm2rec.cli.main import main; main()", "run", str(config)]
+    program = [sys.executable, "-m", "dllm2rec", "run", str(config)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     running = subprocess.Popen([*program, "--out", str(tmp_path / "out")], stderr=subprocess.PIPE, env=environment)
     assert running.stderr is not None
@@ -287,7 +287,7 @@ def test_kill_9_and_again(config: Path, tmp_path: Path) -> None:
 def test_two_jobs_that_are_stopped_leave_one_line(
     stop: str, code: int, words: str, config: Path, tmp_path: Path
 ) -> None:
-    program = [sys.executable, "-c", "from dllm2rec.cli.main import main; main()", "run", str(config)]
+    program = [sys.executable, "-m", "dllm2rec", "run", str(config)]
     program += ["--out", str(tmp_path / "out"), "--jobs", "2", "--set", "training.epochs=100000"]
     running = subprocess.Popen(program, stderr=subprocess.PIPE, start_new_session=True)
     try:
