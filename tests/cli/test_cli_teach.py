@@ -217,7 +217,7 @@ def test_a_choice_of_nothing(dataset: Path, tmp_path: Path) -> None:
         ):
             refused(call("teach", dataset, option, tmp_path, *said, *out), said[0], "leave it out", option)
     both = ("--import", tmp_path, "--only-new", tmp_path)
-    refused(call("teach", dataset, *both, *out), "--import", "beside --only-new")
+    refused(call("teach", dataset, *both, *out), "--import", "no effect with --only-new")
     refused(call("teach", dataset, "--teacher", "knn", "--split", "test", "--budget", 5, *out), "--budget", "--split")
     assert not (tmp_path / "k").exists()
 
