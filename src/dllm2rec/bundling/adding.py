@@ -75,13 +75,16 @@ def add_items(
         bias: added to the score of each new item; by default the weight of new items that validation chose.
 
     Raises:
-        UserError: the student reads no text, no id is new, a title is missing, or the encoder is another one.
+        UserError: the student reads no text, the bias is not finite, no id is new, a title is missing, or the encoder
+            is another one.
     """
     require_absent(out)
     if model is not None and vectors is not None:
         raise UserError(f"--model {model} and --vectors {vectors}: both say how titles read; give one of them")
     projection = TextProjection.load(bundle)
     bias = projection.bias if bias is None else bias
+    if not np.isfinite(bias):
+        raise UserError(f"--bias {bias}: must be a finite number")
     known = pl.Series(bundle.ids)
     given = read_catalogue(items, columns.over(log_columns(bundle)), known=known)
     rows = (~given["item_id"].is_in(known.implode())).arg_true()

@@ -72,9 +72,10 @@ ItemColumn = Annotated[str | None, _column("the log's items")]
 TimeColumn = Annotated[str | None, _column("the log's times")]
 ItemIdColumn = Annotated[str | None, _column("the ids in the table of items")]
 TitleColumn = Annotated[str | None, _column("the titles")]
-TimeUnit = Annotated[Literal["s", "ms", "us", "ns"], typer.Option(help="Unit of numeric timestamps.")]
+_Unit = Literal["s", "ms", "us", "ns"]
+TimeUnit = Annotated[_Unit, typer.Option(help="Unit of numeric timestamps.")]
 TimeUnitOfDataset = Annotated[
-    Literal["s", "ms", "us", "ns"] | None,
+    _Unit | None,
     typer.Option(help="Unit of numeric timestamps; by default the one that `prepare` was given."),
 ]
 SplitNames = Annotated[

@@ -182,6 +182,9 @@ def test_how_often_new_items_are_listed_is_told_and_can_be_changed(
         done = add_items(bundle, **{**files, "out": tmp_path / str(bias)}, bias=bias)
         shares[bias] = done.listed
         assert done.bias == (bias or 0)
+    with pytest.raises(UserError, match="--bias nan: must be a finite number"):
+        add_items(bundle, **{**files, "out": tmp_path / "nan"}, bias=float("nan"))
+    assert not (tmp_path / "nan").exists()
     assert shares[100.0] == pytest.approx(0.1)  # one of ten
     assert shares[-100.0] == 0
     assert 0 <= (shares[None] or 0) <= 0.1
