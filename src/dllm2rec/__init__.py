@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from dllm2rec.evaluation.ranks import Ranks as Ranks
     from dllm2rec.evaluation.ranks import rank_targets as rank_targets
     from dllm2rec.experiments.pipeline import ExperimentResult as ExperimentResult
+    from dllm2rec.experiments.pipeline import SearchResult as SearchResult
     from dllm2rec.experiments.pipeline import run as run
     from dllm2rec.experiments.pipeline import tune as tune
     from dllm2rec.knowledge.schema import KnowledgeManifest as KnowledgeManifest
@@ -124,7 +125,7 @@ _HOMES = {
     "distillation.soft_labels": ("SoftLabelSettings",),
     "distillation.unkd": ("UnKDSettings",),
     "evaluation.ranks": ("Ranks", "rank_targets"),
-    "experiments.pipeline": ("ExperimentResult", "run", "tune"),
+    "experiments.pipeline": ("ExperimentResult", "SearchResult", "run", "tune"),
     "knowledge.schema": ("KnowledgeManifest", "Labels"),
     "knowledge.store": ("Knowledge", "KnowledgeWriter"),
     "losses.bce": ("BCESettings",),

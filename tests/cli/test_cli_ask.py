@@ -133,6 +133,11 @@ def test_a_short_list_is_left_out_and_cuts_no_other(
     known = Knowledge.load(tmp_path / "k").labels
     assert len(known) == len(rows) - 1
     assert known.ranked_items.shape[1] == 5
+    pl.DataFrame([{"example_id": row["example_id"], "text": "Title 3"} for row in rows]).write_parquet(first)
+    assert call("teach", dataset, "--import", first, "--out", tmp_path / "texts").code == 0
+    mixed = call("teach", dataset, "--import", second, "--out", tmp_path / "texts")
+    refused(mixed, "holds other knowledge", "answers")
+    assert "30 items" not in mixed.err  # how deep the others are is nothing to these
 
 
 def test_answers_that_say_nothing_are_told(dataset: Path, questions: list[dict[str, Any]], tmp_path: Path) -> None:

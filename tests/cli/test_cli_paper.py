@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from cli_helpers import SMALL_PAPER, call, log_rows, refused, write_log
 
-from dllm2rec.reporting.paper.published import DATASETS, dataset_of, on, published, result
+from dllm2rec.reporting.paper.published import DATASETS, dataset_of, on, result
 
 DLLM = ["--method", "dllm2rec"]
 CELLS: dict[str, list[str]] = {
@@ -205,7 +205,7 @@ def test_the_transcription_is_the_papers() -> None:
         for name in DATASETS
         for place in (0, 1)
     ]
-    assert sum(gains) / len(gains) == pytest.approx(published()["gain"]["mean"], abs=0.01)
+    assert sum(gains) / len(gains) == pytest.approx(0.4797, abs=0.01)
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,12 @@ def test_a_changed_setting_redoes_what_depends_on_it_alone(
 
 
 def test_a_cell_that_fails_leaves_the_others(config: Path, tmp_path: Path) -> None:
-    outcome = call("run", config, "--out", tmp_path / "out", "--set", "methods.taught.top_k=200", "--json")
+    failing = ["--set", "methods.taught.top_k=200", "--json"]
+    tuned = call("tune", config, "--out", tmp_path / "out", *failing)
+    assert tuned.code == 2  # as `run` ends
+    assert "failed: search SASRec, taught" in tuned.err
+    assert [choice["method"] for choice in tuned.json] == ["plain", "plain"]
+    outcome = call("run", config, "--out", tmp_path / "out", *failing)
     assert outcome.code == 2
     assert "failed: search SASRec, taught" in outcome.err
     rows = outcome.json["comparison"]["tables"][0]["rows"]

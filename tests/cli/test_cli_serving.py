@@ -1,6 +1,7 @@
 """`dllm2rec export` and `recommend`, and what wrong requests get."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -187,6 +188,31 @@ def test_a_batch_goes_on_where_it_was(bundle: Path, log: Path, tmp_path: Path, m
     assert call("recommend", bundle, "--interactions", log, "--out", whole, "--k", 2).code == 0
     assert pl.read_parquet(out).equals(pl.read_parquet(whole))
     refused(call(*command, "--k", 2), "exists already")
+
+
+def test_a_batch_that_is_written_is_not_refused_for_the_parts_that_are_left(
+    bundle: Path, log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dies(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    out, parts = tmp_path / "recs.parquet", tmp_path / "recs.parquet.parts"
+    command = ["recommend", bundle, "--interactions", log, "--out", out, "--k", 2]
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", lambda old, new: dies() if old == parts else os.replace(old, new) or new)
+        assert call(*command).code == 130
+    written = out.read_bytes()
+    assert parts.exists()
+    assert call(*command).code == 0
+    assert out.read_bytes() == written
+    assert [one.name for one in tmp_path.glob("*recs*")] == ["recs.parquet"]
+    refused(call(*command), "exists already")
+
+
+def test_an_empty_key_is_no_key_and_is_refused(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for empty in ("", " "):
+        monkeypatch.setenv("DLLM2REC_API_KEY", empty)
+        refused(call("serve", bundle), "DLLM2REC_API_KEY is set, but empty", "unset it")
 
 
 def test_brackets_are_no_markup_and_no_pattern(bundle: Path, log: Path, tmp_path: Path) -> None:

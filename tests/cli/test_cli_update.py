@@ -324,4 +324,6 @@ def test_a_copy_of_knowledge_is_whole_or_absent(
         patched.setattr(module.shutil, "copytree", dies_at_the_end)
         assert call(*command, "--force").code == 130
     assert not (tmp_path / "run-2" / "knowledge").exists()
+    (tmp_path / "run-2" / ".result.json.x.tmp").mkdir()  # as a kill leaves it
     assert call(*command, "--force").code == 0
+    assert not list((tmp_path / "run-2").glob(".*.tmp"))

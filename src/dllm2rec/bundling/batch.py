@@ -79,9 +79,10 @@ def recommend_all(
         raise UserError(f"k must be at least 1, not {k}")
     columns = columns.over(log_columns(recommender.bundle))
     with exclusive(out):
-        require_absent(out)
-        histories = read_histories(interactions, columns)
         parts = out.with_name(out.name + ".parts")
+        if not parts.exists():
+            require_absent(out)
+        histories = read_histories(interactions, columns)
         _begin(
             parts,
             {
@@ -95,10 +96,13 @@ def recommend_all(
                 "users_at_once": USERS_AT_ONCE,
             },
         )
+        starts = range(0, histories.height, USERS_AT_ONCE)
+        files = [parts / f"part-{number:06d}.parquet" for number in range(len(starts))]
+        if not all(file.exists() for file in files):  # else these may be all that is left to remove
+            require_absent(out)
         with progress_bar("recommending", histories.height) as advance:
-            for number, start in enumerate(range(0, histories.height, USERS_AT_ONCE)):
+            for file, start in zip(files, starts, strict=True):
                 some = histories.slice(start, USERS_AT_ONCE)
-                file = parts / f"part-{number:06d}.parquet"
                 if not file.exists():
                     found = recommender.recommend(
                         some["items"].to_list(),
@@ -109,12 +113,15 @@ def recommend_all(
                     with atomic_path(file) as target:
                         _table(some["user"], found, recommender).write_parquet(target)
                 advance(some.height)
-        written = pl.scan_parquet(sorted(parts.glob("part-*.parquet")), glob=False)
+        written = pl.scan_parquet(files, glob=False)
         with atomic_path(out) as target:
             written.drop("unknown").sink_parquet(target)
         counts = written.select(pl.len().alias("users"), pl.col("fallback").sum(), pl.col("unknown").sum()).collect()
         users, fallbacks, unknown = counts.row(0)
-        shutil.rmtree(parts)
+        done = parts.with_name(f".{parts.name}.tmp")
+        shutil.rmtree(done, ignore_errors=True)
+        parts.replace(done)  # at once: half of the parts would be those of no request
+        shutil.rmtree(done)
         return BatchDone(path=out, users=users, fallbacks=fallbacks, unknown=unknown)
 
 

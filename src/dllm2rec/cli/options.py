@@ -6,13 +6,16 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console, RenderableType
 from rich.text import Text
 
 from dllm2rec.core.errors import UserError
+
+if TYPE_CHECKING:
+    from dllm2rec.experiments.stages import Stage
 
 MAKERS = {"DATASET": "prepare", "KNOWLEDGE": "teach", "RUN": "train", "BUNDLE": "export", "RESULTS": "run"}
 """Which verb makes what an option names so."""
@@ -118,6 +121,13 @@ def words_to_stderr() -> Iterator[None]:
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # or each try without a network is two lines
     with redirect_stdout(sys.stderr):
         yield
+
+
+def end_failed(failed: "list[Stage]") -> None:
+    """Name what failed of an experiment, and end with exit code 2, or 1 where a failure is a defect of ours."""
+    if failed:
+        typer.echo("\n".join(f"failed: {stage.name}: {stage.error}" for stage in failed), err=True)
+        raise typer.Exit(1 if any(stage.ours for stage in failed) else 2)
 
 
 def show(value: Any, *renderables: RenderableType, as_json: bool) -> None:

@@ -66,7 +66,7 @@ def prepare(
     counts = ", ".join(f"{count:,} {part}" for part, count in manifest.counts.items())
     unchosen = unchosen_items(dataset)
     never = f" ({unchosen:,} of them in no event)" if unchosen else ""
-    remarks = remarks_on(dataset, chosen.duplicates)
+    remarks = remarks_on(dataset)
     show(
         {"dataset": str(out), **manifest.model_dump(mode="json"), "remarks": remarks},
         f"{manifest.name}: {manifest.num_users:,} users, {manifest.num_items:,} items{never}, "

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from dllm2rec.cli.options import ExperimentOut, Jobs, Json, Set, show, there, words_to_stderr
+from dllm2rec.cli.options import ExperimentOut, Jobs, Json, Set, end_failed, show, there, words_to_stderr
 
 
 def run(
@@ -47,6 +47,4 @@ def run(
         f"{cached} of {len(done.stages)} stages were cached; report in {done.report}",
         as_json=json,
     )
-    if done.failed:
-        typer.echo("\n".join(f"failed: {stage.name}: {stage.error}" for stage in done.failed), err=True)
-        raise typer.Exit(1 if any(stage.ours for stage in done.failed) else 2)
+    end_failed(done.failed)

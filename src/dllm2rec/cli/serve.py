@@ -9,6 +9,7 @@ import typer
 from pydantic import SecretStr
 
 from dllm2rec.cli.options import Json, Set, show, there
+from dllm2rec.core.errors import UserError
 
 KEY = "DLLM2REC_API_KEY"
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -45,13 +46,15 @@ def serve(
     from dllm2rec.settings.parsing import override, validate
 
     key = os.environ.get(KEY)
+    if key is not None and not key.strip():
+        raise UserError(f"{KEY} is set, but empty: set it to a key, or unset it to serve without one")
     values = {
         "bundle": bundle,
         "compare": compare,
         "host": host,
         "port": port,
         "workers": workers,
-        "api_key": SecretStr(key) if key else None,
+        "api_key": None if key is None else SecretStr(key),
     }
 
     def started(address: str) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from dllm2rec.cli.options import ExperimentOut, Jobs, Json, Set, show, there, words_to_stderr
+from dllm2rec.cli.options import ExperimentOut, Jobs, Json, Set, end_failed, show, there, words_to_stderr
 
 
 def tune(
@@ -33,7 +33,8 @@ def tune(
     experiment = load_config(config, settings or [])
     out = out or Path("runs") / experiment.name
     with words_to_stderr():
-        choices = search(experiment, out=out, jobs=jobs, say=lambda line: typer.echo(line, err=True))
+        done = search(experiment, out=out, jobs=jobs, say=lambda line: typer.echo(line, err=True))
+    choices = done.choices
     table = Table(title=f"{experiment.name}: trials, by validation NDCG@20")
     for name in SEARCH_HEADER:
         table.add_column(name, overflow="fold")  # a value that is cut tells nothing
@@ -47,3 +48,4 @@ def tune(
         f"all seeds with what was chosen: dllm2rec run {config} --out {out}",
         as_json=json,
     )
+    end_failed(done.failed)

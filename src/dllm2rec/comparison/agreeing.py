@@ -27,10 +27,11 @@ class Agreement:
 
 
 def agree(evidence: Evidence, taught: Taught, group: Group) -> Agreement:
-    """Compare a teacher and a student where the teacher labelled."""
-    kept, teacher = taught.labelled, taught.ranks.top_items
+    """Compare a teacher and a student where the teacher labelled; both leave out what the student does."""
+    kept, lists_of = taught.labelled, taught.ranks_without(group.left_out, evidence.examples)
+    teacher = lists_of.top_items
     assert teacher is not None  # noqa: S101 - a teacher's ranks come from its lists
-    own = ndcg(taught.ranks.rank, TOP)
+    own = ndcg(lists_of.rank, TOP)
     targets = evidence.examples.target[kept]
     wins, overlaps, hits, depth = [], [], [], TOP
     for values, ranks in zip(group.values[METRIC], group.ranks, strict=True):

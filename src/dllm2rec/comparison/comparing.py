@@ -5,8 +5,19 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from dllm2rec.comparison.evidence import Evidence, Group, Taught, followed, gather, metric_values, reference_data
+from dllm2rec.comparison.evidence import (
+    LEAVING_OUT,
+    Evidence,
+    Group,
+    Taught,
+    followed,
+    gather,
+    left_out,
+    metric_values,
+    reference_data,
+)
 from dllm2rec.comparison.pairing import (
+    best_plain,
     beyond_parts,
     beyond_vectors,
     differing_settings,
@@ -21,6 +32,7 @@ from dllm2rec.core.figures import listing
 from dllm2rec.data import Split, TrainOn
 from dllm2rec.data.splits import SPLITS
 from dllm2rec.evaluation.metrics import HITS
+from dllm2rec.evaluation.ranks import Ranks
 from dllm2rec.evaluation.references import EASE_ITEMS
 from dllm2rec.evaluation.slices import UNSEEN, Slice
 from dllm2rec.workflow.runs import Run
@@ -82,7 +94,7 @@ def _table(evidence: Evidence, kept: Mask, teachers: Sequence[Taught], *, tested
         references, students = (
             [row.model_copy(update={"validation": None}) for row in rows] for rows in (references, students)
         )
-    rows = [*references, *(_teacher_row(taught, slices) for taught in teachers), *students]
+    rows = [*references, *(row for taught in teachers for row in _teacher_rows(taught, evidence)), *students]
     title = f"{evidence.dataset.manifest.name}, {int(kept.sum()):,} {evidence.split} examples"
     if not tested:
         title += f" that {teachers[0].name} labelled"
@@ -109,12 +121,24 @@ def _reference_row(name: str, evidence: Evidence, kept: Mask, slices: Sequence[S
     )
 
 
-def _teacher_row(taught: Taught, slices: Sequence[Slice]) -> Row:
-    values = metric_values(taught.ranks)
+def _teacher_rows(taught: Taught, evidence: Evidence) -> list[Row]:
+    """Show its lists as they are, and without what students beside it leave out."""
+    best = best_plain(evidence)
+    what = best.left_out if best else left_out([run for group in evidence.groups for run in group.runs])
+    label = f"teacher {taught.name}"
+    rows = [_teacher_row(label, taught, taught.ranks, evidence.slices)]
+    if what in LEAVING_OUT:
+        ranks = taught.ranks_without(what, evidence.examples)
+        rows.append(_teacher_row(f"{label}, {LEAVING_OUT[what]}", taught, ranks, evidence.slices))
+    return rows
+
+
+def _teacher_row(label: str, taught: Taught, ranks: Ranks, slices: Sequence[Slice]) -> Row:
+    values = metric_values(ranks)
     hits = np.zeros(len(taught.labelled))
     hits[taught.labelled] = values[HITS]
     return Row(
-        label=f"teacher {taught.name}",
+        label=label,
         kind="teacher",
         metrics={metric: float(value.mean()) for metric, value in values.items()},
         slices=_by_slice(hits, taught.labelled, slices),

@@ -47,6 +47,10 @@ def headline(page: Examination) -> str:
 
 
 def _standing(rivals: Sequence[Rival], where: str) -> str:
+    same = [rival.name for rival in rivals if not rival.differing]
+    rivals = [rival for rival in rivals if rival.differing]
+    if not rivals:
+        return f"Nothing new: {where} the teacher ranks the targets exactly as {listing(same)} does."
     shown = [rival for rival in rivals if rival.p_value < SIGNIFICANT]
     beaten = [rival.name for rival in shown if rival.teacher[METRIC] > rival.rival[METRIC]]
     others = [rival.name for rival in rivals if rival.name not in beaten]
@@ -109,11 +113,18 @@ def _coverage(page: Examination) -> Iterator[Finding]:
 
 def _rival(rival: Rival) -> Iterator[Finding]:
     own, theirs = rival.teacher, rival.rival
+    if not rival.differing:
+        yield Finding(
+            level="note",
+            text=f"On {rival.examples:,} {rival.split} examples it ranks the targets exactly as {rival.name} does "
+            f"(HR@20 {figure(own[HITS])}, NDCG@20 {figure(own[METRIC])}), so the two are not tested.",
+        )
+        return
     caution = f" Few examples ({rival.examples}): take it as a hint." if rival.examples < FEW else ""
     yield Finding(
         level="note" if rival.p_value >= SIGNIFICANT else "good" if own[METRIC] > theirs[METRIC] else "bad",
         text=(
-            f"On {rival.examples:,} {rival.split} examples it reaches HR@20 {figure(own[HITS])} and "
+            f"On {rival.examples:,} {rival.split} examples it reaches{_without(rival)} HR@20 {figure(own[HITS])} and "
             f"NDCG@20 {figure(own[METRIC])}; {rival.name} {figure(theirs[HITS])} and "
             f"{figure(theirs[METRIC])} ({p_text(rival.p_value)}).{caution}"
         ),
@@ -126,6 +137,11 @@ def _rival(rival: Rival) -> Iterator[Finding]:
             f"{rival.hits_both:.2%} of the cases, an item in one in {rival.hits_one:.2%}."
         ),
     )
+
+
+def _without(rival: Rival) -> str:
+    what = {"history": "the items of histories", "ever": "what users chose before"}
+    return f", without {what[rival.left_out]}, as the student ranks," if rival.left_out in what else ""
 
 
 def _missing_rivals(page: Examination) -> Iterator[Finding]:

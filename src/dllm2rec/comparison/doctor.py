@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from dllm2rec.comparison.diagnosis import diagnose
-from dllm2rec.comparison.evidence import Taught, judge_teacher, metric_values
+from dllm2rec.comparison.evidence import Taught, judge_teacher, left_out, metric_values
 from dllm2rec.comparison.examination import Calibration, Coverage, Examination, Rival, Texts, Vectors, Weights
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.seeding import numpy_generator
@@ -20,7 +20,7 @@ from dllm2rec.distillation.weights import sequence_confidence
 from dllm2rec.evaluation.agreement import hit_rate_by_overlap, overlap, win_ratio
 from dllm2rec.evaluation.metrics import METRIC, TOP
 from dllm2rec.evaluation.ranks import Ranks
-from dllm2rec.evaluation.references import REFERENCES, reference_ranks
+from dllm2rec.evaluation.references import REFERENCES, Follows, reference_ranks
 from dllm2rec.evaluation.significance import holm, paired_permutation_test
 from dllm2rec.knowledge.align import align
 from dllm2rec.knowledge.confidence import calibration_error, likeliest_temperature, reliability, shares
@@ -107,26 +107,31 @@ def _rivals(knowledge: Knowledge, dataset: Dataset, student: Run | None, splits:
         found = []
         for name in RIVALS:
             ranks = reference_ranks(REFERENCES[name], dataset, examples.take(kept), train_on=train_on)
-            found.append(_rival(taught, ranks, name, split, examples.take(kept)))
+            found.append(_rival(taught, ranks, name, split, examples))
         if student is not None:
             evaluate(student, split=split, dataset=dataset)
             ranks = student.read_ranks(split).take(kept)
-            found.append(_rival(taught, ranks, student.config.label, split, examples.take(kept)))
-        adjusted = holm([rival.p_value for rival in found])
-        rivals += [one.model_copy(update={"p_value": p}) for one, p in zip(found, adjusted, strict=True)]
+            found.append(_rival(taught, ranks, student.config.label, split, examples, without=left_out([student])))
+        tested = [rival for rival in found if rival.differing]
+        adjusted = iter(holm([rival.p_value for rival in tested]))
+        rivals += [one.model_copy(update={"p_value": next(adjusted)}) if one.differing else one for one in found]
     return rivals
 
 
-def _rival(taught: Taught, other: Ranks, name: str, split: Split, examples: Examples) -> Rival:
-    own, theirs = metric_values(taught.ranks), metric_values(other)
+def _rival(
+    taught: Taught, other: Ranks, name: str, split: Split, examples: Examples, *, without: Follows = "nothing"
+) -> Rival:
+    own_ranks, examples = taught.ranks_without(without, examples), examples.take(taught.labelled)
+    own, theirs = metric_values(own_ranks), metric_values(other)
     wins = win_ratio(own[METRIC], theirs[METRIC])
     depth = min(TOP, taught.knowledge.manifest.depth)
-    assert taught.ranks.top_items is not None and other.top_items is not None  # noqa: S101, PT018 - both were asked for
-    first, second = taught.ranks.top_items[:, :depth], other.top_items[:, :depth]
+    assert own_ranks.top_items is not None and other.top_items is not None  # noqa: S101, PT018 - both were asked for
+    first, second = own_ranks.top_items[:, :depth], other.top_items[:, :depth]
     hits = hit_rate_by_overlap(first, second, examples.target)
     return Rival(
         name=name,
         split=split,
+        left_out=without,
         examples=len(examples),
         teacher={metric: float(values.mean()) for metric, values in own.items()},
         rival={metric: float(values.mean()) for metric, values in theirs.items()},

@@ -14,7 +14,14 @@ from dllm2rec.core.settings import differing
 from dllm2rec.data import Dataset, Examples, Split, TrainOn
 from dllm2rec.evaluation.latency import seconds_per_1000 as latency
 from dllm2rec.evaluation.metrics import HITS, METRIC, METRICS, TOP, hit_rate, ndcg
-from dllm2rec.evaluation.ranks import Ranks, ScoreFunction, lists_without_history, rank_targets, ranks_from_lists
+from dllm2rec.evaluation.ranks import (
+    Ranks,
+    ScoreFunction,
+    in_history,
+    lists_without,
+    rank_targets,
+    ranks_from_lists,
+)
 from dllm2rec.evaluation.references import (
     COUNTING,
     REFERENCES,
@@ -38,6 +45,8 @@ from dllm2rec.workflow.runs import Run, family, identity, is_source
 Values = NDArray[np.float64]
 FEW = 2
 """Settings that a label names where they tell runs apart."""
+LEAVING_OUT: dict[Follows, str] = {"history": "history left out", "ever": "all chosen left out"}
+"""What a row leaves out of its rankings, in words."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +92,11 @@ class Group:
         """Whether a teacher took part."""
         return self.runs[0].config.distilled
 
+    @property
+    def left_out(self) -> Follows:
+        """What it leaves out of its rankings."""
+        return left_out(self.runs)
+
     def learned_from(self, knowledge: Knowledge) -> bool:
         """Whether it was this knowledge, as it is now, that taught."""
         source = self.runs[0].config.knowledge
@@ -116,6 +130,21 @@ class Taught:
     def labelled(self) -> NDArray[np.bool_]:
         """`[N]`, which examples it labelled."""
         return self.label_rows >= 0
+
+    def ranks_without(self, what: Follows, examples: Examples) -> Ranks:
+        """Rank by its lists as a student ranks that leaves something out.
+
+        Args:
+            what: items of the history, or all that were `ever` chosen before.
+            examples: N, those of `label_rows`.
+        """
+        if what == "nothing":
+            return self.ranks
+        labels, kept = self.knowledge.labels.take(self.label_rows[self.labelled]), examples.take(self.labelled)
+        known = None if what == "history" else kept.past
+        held = in_history(labels.ranked_items, kept) if known is None else known.holds(labels.ranked_items)
+        items, distances = lists_without(held, labels.ranked_items, labels.distances)
+        return ranks_from_lists(items, kept, distances=distances)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,7 +241,8 @@ def judge_teacher(
     labels, examples = knowledge.labels.take(rows[rows >= 0]), examples.take(rows >= 0)
     items, distances = labels.ranked_items, labels.distances
     if mask_history:
-        items, distances = lists_without_history(items, distances, examples)
+        held = in_history(items, examples) & (items != examples.target[:, None])
+        items, distances = lists_without(held, items, distances)
     return Taught(
         name=knowledge.manifest.name,
         knowledge=knowledge,
@@ -332,8 +362,7 @@ def _references(
     follows = followed(runs)
     if follows != "nothing":
         for name, settings in ({COUNTING: REFERENCES[COUNTING]} | text).items():
-            how = {"demand": "demand", "history": "history left out", "ever": "all chosen left out"}[follows]
-            following = f"{name}, {how}"
+            following = f"{name}, {LEAVING_OUT.get(follows, follows)}"
             found[following] = rank(following, settings, item_vectors=vectors, follows=follows)
     return found
 
@@ -356,8 +385,13 @@ def followed(runs: Sequence[Run]) -> Follows:
     """Say what some of these runs do after training, and references beside them."""
     if any(run.config.settings.demand != "none" for run in runs):
         return "demand"
-    left_out = [run.result.fit.ever for run in runs if run.result and run.result.fit.again < 0]
-    return "ever" if any(left_out) else "history" if left_out else "nothing"
+    return left_out(runs)
+
+
+def left_out(runs: Sequence[Run]) -> Follows:
+    """Say what some of these runs leave out of their rankings: nothing, items of the history, or all `ever` chosen."""
+    found = [run.result.fit.ever for run in runs if run.result and run.result.fit.again < 0]
+    return "ever" if any(found) else "history" if found else "nothing"
 
 
 def reference_data(runs: Sequence[Run]) -> TrainOn:

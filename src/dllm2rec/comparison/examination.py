@@ -4,6 +4,7 @@ from typing import Literal
 
 from dllm2rec.core.settings import Settings
 from dllm2rec.data import Split
+from dllm2rec.evaluation.references import Follows
 from dllm2rec.teachers.merging import Mixture
 
 
@@ -20,11 +21,12 @@ class Rival(Settings):
     Attributes:
         name: of the rival.
         split: of the examples.
+        left_out: what the rival leaves out of its rankings, and the teacher's lists beside it do, too.
         examples: how many were compared.
         teacher: its HR@20 and NDCG@20.
         rival: the rival's.
         p_value: of the difference in NDCG@20, see `paired_permutation_test`, after Holm over the rivals of the
-            split; of what was trained for these weights.
+            split that differ from the teacher at all; of what was trained for these weights.
         teacher_wins: share of the examples that differ in NDCG@20 in which the teacher is better.
         rival_wins: the same for the rival.
         differing: how many examples differ.
@@ -35,6 +37,7 @@ class Rival(Settings):
 
     name: str
     split: Split
+    left_out: Follows = "nothing"
     examples: int
     teacher: dict[str, float]
     rival: dict[str, float]

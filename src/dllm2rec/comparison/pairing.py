@@ -57,14 +57,21 @@ def over_reference(evidence: Evidence, seed: int) -> Versus | None:
 
 
 def teacher_over(evidence: Evidence, taught: Taught, seed: int) -> Versus | None:
-    """Test a teacher against the plain student that validation prefers, on the examples that it labelled."""
-    kept = taught.labelled
-    plain = [group for group in evidence.groups if not group.distilled]
-    if not plain:
+    """Test a teacher against the plain student that validation prefers, on the examples that it labelled.
+
+    Its lists leave out what that student leaves out.
+    """
+    kept, best = taught.labelled, best_plain(evidence)
+    if best is None:
         return None
-    best = max(plain, key=_by_validation)
-    own, theirs = metric_values(taught.ranks)[METRIC][None], best.values[METRIC][:, kept]
+    ranks = taught.ranks_without(best.left_out, evidence.examples)
+    own, theirs = metric_values(ranks)[METRIC][None], best.values[METRIC][:, kept]
     return _tested(best.label, own, theirs, evidence.examples.user[kept], _draws(seed, taught.name))
+
+
+def best_plain(evidence: Evidence) -> Group | None:
+    """Return the student without a teacher that validation prefers."""
+    return max((group for group in evidence.groups if not group.distilled), key=_by_validation, default=None)
 
 
 def beyond_vectors(evidence: Evidence, seed: int) -> list[str]:

@@ -18,7 +18,7 @@ class Versus(Settings):
         difference: mean over examples of this row's minus the baseline's.
         interval: of the difference, with 95% confidence, see `trained_test`.
         gain: difference divided by the baseline's mean; None where that is zero.
-        p_value: two-sided, see `trained_test`, after Holm over the table.
+        p_value: two-sided, see `trained_test`; of a row's test against plain, after Holm over the table.
         plain: whether the other is the same student without a teacher: then the difference is the teacher's.
         several_seeds: whether what is compared was trained with several seeds; else nothing says what another gives.
     """
@@ -74,8 +74,8 @@ class Table(Settings):
         rows: references, teacher, students.
         notes: split, variants, seeds, selection, tie rule; printed below each table.
         over_reference: the student against the reference that validation prefers; None where there is none.
-        teacher_over: the teacher that labelled these examples against the plain student that validation prefers; None
-            where they are all examples, or no student is plain.
+        teacher_over: the teacher that labelled these examples, as its last row ranks, against the plain student that
+            validation prefers; None where they are all examples, or no student is plain.
     """
 
     title: str

@@ -47,7 +47,7 @@ def judge(
 
 
 def is_significant(versus: Versus) -> bool:
-    """Whether a difference is unlikely to be chance, at 5% after Holm."""
+    """Whether a difference is unlikely to be chance, at 5%; after Holm where several were tested together."""
     return versus.p_value < SIGNIFICANT
 
 
@@ -165,13 +165,14 @@ def _how(rows: Sequence[Row], best: Row, counted: TrainOn) -> str:
 
 
 def _teacher_line(table: Table) -> list[str]:
-    teacher, over = _best(table.rows, "teacher"), table.teacher_over
-    if teacher is None or over is None:
+    shown, over = [row for row in table.rows if row.kind == "teacher"], table.teacher_over
+    if not shown or over is None:
         return []
-    own, word = teacher.metrics[METRIC], "better" if over.difference > 0 else "worse"
-    said = f"the teacher is {word} than its student" if is_significant(over) else "neither is significantly better"
+    own, word = shown[-1].metrics[METRIC], "better" if over.difference > 0 else "worse"
+    said = f"the teacher is {word} than this student" if is_significant(over) else "neither is significantly better"
+    without = ", without what the student leaves out," if len(shown) > 1 else ""
     return [
-        f"On the {table.examples:,} examples that {teacher.label} labelled, it reaches {figure(own)} and the best "
-        f"plain student on validation, {over.baseline}, {figure(own - over.difference)}: {said} "
+        f"On the {table.examples:,} examples that {shown[0].label} labelled, it reaches{without} {figure(own)} and "
+        f"the best plain student on validation, {over.baseline}, {figure(own - over.difference)}: {said} "
         f"({p_text(over.p_value)})."
     ]

@@ -32,6 +32,11 @@ def os_error_of(error: Exception) -> OSError | None:
     return OSError(int(told[1]), os.strerror(int(told[1]))) if told else None
 
 
+def is_of_files(error: UserError) -> bool:
+    """Say whether a failure of the file system is behind an error, so that the same may work later."""
+    return isinstance(error.__cause__, Exception) and os_error_of(error.__cause__) is not None
+
+
 def explain_os_error(error: OSError, path: Path) -> UserError:
     """Turn a failure of the file system into one line that says what to do."""
     match error.errno:

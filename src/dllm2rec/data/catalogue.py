@@ -47,7 +47,7 @@ def read_catalogue(
         column for column in table.columns if column not in {id_column, title_column, "index", "item_id", "title"}
     ]
     plain = [column for column in others if table[column].dtype == pl.String or table[column].dtype.is_numeric()]
-    if table.height < 2 and known is None:
+    if first.sum() < 2 and known is None:
         raise UserError(f"{path}: holds one item only; there is nothing to choose from")
     listed = pl.DataFrame(
         [

@@ -48,9 +48,9 @@ def ids(values: pl.Series, path: Path) -> pl.Series:
             require(values.is_finite() & (values == values.round()), values, path, "is not an id")
             require(values.abs() < EXACT, values, path, "is too large to be exact; write ids as text or whole numbers")
             values = values.cast(pl.Int64)
-        case dtype if dtype.is_integer() and dtype != pl.UInt64:
-            values = values.cast(pl.Int64)  # a later log may have larger ones
-        case dtype if not (dtype.is_integer() or dtype == pl.String):
+        case dtype if dtype.is_integer():
+            values = _widest(values)
+        case dtype if dtype != pl.String:
             raise wrong_type(values, path, "is not an id; ids are text or whole numbers")
     present = values.str.strip_chars() != "" if values.dtype == pl.String else values.is_not_null()
     require(present, values, path, "is missing")
@@ -61,11 +61,22 @@ def like(known: pl.Series, values: pl.Series, path: Path) -> pl.Series:
     """Give ids the type of those that are known: where those are numbers, 05 is 5.
 
     Raises:
-        UserError: they are numbers, and an id is none.
+        UserError: they are numbers, and an id is none, or none of their type.
     """
     cast = values.cast(pl.String).cast(known.dtype, strict=False)
-    require(cast.is_not_null(), values, path, "is no number, as the known ids are")
+    require(cast.is_not_null(), values, path, f"is no number as the known ids are ({known.dtype})")
     return cast.alias(values.name)
+
+
+def _widest(values: pl.Series) -> pl.Series:
+    """Give whole numbers the first of Int64, UInt64 and text that holds them all; a later log may have larger ones."""
+    if values.dtype == pl.UInt64:
+        return values
+    for dtype in (pl.Int64, pl.UInt64):
+        cast = values.cast(dtype, strict=False)
+        if cast.null_count() == values.null_count():
+            return cast
+    return values.cast(pl.String)
 
 
 def seconds(values: pl.Series, path: Path, unit: TimeUnit) -> pl.Series:
@@ -83,7 +94,7 @@ def seconds(values: pl.Series, path: Path, unit: TimeUnit) -> pl.Series:
     require(numbers >= 0, values, path, "is a negative time")
     if _are_written_dates(numbers):
         raise wrong_type(values, path, "looks like a date without separators; write dates as YYYY-MM-DD HH:MM:SS")
-    require(numbers < LATEST * divisor, values, path, f"lies after the year 2100{_likely_unit(numbers)}")
+    require(numbers < LATEST * divisor, values, path, f"lies after the year 2100{_likely_unit(numbers, divisor)}")
     times = numbers if divisor == 1 else numbers / divisor
     return times.cast(pl.Int64) if times.dtype.is_integer() or (times == times.floor()).all() else times
 
@@ -148,12 +159,12 @@ def _are_written_dates(numbers: pl.Series) -> bool:
     return bool(numbers.cast(pl.String).str.contains(r"^\d{4}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(\d{6})?$").all())
 
 
-def _likely_unit(numbers: pl.Series) -> str:
-    """Say which unit would put the middle one of ``numbers`` before the year 2100, if one does."""
+def _likely_unit(numbers: pl.Series, divisor: int) -> str:
+    """Say which unit would put the middle one of ``numbers`` before the year 2100, if theirs does not."""
     middle = float(numbers.sort()[len(numbers) // 2])
-    if middle < LATEST:
+    fitting = [unit for unit, other in _PER_SECOND.items() if other > divisor and middle / other < LATEST]
+    if middle < LATEST * divisor:
         return ""
-    fitting = [unit for unit, divisor in _PER_SECOND.items() if middle / divisor < LATEST]
     return f"; the times look like {fitting[0]}: say --time-unit {fitting[0]}" if fitting else ""
 
 

@@ -74,5 +74,7 @@ def _shared(first: Items, second: Items) -> NDArray[np.bool_]:
     """Return which items of ``first`` stand in the same row of ``second``, `[N, K]`."""
     if len(first) != len(second):
         raise ValueError(f"{len(first)} lists against {len(second)}")
-    shared: NDArray[np.bool_] = (first >= 0) & (first[:, :, None] == second[:, None, :]).any(axis=2)
-    return shared
+    shared = np.zeros(first.shape, np.bool_)
+    for column in second.T:
+        shared |= first == column[:, None]
+    return shared & (first >= 0)

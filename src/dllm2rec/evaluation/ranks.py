@@ -135,12 +135,18 @@ def ranks_from_lists(
     return Ranks(example_id=examples.example_id, rank=rank, top_items=ranked_items)
 
 
-def lists_without_history(
-    ranked_items: NDArray[np.int32], distances: NDArray[np.floating], examples: Examples
+def in_history(ranked_items: NDArray[np.int32], examples: Examples) -> NDArray[np.bool_]:
+    """Say which items of lists `[N, K]` are in the histories of their examples, `[N, K]`."""
+    held = np.zeros(ranked_items.shape, np.bool_)
+    for read in examples.history.T:
+        held |= ranked_items == read[:, None]
+    return held
+
+
+def lists_without(
+    held: NDArray[np.bool_], ranked_items: NDArray[np.int32], distances: NDArray[np.floating]
 ) -> tuple[NDArray[np.int32], NDArray[np.floating]]:
-    """Take the items of histories out of lists `[N, K]`, but never the target; -1, infinitely far, fills them up."""
-    held = (ranked_items[:, :, None] == examples.history[:, None, :]).any(axis=2)
-    held &= ranked_items != examples.target[:, None]
+    """Take the items that are ``held`` out of lists, `[N, K]` each; -1, infinitely far, fills them up."""
     order = np.argsort(held, axis=1, kind="stable")
     taken = np.take_along_axis(held, order, axis=1)
     items = np.where(taken, np.int32(-1), np.take_along_axis(ranked_items, order, axis=1))

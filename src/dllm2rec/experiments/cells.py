@@ -98,11 +98,11 @@ def train_cells(work: Work, jobs: int, seeds: Sequence[int]) -> list[Trained]:
     context = get_context("spawn")
     told: SimpleQueue[Stage] = context.SimpleQueue()
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=_alone, initargs=(threads, told)) as pool:
-        futures = [
-            pool.submit(_train_cell_alone, config, work.out, (work.dataset.path, paths[cell.method]), cell, seeds)
-            for cell in cells
-        ]
         try:
+            futures = [
+                pool.submit(_train_cell_alone, config, work.out, (work.dataset.path, paths[cell.method]), cell, seeds)
+                for cell in cells
+            ]
             waiting: set[Future[Trained]] = set(futures)
             while waiting:
                 done, waiting = wait(waiting, timeout=LOOKS_EVERY)

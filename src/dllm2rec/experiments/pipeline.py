@@ -46,27 +46,36 @@ SUMMARY = "results.md"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExperimentResult:
-    """What an experiment gave.
+class SearchResult:
+    """What a search gave.
 
     Attributes:
-        path: its directory.
         stages: in the order in which they ran.
-        comparison: tables and verdict.
-        choices: what the search tried and chose.
-        report: the HTML file.
+        choices: what was tried and chosen, for every student and method whose search did not fail.
     """
 
-    path: Path
     stages: list[Stage]
-    comparison: Comparison
     choices: tuple[Choice, ...]
-    report: Path
 
     @property
     def failed(self) -> list[Stage]:
         """The stages that failed."""
         return [stage for stage in self.stages if stage.error is not None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentResult(SearchResult):
+    """What an experiment gave.
+
+    Attributes:
+        path: its directory.
+        comparison: tables and verdict.
+        report: the HTML file.
+    """
+
+    path: Path
+    comparison: Comparison
+    report: Path
 
 
 def run(config: Config, *, out: Path, jobs: int = 1, say: Say = lambda _: None) -> ExperimentResult:
@@ -119,7 +128,7 @@ def _require_possible(work: Work) -> None:
                 raise UserError(f"student '{student}', method '{method}': {error}") from None
 
 
-def tune(config: Config, *, out: Path, jobs: int = 1, say: Say = lambda _: None) -> tuple[Choice, ...]:
+def tune(config: Config, *, out: Path, jobs: int = 1, say: Say = lambda _: None) -> SearchResult:
     """Search for the settings of every student and method; `run` then trains the best for all seeds.
 
     Args:
@@ -127,9 +136,6 @@ def tune(config: Config, *, out: Path, jobs: int = 1, say: Say = lambda _: None)
         out: its directory; `run` finds there what was tried.
         jobs: cells that are searched at once, each in a process of its own.
         say: told in words what each stage did.
-
-    Returns:
-        What was tried, for every student and method whose search did not fail.
 
     Raises:
         UserError: there is no search, the log, the teacher or the directory is at fault, another process is at work
@@ -143,7 +149,7 @@ def tune(config: Config, *, out: Path, jobs: int = 1, say: Say = lambda _: None)
         if not choices:
             raise UserError(f"every search failed; the last one with: {work.stages.done[-1].error}")
         write_json(out / SEARCH, [choice.model_dump(mode="json") for choice in choices])
-    return choices
+    return SearchResult(stages=work.stages.done, choices=choices)
 
 
 def _begin(config: Config, out: Path, say: Say, *, total: int) -> Work:

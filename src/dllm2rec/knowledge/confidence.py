@@ -82,9 +82,11 @@ def shares(
         temperature: T, in the unit of the distances.
         num_items: V.
     """
-    scaled = np.exp(-(distances - distances[:, :1]).astype(np.float64) / temperature)
-    total = scaled.sum(axis=1) + (num_items - scaled.shape[1]) * scaled[:, -1]
-    return Shares(items=ranked_items, listed=scaled / total[:, None], outside=scaled[:, -1] / total)
+    nearest = distances.min(axis=1, keepdims=True)  # others' lists need not be in the order of their distances
+    scaled = np.exp(-(distances - nearest).astype(np.float64) / temperature)
+    least = scaled.min(axis=1)
+    total = scaled.sum(axis=1) + (num_items - scaled.shape[1]) * least
+    return Shares(items=ranked_items, listed=scaled / total[:, None], outside=least / total)
 
 
 def calibration_error(confidence: NDArray[np.floating], hit: NDArray[np.bool_], *, bins: int = 10) -> float:

@@ -102,14 +102,15 @@ def move_shard(path: Path, number: int, to: int) -> None:
 def concatenate(parts: Sequence[Labels], depth: int) -> Labels:
     """Join labels of the given depth, in order of example."""
     parts = [Labels.empty(depth), *parts]
+    ids = np.concatenate([part.example_id for part in parts])
     joined = Labels(
-        example_id=np.concatenate([part.example_id for part in parts]),
+        example_id=ids,
         ranked_items=np.concatenate([part.ranked_items for part in parts]),
         distances=np.concatenate([part.distances for part in parts]),
         target_distance=np.concatenate([part.target_distance for part in parts]),
         generated_text=[text for part in parts for text in part.generated_text],
     )
-    return joined.take(np.argsort(joined.example_id, kind="stable"))
+    return joined if (np.diff(ids) >= 0).all() else joined.take(np.argsort(ids, kind="stable"))
 
 
 def _lists(values: NDArray[np.int32] | NDArray[np.float32]) -> pl.Series:

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from dllm2rec.core.errors import UserError
-from dllm2rec.core.files import hash_file, read_json, read_versioned
+from dllm2rec.core.files import explain_os_error, hash_file, read_json, read_versioned
 from dllm2rec.serving.manifest import FORMAT_VERSION, BundleManifest
 from dllm2rec.serving.neighbours import Neighbours
 from dllm2rec.serving.packing import unpack
@@ -123,11 +123,14 @@ def version_of(path: Path) -> str:
     """Return the version of the bundle that lies at a path now; it changes with any of its files.
 
     Raises:
-        UserError: it is no bundle.
+        UserError: it is no bundle, or can't be read.
     """
-    if not (path / MARKER).is_file():
-        raise UserError(f"{path}: not a bundle (no {MARKER} in it); make one with `dllm2rec export`")
-    return hash_file(path / MARKER)[:12]
+    try:
+        return hash_file(path / MARKER)[:12]
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"{path}: not a bundle (no {MARKER} in it); make one with `dllm2rec export`") from None
+    except OSError as error:
+        raise explain_os_error(error, path / MARKER) from error
 
 
 def _neighbours(path: Path, manifest: BundleManifest) -> Neighbours | None:

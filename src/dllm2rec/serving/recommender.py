@@ -87,9 +87,15 @@ class Recommender:
         """
         path = Path(path).resolve()  # a link may point elsewhere before all is read
         for _ in range(LOADS):
-            loaded = cls(Bundle.load(path), threads=threads, approximate=approximate)
-            if version_of(path) == loaded.version:  # or it was replaced meanwhile, and this is of both
-                return loaded
+            before = version_of(path)
+            try:
+                loaded = cls(Bundle.load(path), threads=threads, approximate=approximate)
+            except UserError:
+                if version_of(path) == before:
+                    raise
+            else:
+                if version_of(path) == loaded.version:  # or it was replaced meanwhile, and this is of both
+                    return loaded
         raise UserError(f"{path}: was replaced {LOADS} times while it was read")
 
     def recommend(

@@ -9,6 +9,8 @@ Items of the history are not masked. All work on a batch is sparse or dense matr
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import Annotated, Literal, Protocol
 
 import numpy as np
@@ -229,12 +231,14 @@ def fit_item_knn(settings: ItemKNNSettings, sequences: Sequences, *, num_items: 
         sequences: of training items.
         num_items: V.
     """
+    together = (
+        sparse.csr_array((np.full(len(rows), weight, np.float32), (rows, columns)), shape=(num_items, num_items))
+        for rows, columns, weight in _pairs(settings, sequences)
+    )
+    similarity = reduce(add, together)  # one after the other: all at once are several times the sum
     counts = np.bincount(sequences.items, minlength=num_items)
-    scale = 1 / np.sqrt(counts + 1.0)
-    rows, columns, weights = (np.concatenate(part) for part in zip(*_pairs(settings, sequences), strict=True))
-    weights *= scale[rows] * scale[columns]
-    similarity = sparse.csr_array((weights.astype(np.float32), (rows, columns)), shape=(num_items, num_items))
-    similarity.sum_duplicates()
+    scale = (1 / np.sqrt(counts + 1.0)).astype(np.float32)
+    similarity.data *= np.repeat(scale, np.diff(similarity.indptr)) * scale[similarity.indices]
     if settings.neighbours is not None:
         similarity = _nearest(similarity, settings.neighbours)
     return ItemKNN(similarity=similarity, decay=settings.decay)
@@ -272,16 +276,16 @@ def column_scale(vectors: Floats) -> tuple[Floats, Floats]:
 
 def _pairs(
     settings: ItemKNNSettings, sequences: Sequences
-) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]]]:
-    """Yield (item, neighbour, weight) of all co-occurrences, forward and backward, a step at a time."""
+) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int32], float]]:
+    """Yield items, neighbours and the weight of all co-occurrences, forward and backward, a step at a time."""
     items = sequences.items
     user = np.repeat(np.arange(len(sequences)), np.diff(sequences.offsets))
     for step in range(1, settings.steps + 1):
         together = user[step:] == user[:-step]
         earlier, later = items[:-step][together], items[step:][together]
-        yield earlier, later, np.full(len(earlier), 1 / step)
+        yield earlier, later, 1 / step
         if settings.backward > 0:
-            yield later, earlier, np.full(len(earlier), settings.backward / step)
+            yield later, earlier, settings.backward / step
 
 
 def _nearest(similarity: sparse.csr_array, neighbours: int) -> sparse.csr_array:

@@ -115,7 +115,8 @@ def import_answers(
     if kind == "items":
         lists = _lists(dataset, table["items"], answers)
         lengths = np.array([len(one) for one in lists])
-        depth = read_manifest(out).depth if (out / MARKER).is_file() else _best_depth(lengths)
+        there = read_manifest(out) if (out / MARKER).is_file() else None
+        depth = there.depth if there and there.settings.get("answers") == kind else _best_depth(lengths)
         kept = np.flatnonzero(lengths >= depth)
         ranked = np.array([lists[row][:depth] for row in kept], np.int32).reshape(-1, depth)
         if len(kept) < len(lists):

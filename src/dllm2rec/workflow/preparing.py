@@ -11,7 +11,7 @@ from dllm2rec.core.figures import number_of
 from dllm2rec.core.files import exclusive, hash_file
 from dllm2rec.core.progress import progress_bar
 from dllm2rec.data import Dataset, ml_100k, read_log, write_dataset
-from dllm2rec.data.directory import Duplicates, read_table_file
+from dllm2rec.data.directory import read_table_file
 from dllm2rec.settings.dataset import DatasetSettings
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -79,7 +79,7 @@ def unchosen_items(dataset: Dataset) -> int:
     return dataset.num_items - read_table_file(dataset.path, "interactions", "item").to_series().n_unique()
 
 
-def remarks_on(dataset: Dataset, duplicates: Duplicates) -> list[str]:
+def remarks_on(dataset: Dataset) -> list[str]:
     """Say what may surprise: what is left out, rows that repeat, events that are no examples, a user who is most."""
     events = read_table_file(dataset.path, "interactions").select("user", "item", "time")
     repeats = events.height - events.unique().height
@@ -93,7 +93,7 @@ def remarks_on(dataset: Dataset, duplicates: Duplicates) -> list[str]:
             f"left out as incomplete: {number_of(dropped.items, 'item')} without a title, "
             f"{number_of(dropped.events, 'event')} ({share:.0%}) of these or of unknown items{question}"
         )
-    if repeats and duplicates == "keep":
+    if repeats and manifest.duplicates == "keep":
         found.append(f"{repeats:,} rows repeat user, item and time of another: kept; --set duplicates=drop drops them")
     if asked < possible / 2 and manifest.split.kind == "paper":
         found.append(

@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from pydantic import Field
 
 from dllm2rec.core.errors import UserError
-from dllm2rec.core.files import BusyError, os_error_of, read_json, write_json
+from dllm2rec.core.files import BusyError, is_of_files, read_json, write_json
 from dllm2rec.core.seeding import derive_seed
 from dllm2rec.core.settings import Settings
 from dllm2rec.evaluation.metrics import METRIC
@@ -186,7 +186,7 @@ def _try(change: dict[str, Any], config: Config, student: str, method: str, trai
     except BusyError:  # says nothing of the trial
         raise
     except UserError as error:
-        if isinstance(error.__cause__, Exception) and os_error_of(error.__cause__) is not None:
+        if is_of_files(error):
             raise  # neither does a full disk
         return Trial(change=change, error=str(error))
     fit = run.finished().fit

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from dllm2rec.core.errors import UserError, first_problem
-from dllm2rec.core.files import exclusive, hash_json, read_json, require_fresh_directory
+from dllm2rec.core.files import exclusive, hash_json, is_of_files, read_json, require_fresh_directory
 from dllm2rec.core.progress import Say
 from dllm2rec.data import Dataset, Examples
 from dllm2rec.evaluation.references import with_text_weight
@@ -187,7 +187,7 @@ def _label(dataset: Dataset, settings: ReferenceTeacher, vectors: NDArray[np.flo
 
 @contextmanager
 def _encoded(dataset: Dataset, settings: ReferenceTeacher, out: Path) -> Iterator[NDArray[np.float32] | None]:
-    """Yield the text vectors of all items; an interruption of what follows keeps them for the next time.
+    """Yield the text vectors of all items; an interruption of what follows, or a full disk, keeps them.
 
     Raises:
         UserError: the model can't be had, or something else is at ``out``.
@@ -196,7 +196,9 @@ def _encoded(dataset: Dataset, settings: ReferenceTeacher, out: Path) -> Iterato
     kept = out / f".titles-{hash_json([dataset.content_hash, settings.model, settings.words])[:8]}.tmp"
     try:
         yield teach_encoder(dataset, out=kept, model=settings.model, words=settings.words).item_vectors
-    except UserError:
+    except UserError as error:
+        if is_of_files(error) and kept.exists():
+            raise
         shutil.rmtree(kept, ignore_errors=True)
         with suppress(OSError):  # what was refused leaves nothing
             out.rmdir()

@@ -11,7 +11,15 @@ import numpy as np
 
 from dllm2rec.core.errors import RefusedError, UserError
 from dllm2rec.core.figures import figure, p_text
-from dllm2rec.core.files import atomic_path, exclusive, hash_file, read_json, require_fresh_directory, write_json
+from dllm2rec.core.files import (
+    atomic_path,
+    exclusive,
+    hash_file,
+    read_json,
+    remove_leftovers,
+    require_fresh_directory,
+    write_json,
+)
 from dllm2rec.core.progress import Say
 from dllm2rec.core.seeding import numpy_generator
 from dllm2rec.data import Columns, Dataset, Examples, extend
@@ -127,6 +135,8 @@ def update(
     asked = _request(run, interactions, items, knowledge, settings)
     before = Material(dataset=dataset_of(run), knowledge=knowledge_of(run))
     with exclusive(out):
+        if (out / MARKER).exists():
+            remove_leftovers(out)
         with _begun(out, asked, say) as place:
             dataset = extend(before.dataset, interactions, items, out=place / DATASET, columns=columns)
             if (dropped := dataset.manifest.dropped) is not None and dropped.events:

@@ -11,14 +11,17 @@ from rich.console import Console
 
 from dllm2rec.cli.tables import comparison_text
 from dllm2rec.comparison.comparing import tabulate
-from dllm2rec.comparison.evidence import distinct
+from dllm2rec.comparison.evidence import Group, distinct, judge_teacher
 from dllm2rec.comparison.formatting import header, markdown, piped, table_rows
 from dllm2rec.comparison.pairing import plain_of
+from dllm2rec.core.figures import figure
 from dllm2rec.core.seeding import numpy_generator
 from dllm2rec.data import Dataset
 from dllm2rec.evaluation.significance import paired_permutation_test
 from dllm2rec.reporting.report.cases import user_cards
 from dllm2rec.settings.config import TrainSettings
+from dllm2rec.teachers.reference_teacher import label_with_reference
+from dllm2rec.teachers.references import ItemKNNSettings
 from dllm2rec.workflow.runs import Run
 
 
@@ -243,6 +246,27 @@ def test_a_teacher_of_all_examples_stands_in_the_one_table(small: Dataset) -> No
     given = evidence(small, group(small, "S", [np.ones(count)]), teachers=(teacher(small, count),))
     (table,) = tabulate(given).tables
     assert [row.kind for row in table.rows] == ["reference", "teacher", "student"]
+
+
+def test_a_teacher_is_shown_and_tested_without_what_the_student_leaves_out(
+    small: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Group, "left_out", "ever")
+    examples = small.examples("test")
+    some = examples.take(np.arange(len(examples)) > 0)
+    knowledge = label_with_reference(small, ItemKNNSettings(), examples=some, out=tmp_path / "k", depth=small.num_items)
+    taught = judge_teacher(knowledge, small, examples)
+    assert taught is not None
+    rank = np.full(len(examples), 5.0)
+    found = tabulate(evidence(small, group(small, "S", [rank]), teachers=(taught,)))
+    part = found.tables[1]
+    shown = {row.label: row.metrics["NDCG@20"] for row in part.rows if row.kind == "teacher"}
+    assert list(shown) == ["teacher knn", "teacher knn, all chosen left out"]
+    assert shown["teacher knn"] != shown["teacher knn, all chosen left out"]
+    assert part.teacher_over is not None
+    own = shown["teacher knn, all chosen left out"]
+    assert part.teacher_over.difference == pytest.approx(own - 1 / np.log2(6))
+    assert f"it reaches, without what the student leaves out, {figure(own)} and" in found.verdict.lines[-1]
 
 
 def test_every_table_says_how_it_was_made_and_all_forms_say_the_same(small: Dataset) -> None:

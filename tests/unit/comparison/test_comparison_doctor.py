@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -12,9 +13,11 @@ from dllm2rec.comparison.diagnosis import headline
 from dllm2rec.comparison.doctor import examine, labels_among
 from dllm2rec.comparison.examination import Coverage
 from dllm2rec.data import Dataset, TrainOn
+from dllm2rec.evaluation.references import reference_ranks
 from dllm2rec.knowledge import Knowledge, KnowledgeManifest, Labels
 from dllm2rec.settings.teacher import Limits, ReferenceTeacher
 from dllm2rec.teachers.cost import TIMING
+from dllm2rec.teachers.references import ItemKNNSettings, PopularitySettings
 from dllm2rec.workflow.labelling import seconds_per_1000, unfinished_texts
 from dllm2rec.workflow.teaching import teach
 
@@ -203,6 +206,38 @@ def test_several_rivals_share_the_error(small: Dataset, tmp_path: Path, monkeypa
     monkeypatch.setattr(doctor, "paired_permutation_test", lambda *_, **__: next(chances))
     page = examine(knowledge(small, tmp_path, right=True), small, test=True)
     assert [rival.p_value for rival in page.rivals] == pytest.approx([0.06, 0.06, 0.2, 0.02])
+
+
+def test_a_teacher_is_not_tested_against_itself(small: Dataset, tmp_path: Path) -> None:
+    taught = teach(small, ReferenceTeacher(reference=ItemKNNSettings(), depth=25), out=tmp_path / "knn")
+    page = examine(taught, small)
+    (same,) = [rival for rival in page.rivals if not rival.differing]
+    (other,) = [rival for rival in page.rivals if rival.differing]
+    assert same.name == "item-kNN"
+    assert same.teacher == same.rival
+    assert any("exactly as item-kNN does" in finding.text for finding in page.findings)
+    assert headline(page).count("item-kNN") == 0
+    assert other.name in headline(page)
+    alone = headline(page.model_copy(update={"rivals": (same,)}))
+    assert alone == "Nothing new: on validation the teacher ranks the targets exactly as item-kNN does."
+
+
+def test_a_teacher_leaves_out_what_the_student_beside_it_does(
+    small: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    examples = small.examples("validation")
+    student = Mock(config=Mock(label="S", knowledge=None))
+    student.read_ranks.return_value = reference_ranks(PopularitySettings(), small, examples, follows="ever")
+    monkeypatch.setattr(doctor, "evaluate", lambda *_, **__: None)
+    monkeypatch.setattr(doctor, "left_out", lambda _: "ever")
+    page = examine(knowledge(small, tmp_path, right=True), small, student=student)
+    counting, beside = page.rivals[0], page.rivals[-1]
+    returns = examples.past.holds(examples.target[:, None]).mean() if examples.past else 0
+    assert 0 < returns < 1
+    assert beside.teacher["HR@20"] == pytest.approx(1 - returns)
+    assert counting.teacher["HR@20"] == 1.0
+    said = " ".join(finding.text for finding in page.findings)
+    assert said.count("it reaches, without what users chose before, as the student ranks, HR@20") == 1
 
 
 def test_the_most_trusted_tenth_carries_its_share(small: Dataset, tmp_path: Path) -> None:

@@ -204,7 +204,7 @@ def test_a_win_over_counting_tells_of_one_seed(several_seeds: bool) -> None:
 def test_a_teacher_worse_than_its_student_is_named() -> None:
     labelled = table(other("bigrec", "teacher", 0.01), student("S", 0.04), examples=50)
     for p_value, words in (
-        (0.01, "the teacher is worse than its student (p = .010)"),
+        (0.01, "the teacher is worse than this student (p = .010)"),
         (0.2, "neither is significantly better"),
     ):
         over = Versus(baseline="S", difference=-0.03, interval=(-0.05, 0.01), gain=-0.75, p_value=p_value)

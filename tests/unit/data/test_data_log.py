@@ -8,6 +8,7 @@ import pytest
 from dllm2rec.core.errors import UserError
 from dllm2rec.data import Columns, read_log
 from dllm2rec.data.directory import Dropped
+from dllm2rec.data.values import ids, like
 
 WriteLog = Callable[..., tuple[Path, Path]]
 
@@ -149,6 +150,28 @@ def test_bad_interactions(write_log: WriteLog, rows: str, message: str) -> None:
     fails(write_log(rows), message)
 
 
+def test_one_late_time_speaks_for_no_other_unit(write_log: WriteLog) -> None:
+    paths = write_log("a,1,1500000000000\na,2,1500000000001\nb,1,9999999999999\n")
+    fails(paths, r"row 3: timestamp '9999999999999' lies after the year 2100$", Columns(time_unit="ms"))
+    fails(paths, r"row 1: .* look like ms: say --time-unit ms")
+
+
+@pytest.mark.parametrize(("first", "dtype"), [(5, pl.Int64), (2**63, pl.UInt64), (-1, pl.String)])
+def test_whole_numbers_of_any_size_are_ids(first: int, dtype: pl.DataType) -> None:
+    given = pl.Series("id", [first, 2**63 + 1 if first != 5 else 7], dtype=pl.Int128)
+    found = ids(given, Path("x.jsonl"))
+    assert found.dtype == dtype
+    assert found.cast(pl.String).to_list() == [str(one) for one in given]
+    with pytest.raises(UserError, match=r"row 2: id None is missing"):
+        ids(pl.Series("id", [first, None], dtype=pl.Int128), Path("x.jsonl"))
+
+
+def test_an_id_beyond_the_type_of_the_known_ones_is_refused() -> None:
+    known = pl.Series("id", [1, 2])
+    with pytest.raises(UserError, match=rf"row 2: id {2**63 + 1} is no number as the known ids are \(Int64\)"):
+        like(known, pl.Series("id", [1, 2**63 + 1], dtype=pl.UInt64), Path("x.jsonl"))
+
+
 def test_what_is_incomplete_is_dropped_on_demand(write_log: WriteLog) -> None:
     paths = write_log("a,1,10\nb,2,20\nb,7,21\nb,3,22\na,3,30\n", items="1,One\n2,&nbsp;\n3,Three\n")
 
@@ -185,6 +208,7 @@ def test_a_log_of_other_items_is_no_incomplete_one(write_log: WriteLog) -> None:
         ("1,One\n1,One\n2,Two\n1,Three\n3,Three\n", r"items\.csv: row 4: item_id '1' is a duplicate item id"),
         ("1,One\n,Two\n", r"items\.csv: row 2: item_id None is missing"),
         ("1,One\n", r"items\.csv: holds one item only"),
+        ("1,One\n1,One\n", r"items\.csv: holds one item only"),
     ],
 )
 def test_bad_items(write_log: WriteLog, items: str, message: str) -> None:
@@ -196,6 +220,7 @@ def test_bad_items(write_log: WriteLog, items: str, message: str) -> None:
     [
         (pl.Series([1.0, float("nan"), 3.0]), r"row 2: timestamp nan is not a finite time"),
         (pl.Series([1, None, 3]), r"row 2: timestamp None is missing"),
+        (pl.Series([date(2020, 1, 1), date(2999, 12, 31), date(2020, 1, 2)]), r"row 2: .* after the year 2100$"),
         (pl.Series([2**63 + 1, 1, 2], dtype=pl.UInt64), r"row 1: .* is missing or too large"),
         (pl.Series([True, False, True]), r"row 1: timestamp True is not a time"),
         (pl.Series([[1], [2], [3]]), r"row 1: timestamp .* is not a time"),

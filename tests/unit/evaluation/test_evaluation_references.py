@@ -16,6 +16,7 @@ from dllm2rec.evaluation.metrics import ndcg
 from dllm2rec.evaluation.ranks import rank_targets
 from dllm2rec.evaluation.references import (
     TEXT_WEIGHTS,
+    Follows,
     best_vectors,
     reference_ranks,
     reference_score,
@@ -161,6 +162,24 @@ def test_a_teacher_is_ranked_without_the_history_as_all_others_are(small: Datase
         np.testing.assert_array_equal(judged.ranks.rank[listed], expected[listed])
     held = (judged.ranks.top_items[:, :20, None] == examples.history[:, None, :]).any(axis=2)
     assert not (held & (judged.ranks.top_items[:, :20] != examples.target[:, None])).any()
+
+
+@pytest.mark.parametrize("what", ["nothing", "history", "ever"])
+def test_a_teacher_leaves_out_what_the_student_beside_it_does(what: Follows, small: Dataset, tmp_path: Path) -> None:
+    examples = small.examples("test")
+    settings = ItemKNNSettings()
+    kept = examples.take(np.arange(len(examples)) % 2 == 0)
+    taught = label_with_reference(small, settings, examples=kept, out=tmp_path / "k", depth=small.num_items)
+    judged = judge_teacher(taught, small, examples)
+    assert judged is not None
+    found = judged.ranks_without(what, examples)
+    expected = reference_ranks(settings, small, kept, follows=what)
+    returns = kept.past.holds(kept.target[:, None])[:, 0] if what == "ever" else kept.repeats & (what == "history")
+    assert np.isinf(found.rank[returns]).all()  # also the target, if it was chosen before
+    listed = np.isfinite(found.rank)
+    assert listed.mean() > 0.2
+    np.testing.assert_array_equal(found.rank[listed], expected.rank[listed])
+    assert (found.rank == judged.ranks.rank).all() == (what == "nothing")
 
 
 @pytest.mark.parametrize("train_on", ["positions", "before-cut"])

@@ -56,6 +56,15 @@ def test_shares_by_hand() -> None:
     np.testing.assert_allclose([found.of(np.array([item])) for item in (3, 1, 0)], [[0.4], [0.2], [0.2]])
 
 
+def test_lists_that_are_not_in_the_order_of_their_distances_have_the_same_shares() -> None:
+    items, distances = np.array([[4, 2, 7]]), np.array([[0.1, 0.9, 0.3]])
+    given = {"temperature": 0.7, "num_items": 9}
+    found = shares(ranked_items=items, distances=distances, **given)
+    ordered = shares(ranked_items=items[:, [0, 2, 1]], distances=distances[:, [0, 2, 1]], **given)
+    np.testing.assert_allclose(found.listed[:, [0, 2, 1]], ordered.listed)
+    assert found.outside == ordered.outside == found.listed.min()
+
+
 def test_shares_sum_to_one_and_the_likeliest_temperature_makes_the_answers_likeliest() -> None:
     generator = np.random.default_rng(0)
     items = np.argsort(generator.random((200, 30)), axis=1)[:, :8]

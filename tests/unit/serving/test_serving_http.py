@@ -5,7 +5,7 @@ import json
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from pydantic import SecretStr
 from serving_helpers import RANDOM_ITEMS as ITEMS
 
 from dllm2rec.core.errors import UserError
+from dllm2rec.core.files import hash_file
+from dllm2rec.serving.bundle import version_of
 from dllm2rec.serving.http import app as application
 from dllm2rec.serving.http import gate
 from dllm2rec.serving.http.app import create_app
@@ -249,9 +251,43 @@ def test_what_is_no_bundle_any_more_is_told_in_the_log(
     assert live.reload(if_outdated=True) is live.now
     assert capsys.readouterr().err == ""
     (place / "bundle.json").unlink()
-    with pytest.raises(UserError):
-        live.reload(if_outdated=True)
-    assert capsys.readouterr().err.startswith("not swapped: ")
+    for _ in range(2):
+        with pytest.raises(UserError):
+            live.reload(if_outdated=True)
+        assert capsys.readouterr().err.startswith("not swapped: ")
+        (place / "bundle.json").mkdir(exist_ok=True)  # which nobody can read
+
+
+def test_a_bundle_that_is_replaced_while_it_is_read_is_read_again(
+    bundles: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, tried = Path(shutil.copytree(bundles[0], tmp_path / "place")), []
+
+    def replaced(path: Path, hash_of: Callable[[Path], str] = hash_file) -> str:
+        if path.name == "table.safetensors" and not tried:  # the hashes of the manifest are of the old one
+            tried.append(1)
+            shutil.rmtree(place)
+            shutil.copytree(bundles[1], place)
+        return hash_of(path)
+
+    monkeypatch.setattr("dllm2rec.serving.bundle.hash_file", replaced)
+    assert Recommender.load(place).version == version_of(bundles[1])
+    assert tried
+    (place / "table.safetensors").write_bytes(b"cut")
+    with pytest.raises(UserError, match=r"table\.safetensors: cut or altered"):
+        Recommender.load(place)
+
+
+def test_a_defect_leaves_as_a_problem_too(bundles: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError
+
+    client = TestClient(create_app(ServeSettings(bundle=bundles[0])), raise_server_exceptions=False)
+    monkeypatch.setattr(Recommender, "recommend", broken)
+    answer = client.post("/v1/recommend", json={"histories": [[1]]})
+    assert answer.status_code == 500
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["title"] == "Internal Server Error"
 
 
 def test_a_reload_may_take_longer_than_an_answer(bundles: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -217,6 +217,16 @@ def titles(page: Page, name: str) -> list[str]:
     return page.locator(f"#{name} .title").all_inner_texts()
 
 
+def test_long_ids_keep_their_digits(page: Page, address: str) -> None:
+    page.goto(address)
+    sent = (
+        r'{"id": 9223372036854775811, "title": "\"12345678901234567", "score": 0.12345678901234567, "k": [-5, 1e300]}'
+    )
+    found = page.evaluate("text => read(text)", sent)
+    assert found["id"] == "9223372036854775811"
+    assert (found["title"], found["score"], found["k"]) == ('"12345678901234567', 0.12345678901234567, [-5, 1e300])
+
+
 def test_search_add_reorder_and_compare_with_the_keyboard_alone(page: Page, address: str) -> None:
     page.goto(address)
     page.wait_for_selector("#compare-items li")

@@ -1,5 +1,6 @@
 """What lies beside labels."""
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,16 @@ def test_titles_are_encoded_once_however_often_labelling_is_interrupted(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    for part in ("with_text_weight", "label_with_reference"):
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(teaching, part, interrupt)
+    def fill(*_: object, **__: object) -> None:
+        raise UserError("no space left") from OSError(errno.ENOSPC, "No space left on device")
+
+    for part, end, told in (
+        ("with_text_weight", interrupt, KeyboardInterrupt),
+        ("label_with_reference", interrupt, KeyboardInterrupt),
+        ("label_with_reference", fill, UserError),
+    ):
+        with monkeypatch.context() as patch, pytest.raises(told):
+            patch.setattr(teaching, part, end)
             teach(small, BLEND, out=tmp_path / "out")
     whole = teach(small, BLEND, out=tmp_path / "out")
     assert len(encoded) == 1

@@ -61,6 +61,10 @@ def add_problems(app: FastAPI) -> None:
     async def wrong(_request: Request, error: UserError) -> JSONResponse:
         return problem(422, str(error))
 
+    @app.exception_handler(Exception)  # which goes on to the server's log
+    async def failed(_request: Request, _error: Exception) -> JSONResponse:
+        return problem(500, "a defect of the server, whose log says more")
+
     @app.exception_handler(HTTPException)
     async def refused(_request: Request, error: HTTPException) -> JSONResponse:
         headers = dict(error.headers) if error.headers else None

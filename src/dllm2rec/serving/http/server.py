@@ -22,6 +22,7 @@ from prometheus_client.multiprocess import mark_process_dead
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.processes import end_with_parent
+from dllm2rec.serving.http.app import create_app
 from dllm2rec.serving.http.live import Live
 from dllm2rec.serving.http.metrics import DIRECTORY
 from dllm2rec.serving.http.settings import ServeSettings
@@ -73,7 +74,6 @@ def _listen(settings: ServeSettings) -> socket.socket:
 
 def _work(settings: ServeSettings, listening: socket.socket) -> None:
     """Serve in this process."""
-    from dllm2rec.serving.http.app import create_app  # noqa: PLC0415 - after the metrics' directory is named
 
     def tell_others() -> None:
         if settings.workers > 1:
