@@ -113,6 +113,10 @@ def test_a_changed_setting_redoes_what_depends_on_it_alone(
         (out / gone).unlink()
         assert call("run", config, "--out", out, "--set", "methods.taught.top_k=5").code == 0
         assert (out / gone).is_file()
+    named = call("run", config, "--out", out, "--set", "methods.taught.top_k=5", "--set", "dataset.name=toys", "--json")
+    assert {stage["name"] for stage in named.json["stages"] if not stage["cached"]} == {"prepare", "compare and report"}
+    assert named.json["comparison"]["dataset"] == "toys"
+    assert len(list(out.glob("dataset-*"))) == 1
     (tmp_path / "log.csv").write_text((tmp_path / "log.csv").read_text() + "u0,3,2000000\n")
     third = call("run", config, "--out", out, "--json")
     assert not any(stage["cached"] for stage in third.json["stages"] if stage["name"].startswith(("prepare", "teach")))
@@ -328,6 +332,8 @@ def test_two_jobs_that_are_stopped_leave_one_line(
         (["--set", "teacher.kind=gpt"], ["teacher.kind", "gpt"]),
         (["--set", "seeds=[1, 1]"], ["seed"]),
         (["--set", "seeds=[]"], ["seeds"]),
+        (["--set", "seeds=[-1]"], ["seeds.0", "a whole number at least 0"]),
+        (["--set", "methods.taught.kind=soft-labels"], ["'SASRec'", "'taught'", "in the student's table"]),
         (["--set", "dataset.source=ml-100k"], ["dataset", "either a source"]),
         (["--set", "dataset.interactions=absent.csv"], ["absent.csv", "no such file"]),
         (["--set", "search.methods.plain={}"], ["'plain' has nothing to search"]),

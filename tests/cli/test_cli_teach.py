@@ -239,6 +239,7 @@ def test_a_choice_of_nothing(dataset: Path, tmp_path: Path) -> None:
         (["bigrec", "--vectors", HERE, "--choose", "uncertain"], ["--vectors", "teacher bigrec", "--choose uncertain"]),
         (["text", "--vectors", HERE, "--model", "minilm"], ["--model and --vectors", "give one of them"]),
         (["knn", "--split", "test", "--choose", "diverse"], ["--choose diverse", "none is to be labelled"]),
+        (["knn", "--limit", 0], ["limits of 0 leave nothing to label", "--teacher encoder"]),
         (["knn", "--limit", "train=0", "--choose", "diverse"], ["--choose diverse", "none is to be labelled"]),
         (["knn", "--limit", 3, "--limit", 4], ["--limit 3 and --limit 4", "give one of them"]),
         (["knn", "--limit", "train=3", "--limit", "train=4"], ["--limit train=3 and --limit train=4"]),

@@ -81,15 +81,14 @@ def beyond_vectors(evidence: Evidence, seed: int) -> list[str]:
         method = group.runs[0].config.settings.method
         if not (isinstance(method, ListMethod) and reads_item_vectors(method) and plain_of(group, evidence.groups)):
             continue
-        alike = [other for other in evidence.groups if _reads_as(group, other)]
-        if not alike:
+        best = _nearest(group, [other for other in evidence.groups if _reads_as(group, other)])
+        if best is None:
             alone.append(group.label)
             continue
-        best = max(alike, key=_by_validation)
         found = _between(group, best, evidence, _draws(seed, f"labels of {group.label}"))
         lines.append(
             f"What labels add to item vectors: {group.label} against {best.label}, which reads the same vectors and no "
-            f"labels, {percent(found.gain)} ({p_text(found.p_value)}, not Holm-corrected)."
+            f"labels, {percent(found.gain)} ({p_text(found.p_value)}, not Holm-corrected){_also(group, best)}."
         )
     if alone:
         every = len(alone) > 1 and len(alone) == sum(group.distilled for group in evidence.groups)
@@ -107,17 +106,16 @@ def beyond_parts(evidence: Evidence, seed: int) -> list[str]:
         sources = _sources(group, evidence)
         if len(sources) < 2:
             continue
-        parts = [other for other in evidence.groups if _taught_alike(group, other, evidence)]
-        if not parts:
+        best = _nearest(group, [other for other in evidence.groups if _taught_alike(group, other, evidence)])
+        if best is None:
             alone.append((group.label, listing(list(sources.values()))))
             continue
-        best = max(parts, key=_by_validation)
         learned = _sources(best, evidence)
         more = listing([name for key, name in sources.items() if key not in learned])
         found = _between(group, best, evidence, _draws(seed, f"sources of {group.label}"))
         lines.append(
             f"What {more} adds to {listing(list(learned.values()))}: {group.label} against {best.label}, "
-            f"{percent(found.gain)} ({p_text(found.p_value)}, not Holm-corrected)."
+            f"{percent(found.gain)} ({p_text(found.p_value)}, not Holm-corrected){_also(group, best)}."
         )
     if alone:
         several, names = len(alone) > 1, dict.fromkeys(names for _, names in alone)
@@ -152,13 +150,26 @@ def _taught_alike(group: Group, other: Group, evidence: Evidence) -> bool:
     return bool(some) and some < every and alike and _kind(group) == _kind(other)
 
 
+def _nearest(group: Group, others: Sequence[Group]) -> Group | None:
+    """Return the one whose settings differ least from a group's; of equals one of its name, that validation prefers."""
+
+    def distance(other: Group) -> tuple[int, bool, float]:
+        return len(differing_settings(group, other)), other.student != group.student, -other.validation
+
+    return min(others, key=distance, default=None)
+
+
+def _also(group: Group, other: Group) -> str:
+    found = differing_settings(group, other)
+    return f"; they also differ in {', '.join(found)}" if found else ""
+
+
 def _reads_as(group: Group, other: Group) -> bool:
-    """Whether another group has a group's student, and of its knowledge the item vectors alone."""
+    """Whether another group has a group's kind of student, and of its knowledge the item vectors alone."""
     ours, theirs = group.runs[0].config, other.runs[0].config
     return (
         theirs.settings.method.kind == "vectors"
-        and theirs.student == ours.student
-        and theirs.settings.protocol == ours.settings.protocol
+        and _kind(other) == _kind(group)
         and theirs.knowledge is not None
         and ours.knowledge is not None
         and theirs.knowledge.hash == ours.knowledge.hash

@@ -231,7 +231,7 @@ class Dataset:
 def write_dataset(log: Log, split: SplitSettings, out: Path, *, name: str, extends: tuple[str, ...] = ()) -> Dataset:
     """Split a log and write the dataset directory, whole or not at all.
 
-    An equal dataset that is already there is left as it is and returned.
+    An equal dataset that is already there is returned; of it the name alone may change, and how the log was read.
 
     Args:
         log: from `read_log`.
@@ -275,7 +275,7 @@ def _manifest(tables: Tables, split: SplitSettings, name: str, extends: tuple[st
 def _same_or_refuse(out: Path, manifest: DatasetManifest) -> Dataset:
     there = Dataset.load(out)
     if there.content_hash == manifest.content_hash:
-        told = {name: getattr(manifest, name) for name in ("columns", "duplicates", "dropped")}
+        told = {name: getattr(manifest, name) for name in ("name", "columns", "duplicates", "dropped")}
         if told != {name: getattr(there.manifest, name) for name in told}:  # for the log that comes next
             write_json(out / MARKER, there.manifest.model_copy(update=told).model_dump(mode="json"))
             return Dataset.load(out)

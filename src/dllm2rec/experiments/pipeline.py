@@ -33,7 +33,7 @@ from dllm2rec.reporting.summary import Extras, write_summary
 from dllm2rec.settings.config import Config
 from dllm2rec.settings.teacher import KnowledgeSource, MergedTeacher, TeacherChoice
 from dllm2rec.workflow.labelling import directory_name, finished, request
-from dllm2rec.workflow.preparing import log_hashes, prepare
+from dllm2rec.workflow.preparing import dataset_name, log_hashes, prepare
 from dllm2rec.workflow.runs import CONCLUSION, EXPERIMENT, Run, software
 from dllm2rec.workflow.search import Choice
 from dllm2rec.workflow.teaching import teach
@@ -208,9 +208,9 @@ def _count(config: Config) -> int:
 
 def _prepare(config: Config, out: Path, stages: Stages) -> Dataset:
     settings = config.dataset
-    described = settings.model_dump(mode="json", exclude={"interactions", "items"})
+    described = settings.model_dump(mode="json", exclude={"interactions", "items", "name"})
     path = out / f"dataset-{hash_json([log_hashes(settings), described])[:8]}"
-    cached = path.is_dir()
+    cached = path.is_dir() and Dataset.load(path).manifest.name == dataset_name(settings)
     work = partial(Dataset.load, path) if cached else partial(prepare, settings, out=path)
     return stages.do("prepare", path, work, cached=cached)
 
@@ -233,6 +233,7 @@ def _conclude(work: Work, runs: Sequence[Run], choices: Sequence[Choice]) -> Com
     evaluation, out = work.config.evaluation, work.out
     key = hash_json(
         {
+            "dataset": work.dataset.manifest.name,
             "runs": [[run.path.name, run.config.label, run.config.hash] for run in runs],
             "evaluation": evaluation.model_dump(mode="json"),
             "search": [choice.model_dump(mode="json") for choice in choices],

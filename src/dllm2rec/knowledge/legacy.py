@@ -26,7 +26,7 @@ from dllm2rec.core.files import atomic_path, exclusive, explain_os_error, hash_f
 from dllm2rec.data.dataset import Dataset
 from dllm2rec.data.examples import Examples
 from dllm2rec.knowledge.align import align
-from dllm2rec.knowledge.schema import KnowledgeManifest, Labels
+from dllm2rec.knowledge.schema import FALLING, KnowledgeManifest, Labels
 from dllm2rec.knowledge.store import Knowledge, KnowledgeWriter
 
 RANKING = "myrank_train.txt"
@@ -146,7 +146,7 @@ def _read_labels(ranking: Path, confidence: Path, train: Examples) -> Labels:
     ordered = np.sort(ranked, axis=1)
     _refuse(ordered[:, 1:] == ordered[:, :-1], ranking, "lists an item twice")
     _refuse(~(np.abs(distances) <= np.finfo(np.float32).max), confidence, "holds a distance that is not finite")
-    if ranked.shape[1] > 1 and (np.diff(distances, axis=1) < 0).mean() > 0.5:
+    if ranked.shape[1] > 1 and (np.diff(distances, axis=1) < 0).mean() > FALLING:
         raise UserError(f"{confidence}: falls along the rows; it must hold distances (small is near), not similarities")
     hit = ranked == train.target[:, None]
     target_distance = np.where(hit.any(axis=1), distances[np.arange(len(hit)), hit.argmax(axis=1)], distances[:, -1])

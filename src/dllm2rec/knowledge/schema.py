@@ -16,6 +16,10 @@ MARKER = "manifest.json"
 REMEDY = "run `dllm2rec teach` again with the same --out; it resumes"
 
 
+FALLING = 0.5
+"""Share of the steps along lists above which distances fall: then they are no distances, but scores."""
+
+
 class DamagedError(UserError):
     """A file of a knowledge directory is missing, cut, or holds what no label may hold."""
 
@@ -112,13 +116,14 @@ def read_manifest(path: Path) -> KnowledgeManifest:
         raise UserError(f"{file}: {first_problem(error)}; remove {path} and teach again") from None
 
 
-def check_labels(labels: Labels, manifest: KnowledgeManifest, where: Path) -> None:
+def check_labels(labels: Labels, manifest: KnowledgeManifest, where: Path, *, remedy: str = REMEDY) -> None:
     """Check that labels are what ``manifest`` promises.
 
     Args:
         labels: to be checked.
         manifest: gives V and K.
-        where: the file that the labels come from or go to, for the message.
+        where: the file that the labels come from, or the directory that they go to, for the message.
+        remedy: what to do, for the message.
 
     Raises:
         DamagedError: wrong shape or type, an item out of range or listed twice, a distance that is not finite, an
@@ -128,15 +133,20 @@ def check_labels(labels: Labels, manifest: KnowledgeManifest, where: Path) -> No
     shapes = {"ranked_items": (rows, depth), "distances": (rows, depth), "target_distance": (rows,)}
     for name, shape in shapes.items():
         if (found := getattr(labels, name).shape) != shape:
-            raise DamagedError(f"{where}: {name} has shape {list(found)}, not {list(shape)}; {REMEDY}")
+            raise DamagedError(f"{where}: {name} has shape {list(found)}, not {list(shape)}; {remedy}")
     if len(labels.generated_text) != rows:
-        raise DamagedError(f"{where}: {len(labels.generated_text)} generated texts for {rows} examples; {REMEDY}")
+        raise DamagedError(f"{where}: {len(labels.generated_text)} generated texts for {rows} examples; {remedy}")
     items = labels.ranked_items
-    _refuse((items < 0) | (items >= manifest.num_items), f"an item outside 0..{manifest.num_items - 1}", labels, where)
     ordered = np.sort(items, axis=1)
-    _refuse(ordered[:, 1:] == ordered[:, :-1], "an item that is listed twice", labels, where)
-    _refuse(~np.isfinite(labels.distances), "a distance that is not finite", labels, where)
-    _refuse(~np.isfinite(labels.target_distance)[:, None], "a target distance that is not finite", labels, where)
+    for bad, what in (
+        ((items < 0) | (items >= manifest.num_items), f"an item outside 0..{manifest.num_items - 1}"),
+        (ordered[:, 1:] == ordered[:, :-1], "an item that is listed twice"),
+        (~np.isfinite(labels.distances), "a distance that is not finite"),
+        (~np.isfinite(labels.target_distance)[:, None], "a target distance that is not finite"),
+    ):
+        if (found := bad.any(axis=1)).any():
+            first = labels.example_id[np.argmax(found)]
+            raise DamagedError(f"{where}: {found.sum()} rows hold {what} (first: example {first}); {remedy}")
     check_distinct(labels.example_id, where)
 
 
@@ -167,10 +177,3 @@ def check_vectors(vectors: NDArray[np.float32], manifest: KnowledgeManifest, whe
             f"{where}: {len(bad)} of {len(vectors)} item vectors are not finite (first: item {bad[0]}); "
             "remove this file and teach again"
         )
-
-
-def _refuse(bad: NDArray[np.bool_], what: str, labels: Labels, where: Path) -> None:
-    rows = bad.any(axis=1)
-    if rows.any():
-        first = labels.example_id[np.argmax(rows)]
-        raise DamagedError(f"{where}: {rows.sum()} rows hold {what} (first: example {first}); {REMEDY}")

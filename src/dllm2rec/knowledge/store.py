@@ -22,6 +22,7 @@ from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import atomic_path, explain_os_error, hash_json, require_fresh_directory, write_json
 from dllm2rec.core.settings import differences
 from dllm2rec.knowledge.schema import (
+    FALLING,
     MARKER,
     REMEDY,
     DamagedError,
@@ -155,9 +156,14 @@ class KnowledgeWriter:
         """
         if len(labels) == 0:
             return
-        file = table_file(self.path, self._shards)
-        check_labels(labels, self.manifest, file)
-        labelled = _with_new(self._labelled, labels.example_id, file)
+        check_labels(labels, self.manifest, self.path, remedy="none of these labels was written")
+        falling = (np.diff(labels.distances, axis=1) < 0).mean() if self.manifest.depth > 1 else 0.0
+        if falling > FALLING:
+            raise UserError(
+                f"{self.path}: the distances of these labels fall along their lists; the best item comes first and has "
+                "the smallest distance (of scores, where large is good, the negative)"
+            )
+        labelled = _with_new(self._labelled, labels.example_id, table_file(self.path, self._shards))
         write_shard(self.path, self._shards, labels)
         self._shards += 1
         self._labelled = labelled

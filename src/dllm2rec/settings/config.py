@@ -5,15 +5,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, PositiveInt, ValidationInfo, model_validator
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, ValidationInfo, model_validator
 
-from dllm2rec.core.errors import suggest
+from dllm2rec.core.errors import UserError, suggest
 from dllm2rec.core.settings import Settings
 from dllm2rec.data import TrainOn
 from dllm2rec.distillation.methods import MethodSettings, NoMethod
 from dllm2rec.distillation.settings import DLLM2RecSettings, reads_vectors
+from dllm2rec.distillation.soft_labels import SoftLabelSettings
 from dllm2rec.losses.bce import BCESettings
 from dllm2rec.losses.factory import LossSettings
+from dllm2rec.losses.softmax import SoftmaxSettings
 from dllm2rec.settings.dataset import DatasetSettings
 from dllm2rec.settings.parsing import override, read_toml, validate
 from dllm2rec.settings.protocol import DEFAULT, Protocol, explicitly_set, fill
@@ -210,7 +212,7 @@ class Config(Settings):
     students: Annotated[dict[Name, StudentEntry], Field(min_length=1)]
     methods: Annotated[dict[Name, MethodSettings], Field(min_length=1)]
     learns_from: dict[Name, PositiveInt] = Field(default={})
-    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (1,)
+    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (1,)
     protocol: Protocol = DEFAULT
     train_on: TrainOn | None = None
     demand: FollowDemand | None = None
@@ -288,7 +290,12 @@ def load_config(path: Path, settings: Iterable[str] = ()) -> Config:
     config = validate(Config, values, source=str(path))
     for student in config.students:
         for method in config.methods:
-            config.cell(student, method)
+            cell = config.cell(student, method)
+            if isinstance(cell.method, SoftLabelSettings) and not isinstance(cell.loss, SoftmaxSettings):
+                raise UserError(
+                    f"{path}: student '{student}', method '{method}': method soft-labels shares out one softmax; set "
+                    "loss.kind = 'softmax' in the student's table"
+                )
             _try_ranges(config, student, method)
     return config
 

@@ -2,9 +2,17 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar, get_args
+from typing import Annotated, Literal, Self, TypeVar, get_args
 
-from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeInt, PositiveInt, field_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 from dllm2rec.core.errors import suggest
 from dllm2rec.core.settings import Settings
@@ -167,6 +175,12 @@ class ReferenceTeacher(LabellingTeacher):
     folds: PositiveInt = 5
     depth: PositiveInt = 100
     choose: Rule = "oldest"
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if all(limit == 0 for limit in (self.limits.train, self.limits.validation, self.limits.test)):
+            raise ValueError("limits of 0 leave nothing to label; item vectors alone come from --teacher encoder")
+        return self
 
 
 class KnowledgeSource(Settings):

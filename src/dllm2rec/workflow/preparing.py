@@ -24,7 +24,7 @@ def prepare(settings: DatasetSettings, *, out: Path) -> Dataset:
 
     Args:
         settings: which log, and how it is cut.
-        out: the dataset directory; an equal dataset that is there already is left as it is.
+        out: the dataset directory; an equal dataset that is there already is left as it is, but for its name.
 
     Raises:
         UserError: the log is wrong, a part of the split is empty, something else is at ``out``, or another process

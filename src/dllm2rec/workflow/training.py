@@ -12,7 +12,7 @@ from dllm2rec.data import Dataset, Examples
 from dllm2rec.data.demand import measure_demand
 from dllm2rec.distillation.base import Distiller
 from dllm2rec.distillation.kar import KARSettings
-from dllm2rec.distillation.methods import NoMethod, build_method
+from dllm2rec.distillation.methods import NoMethod, VectorsMethod, build_method
 from dllm2rec.distillation.settings import DLLM2RecSettings, adapt_loss, adapt_student
 from dllm2rec.evaluation.demand import LEFT_OUT, DemandWeights, choose_demand
 from dllm2rec.evaluation.metrics import TOP, summary
@@ -114,6 +114,9 @@ def adapted(settings: TrainSettings) -> TrainSettings:
         case DLLM2RecSettings() as method:
             student, loss = adapt_student(settings.student, method), adapt_loss(settings.loss, method)
             return settings.model_copy(update={"student": student, "loss": loss})
+        case VectorsMethod():  # or what labels add to item vectors would be mixed with what an output layer does
+            student = adapt_student(settings.student, DLLM2RecSettings())
+            return settings.model_copy(update={"student": student})
         case KARSettings() as method:  # experts that read items and users alike need both on one scale
             student = settings.student.model_copy(update={"vector_scaling": method.vector_scaling})
             return settings.model_copy(update={"student": student})

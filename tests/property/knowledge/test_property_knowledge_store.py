@@ -24,7 +24,7 @@ def labels(draw: st.DrawFn) -> Labels:
     return Labels(
         example_id=np.array(ids, dtype=np.int64),
         ranked_items=np.argsort(generator.random((size, NUM_ITEMS)), axis=1)[:, :DEPTH].astype(np.int32),
-        distances=generator.normal(size=(size, DEPTH)).astype(np.float32),
+        distances=np.sort(generator.normal(size=(size, DEPTH))).astype(np.float32),
         target_distance=generator.normal(size=size).astype(np.float32),
         generated_text=draw(st.lists(st.text(max_size=5), min_size=size, max_size=size)),
     )

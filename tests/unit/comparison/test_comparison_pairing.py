@@ -29,6 +29,15 @@ def test_what_labels_add_to_item_vectors_is_told_or_how_to_know_it(small: Datase
     gain = 100 * (1 / np.log2(3) - 1)
     assert said.startswith("What labels add to item vectors: one + taught against one + vectors, which reads the same")
     assert f"{gain:+.1f}%" in said
+    assert said.endswith("not Holm-corrected).")
+    small_one = group(small, "one", [np.full(count, 1.0)], by=VectorsMethod(), knowledge="ours", dim=32)
+    lines = tabulate(evidence(small, plain, small_one, taught)).verdict.lines
+    (said,) = [line for line in lines if line.startswith("What labels add")]
+    assert said.endswith("not Holm-corrected); they also differ in student.dim (64, 32).")
+    by_hand = group(small, "another", [np.full(count, 4.0)], by=VectorsMethod(), knowledge="ours")
+    lines = tabulate(evidence(small, plain, small_one, by_hand, taught)).verdict.lines
+    (said,) = [line for line in lines if line.startswith("What labels add to item vectors: one + taught")]
+    assert "against another + vectors" in said  # whose settings are the same
     for method in (DLLM2RecSettings(embedding=False), KARSettings()):  # rankings without vectors, texts without labels
         some = group(small, "one", [np.full(count, 2.0)], taught=True, by=method)
         assert not any("item vectors" in line for line in tabulate(evidence(small, plain, some)).verdict.lines)
@@ -47,7 +56,7 @@ def test_what_one_of_several_teachers_adds_is_told_or_how_to_know_it(small: Data
             "both and ease": mixture("both", "ease"),
         }
         lines = tabulate(evidence(small, *groups, mixtures=mixtures)).verdict.lines
-        return [line for line in lines if line.startswith("What ") or "several teachers" in line]
+        return [line for line in lines if " adds to " in line or "several teachers" in line]
 
     plain, both = group(small, "one", [np.full(count, 9.0)]), taught("one", 2.0, "both")
     parts = [taught("one", 5.0, "llm"), taught("one", 3.0, "blend")]

@@ -139,17 +139,20 @@ def test_content_hash_follows_content_not_name(tmp_path: Path) -> None:
     assert len({base, *(other.content_hash for other in others)}) == 5
 
 
-def test_preparing_again_is_a_no_op_another_dataset_is_refused(tmp_path: Path) -> None:
+def test_preparing_again_changes_the_name_alone_another_dataset_is_refused(tmp_path: Path) -> None:
     out = tmp_path / "data"
     write_dataset(small_log(), SPLIT, out, name="small")
     before = {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in out.iterdir()}
 
-    again = write_dataset(small_log(), SPLIT, out, name="other name")
+    again = write_dataset(small_log(), SPLIT, out, name="small")
     with pytest.raises(UserError, match="holds another dataset"):
         write_dataset(small_log(), LeaveOneOutSplit(), out, name="small")
 
     assert again.manifest.name == "small"
     assert {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in out.iterdir()} == before
+    assert write_dataset(small_log(), SPLIT, out, name="other name").manifest.name == "other name"
+    after = {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in out.iterdir()}
+    assert {name for name in after if after[name] != before[name]} == {"dataset.json"}
 
 
 def test_output_that_holds_something_else_is_left_alone(tmp_path: Path) -> None:

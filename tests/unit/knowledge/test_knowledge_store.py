@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,21 @@ def test_vectors_alone(tmp_path: Path, manifest: KnowledgeManifest, make_labels:
     assert knowledge.labels.ranked_items.shape == (0, 0)
     with pytest.raises(UserError, match="shape"):
         writer.append(make_labels([1]))
+
+
+def test_scores_are_not_taken_for_distances(
+    tmp_path: Path, manifest: KnowledgeManifest, make_labels: MakeLabels
+) -> None:
+    labels = make_labels([1, 2])
+    writer = KnowledgeWriter(tmp_path / "k", manifest)
+    with pytest.raises(UserError, match=r"k: the distances of these labels fall along their lists; .*the negative"):
+        writer.append(replace(labels, distances=-labels.distances))
+    twice = labels.ranked_items.copy()
+    twice[1, 1] = twice[1, 0]
+    with pytest.raises(UserError, match=r"k: 1 rows hold an item that is listed twice .*none of these labels was"):
+        writer.append(replace(labels, ranked_items=twice))
+    assert not list((tmp_path / "k").glob("labels*"))
+    writer.append(labels)
 
 
 def test_labels_alone(tmp_path: Path, manifest: KnowledgeManifest, make_labels: MakeLabels) -> None:
