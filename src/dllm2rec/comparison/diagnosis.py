@@ -88,8 +88,8 @@ def describe_blend(text_weight: float | None) -> Iterator[str]:
     if text_weight > 0:
         yield (
             f"Text has weight {text_weight:g} beside item-kNN: unless it was set, the best on validation, where "
-            "rankings left out the items of histories if users rarely repeat one. The rankings here leave none out, "
-            "which costs text more than item-kNN."
+            "rankings left out the items of histories if users rarely repeat one. Beside baselines the rankings here "
+            "leave none out, which costs text more than item-kNN."
         )
     else:
         yield (
