@@ -14,7 +14,7 @@ help: ## list the targets
 install: $(filter .uv/bin/uv,$(UV)) ## install the pinned environment into .venv
 	$(UV) sync --frozen --all-extras
 
-demo: install ## the main job on real data with a real language model, 15 to 30 minutes on two cores
+demo: install ## the main job on real data with a real language model, 13 to 30 minutes on two cores
 	$(RUN) dllm2rec run configs/demo.toml
 
 test: install ## everything that CI runs

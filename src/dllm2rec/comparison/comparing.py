@@ -187,7 +187,8 @@ def _notes(evidence: Evidence, tests: int) -> tuple[str, ...]:
     follows = followed([run for group in evidence.groups for run in group.runs])
     itself = ", except by students trained with a masked softmax, and in rows that say so"
     if follows == "demand":
-        itself = ", except by students and baselines whose demand weights say so"
+        teachers = ", and in rows of a teacher that say so" if evidence.teachers else ""
+        itself = f", except by students and baselines whose demand weights say so{teachers}"
     masked = "masked" if evidence.mask_history else "not masked"
     chosen = (
         ", and so were the student and the baseline that are compared last"
