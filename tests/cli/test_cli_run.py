@@ -334,6 +334,10 @@ def test_two_jobs_that_are_stopped_leave_one_line(
         (["--set", "seeds=[]"], ["seeds"]),
         (["--set", "seeds=[-1]"], ["seeds.0", "a whole number at least 0"]),
         (["--set", "methods.taught.kind=soft-labels"], ["'SASRec'", "'taught'", "in the student's table"]),
+        (
+            ["--set", "methods.taught={kind = 'soft-labels'}", "--set", "search.ranges={loss.kind.choices = ['bce']}"],
+            ["search", "'taught'", "in the student's table"],
+        ),
         (["--set", "dataset.source=ml-100k"], ["dataset", "either a source"]),
         (["--set", "dataset.interactions=absent.csv"], ["absent.csv", "no such file"]),
         (["--set", "search.methods.plain={}"], ["'plain' has nothing to search"]),

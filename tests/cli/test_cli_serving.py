@@ -203,6 +203,10 @@ def test_a_batch_that_is_written_is_not_refused_for_the_parts_that_are_left(
         assert call(*command).code == 130
     written = out.read_bytes()
     assert parts.exists()
+    for other in (b"mine", pl.DataFrame({"mine": [1]})):
+        out.write_bytes(other) if isinstance(other, bytes) else other.write_parquet(out)
+        refused(call(*command), "exists already")
+    out.write_bytes(written)
     assert call(*command).code == 0
     assert out.read_bytes() == written
     assert [one.name for one in tmp_path.glob("*recs*")] == ["recs.parquet"]

@@ -98,8 +98,9 @@ def recommend_all(
         )
         starts = range(0, histories.height, USERS_AT_ONCE)
         files = [parts / f"part-{number:06d}.parquet" for number in range(len(starts))]
-        if not all(file.exists() for file in files):  # else these may be all that is left to remove
-            require_absent(out)
+        written = pl.scan_parquet(files, glob=False).drop("unknown")
+        if not (out.exists() and all(file.exists() for file in files) and _holds(out, written)):
+            require_absent(out)  # else all that is left is to remove the parts
         with progress_bar("recommending", histories.height) as advance:
             for file, start in zip(files, starts, strict=True):
                 some = histories.slice(start, USERS_AT_ONCE)
@@ -113,10 +114,14 @@ def recommend_all(
                     with atomic_path(file) as target:
                         _table(some["user"], found, recommender).write_parquet(target)
                 advance(some.height)
-        written = pl.scan_parquet(files, glob=False)
-        with atomic_path(out) as target:
-            written.drop("unknown").sink_parquet(target)
-        counts = written.select(pl.len().alias("users"), pl.col("fallback").sum(), pl.col("unknown").sum()).collect()
+        if not out.exists():
+            with atomic_path(out) as target:
+                written.sink_parquet(target)
+        counts = (
+            pl.scan_parquet(files, glob=False)
+            .select(pl.len().alias("users"), pl.col("fallback").sum(), pl.col("unknown").sum())
+            .collect()
+        )
         users, fallbacks, unknown = counts.row(0)
         done = parts.with_name(f".{parts.name}.tmp")
         shutil.rmtree(done, ignore_errors=True)
@@ -137,6 +142,14 @@ def history_of(user: str, interactions: Path, recommender: Recommender, columns:
         raise UserError(f"{interactions}: no user {user!r} in it")
     found = ((item, recommender.identify(item)) for item in rows["items"].to_list()[0])
     return [item if known is None else known for item, known in found]
+
+
+def _holds(out: Path, written: pl.LazyFrame) -> bool:
+    """Whether a file has the rows that the parts have."""
+    try:
+        return pl.read_parquet(out).equals(written.collect())
+    except (pl.exceptions.PolarsError, OSError):
+        return False
 
 
 def _begin(parts: Path, request: dict[str, object]) -> None:

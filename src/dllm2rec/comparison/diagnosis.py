@@ -50,7 +50,7 @@ def _standing(rivals: Sequence[Rival], where: str) -> str:
     same = [rival.name for rival in rivals if not rival.differing]
     rivals = [rival for rival in rivals if rival.differing]
     if not rivals:
-        return f"Nothing new: {where} the teacher ranks the targets exactly as {listing(same)} does."
+        return f"Not shown: {where} no target tells the teacher from {listing(same)}."
     shown = [rival for rival in rivals if rival.p_value < SIGNIFICANT]
     beaten = [rival.name for rival in shown if rival.teacher[METRIC] > rival.rival[METRIC]]
     others = [rival.name for rival in rivals if rival.name not in beaten]
@@ -116,8 +116,9 @@ def _rival(rival: Rival) -> Iterator[Finding]:
     if not rival.differing:
         yield Finding(
             level="note",
-            text=f"On {rival.examples:,} {rival.split} examples it ranks the targets exactly as {rival.name} does "
-            f"(HR@20 {figure(own[HITS])}, NDCG@20 {figure(own[METRIC])}), so the two are not tested.",
+            text=f"On {rival.examples:,} {rival.split} examples no target tells it from {rival.name}: HR@20 "
+            f"{figure(own[HITS])} and NDCG@20 {figure(own[METRIC])}, and their lists share {rival.overlap:.1%}. The "
+            "two are not tested.",
         )
         return
     caution = f" Few examples ({rival.examples}): take it as a hint." if rival.examples < FEW else ""

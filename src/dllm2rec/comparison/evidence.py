@@ -14,14 +14,7 @@ from dllm2rec.core.settings import differing
 from dllm2rec.data import Dataset, Examples, Split, TrainOn
 from dllm2rec.evaluation.latency import seconds_per_1000 as latency
 from dllm2rec.evaluation.metrics import HITS, METRIC, METRICS, TOP, hit_rate, ndcg
-from dllm2rec.evaluation.ranks import (
-    Ranks,
-    ScoreFunction,
-    in_history,
-    lists_without,
-    rank_targets,
-    ranks_from_lists,
-)
+from dllm2rec.evaluation.ranks import Ranks, ScoreFunction, in_history, lists_without, rank_targets, ranks_from_lists
 from dllm2rec.evaluation.references import (
     COUNTING,
     REFERENCES,
@@ -45,6 +38,8 @@ from dllm2rec.workflow.runs import Run, family, identity, is_source
 Values = NDArray[np.float64]
 FEW = 2
 """Settings that a label names where they tell runs apart."""
+AS_GOOD_AS_OUT = -10.0
+"""A weight of items chosen before that is below this leaves them out; validation may choose milder ones, too."""
 LEAVING_OUT: dict[Follows, str] = {"history": "history left out", "ever": "all chosen left out"}
 """What a row leaves out of its rankings, in words."""
 
@@ -390,7 +385,7 @@ def followed(runs: Sequence[Run]) -> Follows:
 
 def left_out(runs: Sequence[Run]) -> Follows:
     """Say what some of these runs leave out of their rankings: nothing, items of the history, or all `ever` chosen."""
-    found = [run.result.fit.ever for run in runs if run.result and run.result.fit.again < 0]
+    found = [run.result.fit.ever for run in runs if run.result and run.result.fit.again < AS_GOOD_AS_OUT]
     return "ever" if any(found) else "history" if found else "nothing"
 
 

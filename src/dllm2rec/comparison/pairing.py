@@ -100,7 +100,7 @@ def beyond_vectors(evidence: Evidence, seed: int) -> list[str]:
 
 
 def beyond_parts(evidence: Evidence, seed: int) -> list[str]:
-    """Say what merged teachers teach beyond some of them, those that validation prefers, or how that can be known."""
+    """Say what merged teachers teach beyond some of them, or how that can be known."""
     lines, alone = [], []
     for group in evidence.groups:
         sources = _sources(group, evidence)
@@ -154,13 +154,13 @@ def _nearest(group: Group, others: Sequence[Group]) -> Group | None:
     """Return the one whose settings differ least from a group's; of equals one of its name, that validation prefers."""
 
     def distance(other: Group) -> tuple[int, bool, float]:
-        return len(differing_settings(group, other)), other.student != group.student, -other.validation
+        return len(differing_settings(group, other, taught=True)), other.student != group.student, -other.validation
 
     return min(others, key=distance, default=None)
 
 
 def _also(group: Group, other: Group) -> str:
-    found = differing_settings(group, other)
+    found = differing_settings(group, other, taught=True)
     return f"; they also differ in {', '.join(found)}" if found else ""
 
 
@@ -223,14 +223,19 @@ def plain_of(group: Group, groups: Sequence[Group]) -> list[Group]:
     return sorted(named or found, key=lambda other: len(differing_settings(group, other)))
 
 
-def differing_settings(group: Group, other: Group) -> list[str]:
-    """Name what two groups differ in beside the teacher and what it alone brings: training, student, loss."""
+def differing_settings(group: Group, other: Group, *, taught: bool = False) -> list[str]:
+    """Name what two groups differ in beside the teacher: training, student, loss.
+
+    What matters with item vectors alone is left out, unless both are ``taught``; then a method that both have is
+    looked at, too.
+    """
     one, two = (adapted(some.runs[0].config.settings) for some in (group, other))
+    method = ("method",) if taught and one.method.kind == two.method.kind else ()
     return [
         f"{part}.{name} ({ours}, {theirs})"
-        for part in ("training", "student", "loss")
+        for part in ("training", "student", "loss", *method)
         for name, ours in getattr(one, part)
-        if name not in OF_VECTORS and (theirs := getattr(getattr(two, part), name)) != ours
+        if (taught or name not in OF_VECTORS) and (theirs := getattr(getattr(two, part), name)) != ours
     ]
 
 

@@ -48,6 +48,9 @@ from dllm2rec.knowledge.texts import TextKind, Texts, load_texts
 __all__ = ["Knowledge", "KnowledgeManifest", "KnowledgeWriter", "Labels"]
 
 VECTORS = "item_vectors.safetensors"
+ROUNDING = 1e-5
+ENOUGH_STEPS = 20
+"""Steps along appended lists from which on they show whether distances fall."""
 _KEY = "item_vectors"
 
 
@@ -157,8 +160,9 @@ class KnowledgeWriter:
         if len(labels) == 0:
             return
         check_labels(labels, self.manifest, self.path, remedy="none of these labels was written")
-        falling = (np.diff(labels.distances, axis=1) < 0).mean() if self.manifest.depth > 1 else 0.0
-        if falling > FALLING:
+        steps = np.diff(labels.distances, axis=1)
+        falls = steps < -ROUNDING * (1 + np.abs(labels.distances[:, 1:]))
+        if steps.size >= ENOUGH_STEPS and falls.mean() > FALLING:
             raise UserError(
                 f"{self.path}: the distances of these labels fall along their lists; the best item comes first and has "
                 "the smallest distance (of scores, where large is good, the negative)"

@@ -290,12 +290,8 @@ def load_config(path: Path, settings: Iterable[str] = ()) -> Config:
     config = validate(Config, values, source=str(path))
     for student in config.students:
         for method in config.methods:
-            cell = config.cell(student, method)
-            if isinstance(cell.method, SoftLabelSettings) and not isinstance(cell.loss, SoftmaxSettings):
-                raise UserError(
-                    f"{path}: student '{student}', method '{method}': method soft-labels shares out one softmax; set "
-                    "loss.kind = 'softmax' in the student's table"
-                )
+            if config.search is None or "loss.kind" not in config.search.of(method):
+                _require_a_softmax_to_share(config.cell(student, method), f"student '{student}', method '{method}'")
             _try_ranges(config, student, method)
     return config
 
@@ -353,7 +349,16 @@ def _try_ranges(config: Config, student: str, method: str) -> None:
     """Build the cell with every value that stands for a range, so that a search fails before it begins."""
     for name, span in (config.search.of(method) if config.search else {}).items():
         for value in span.samples():
-            config.cell(student, method, {name: value})
+            cell = config.cell(student, method, {name: value})
+            if name == "loss.kind":
+                _require_a_softmax_to_share(cell, f"search: student '{student}', method '{method}'")
+
+
+def _require_a_softmax_to_share(cell: TrainSettings, where: str) -> None:
+    if isinstance(cell.method, SoftLabelSettings) and not isinstance(cell.loss, SoftmaxSettings):
+        raise UserError(
+            f"{where}: method soft-labels shares out one softmax; set loss.kind = 'softmax' in the student's table"
+        )
 
 
 def _merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from rich.console import Console
 
 from dllm2rec.cli.tables import comparison_text
 from dllm2rec.comparison.comparing import tabulate
-from dllm2rec.comparison.evidence import Group, distinct, judge_teacher
+from dllm2rec.comparison.evidence import Group, distinct, judge_teacher, left_out
 from dllm2rec.comparison.formatting import header, markdown, piped, table_rows
 from dllm2rec.comparison.pairing import plain_of
 from dllm2rec.core.figures import figure
@@ -246,6 +248,15 @@ def test_a_teacher_of_all_examples_stands_in_the_one_table(small: Dataset) -> No
     given = evidence(small, group(small, "S", [np.ones(count)]), teachers=(teacher(small, count),))
     (table,) = tabulate(given).tables
     assert [row.kind for row in table.rows] == ["reference", "teacher", "student"]
+
+
+def test_a_mild_weight_leaves_nothing_out() -> None:
+    def run(again: float, *, ever: bool) -> Any:
+        return Mock(result=Mock(fit=Mock(again=again, ever=ever)))
+
+    assert left_out([run(0.0, ever=False), run(-4.0, ever=True)]) == "nothing"
+    assert left_out([run(-93.0, ever=False)]) == "history"
+    assert left_out([run(-93.0, ever=False), run(-1e4, ever=True)]) == "ever"
 
 
 def test_a_teacher_is_shown_and_tested_without_what_the_student_leaves_out(

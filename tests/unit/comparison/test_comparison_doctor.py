@@ -215,11 +215,11 @@ def test_a_teacher_is_not_tested_against_itself(small: Dataset, tmp_path: Path) 
     (other,) = [rival for rival in page.rivals if rival.differing]
     assert same.name == "item-kNN"
     assert same.teacher == same.rival
-    assert any("exactly as item-kNN does" in finding.text for finding in page.findings)
+    assert any("no target tells it from item-kNN" in finding.text for finding in page.findings)
     assert headline(page).count("item-kNN") == 0
     assert other.name in headline(page)
     alone = headline(page.model_copy(update={"rivals": (same,)}))
-    assert alone == "Nothing new: on validation the teacher ranks the targets exactly as item-kNN does."
+    assert alone == "Not shown: on validation no target tells the teacher from item-kNN."
 
 
 def test_a_teacher_leaves_out_what_the_student_beside_it_does(

@@ -79,7 +79,7 @@ def test_vectors_alone(tmp_path: Path, manifest: KnowledgeManifest, make_labels:
 def test_scores_are_not_taken_for_distances(
     tmp_path: Path, manifest: KnowledgeManifest, make_labels: MakeLabels
 ) -> None:
-    labels = make_labels([1, 2])
+    labels = make_labels(range(1, 13))
     writer = KnowledgeWriter(tmp_path / "k", manifest)
     with pytest.raises(UserError, match=r"k: the distances of these labels fall along their lists; .*the negative"):
         writer.append(replace(labels, distances=-labels.distances))

@@ -48,7 +48,7 @@ async function readAddress() {
   by("unseen").checked = state.unseen;
   for (const text of parameters.getAll("item").slice(0, 100)) {
     try {
-      const item = await call(`/v1/items/${encodeURIComponent(JSON.parse(text))}`);
+      const item = await call(`/v1/items/${encodeURIComponent(read(text))}`);
       state.history.push(item.value);
     } catch (error) { say(`The address names an item that is not here: ${text}`); }
   }
