@@ -94,7 +94,8 @@ def seconds(values: pl.Series, path: Path, unit: TimeUnit) -> pl.Series:
     require(numbers >= 0, values, path, "is a negative time")
     if _are_written_dates(numbers):
         raise wrong_type(values, path, "looks like a date without separators; write dates as YYYY-MM-DD HH:MM:SS")
-    require(numbers < LATEST * divisor, values, path, f"lies after the year 2100{_likely_unit(numbers, divisor)}")
+    remedy = "" if are_dates(values) else _likely_unit(numbers, divisor)
+    require(numbers < LATEST * divisor, values, path, f"lies after the year 2100{remedy}")
     times = numbers if divisor == 1 else numbers / divisor
     return times.cast(pl.Int64) if times.dtype.is_integer() or (times == times.floor()).all() else times
 
@@ -162,9 +163,9 @@ def _are_written_dates(numbers: pl.Series) -> bool:
 def _likely_unit(numbers: pl.Series, divisor: int) -> str:
     """Say which unit would put the middle one of ``numbers`` before the year 2100, if theirs does not."""
     middle = float(numbers.sort()[len(numbers) // 2])
-    fitting = [unit for unit, other in _PER_SECOND.items() if other > divisor and middle / other < LATEST]
     if middle < LATEST * divisor:
         return ""
+    fitting = [unit for unit, other in _PER_SECOND.items() if middle / other < LATEST]
     return f"; the times look like {fitting[0]}: say --time-unit {fitting[0]}" if fitting else ""
 
 

@@ -221,6 +221,7 @@ def test_bad_items(write_log: WriteLog, items: str, message: str) -> None:
         (pl.Series([1.0, float("nan"), 3.0]), r"row 2: timestamp nan is not a finite time"),
         (pl.Series([1, None, 3]), r"row 2: timestamp None is missing"),
         (pl.Series([date(2020, 1, 1), date(2999, 12, 31), date(2020, 1, 2)]), r"row 2: .* after the year 2100$"),
+        (pl.Series([date(2999, 12, 31)] * 3), r"row 1: .* after the year 2100 \(and 2 rows more\)$"),
         (pl.Series([2**63 + 1, 1, 2], dtype=pl.UInt64), r"row 1: .* is missing or too large"),
         (pl.Series([True, False, True]), r"row 1: timestamp True is not a time"),
         (pl.Series([[1], [2], [3]]), r"row 1: timestamp .* is not a time"),
