@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,11 @@ import torch
 from datasets import Dataset as TokenDataset
 from torch.nn import functional as F
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback, TrainerState
+from transformers.trainer_pt_utils import LengthGroupedSampler
 from trl import SFTConfig, SFTTrainer
 
 from dllm2rec.core.progress import Advance, progress_bar
-from dllm2rec.core.seeding import derive_seed
+from dllm2rec.core.seeding import derive_seed, torch_generator
 from dllm2rec.teachers.llm import LanguageModel
 from dllm2rec.teachers.lora import (
     ADAPTER,
@@ -178,6 +179,24 @@ class _Trainer(SFTTrainer):  # type: ignore[misc] # trl carries no types
         total = F.cross_entropy(logits.float(), labels[kept], reduction="sum")
         loss = total / (kept.sum() if num_items_in_batch is None else num_items_in_batch)
         return (loss, {}) if return_outputs else loss
+
+    def _get_train_sampler(self, *args: Any, **kwargs: Any) -> LengthGroupedSampler:
+        usual = super()._get_train_sampler(*args, **kwargs)
+        return _OrderOfEpoch(self, usual.batch_size, lengths=usual.lengths)
+
+
+class _OrderOfEpoch(LengthGroupedSampler):  # type: ignore[misc] # transformers carries no types
+    """Orders examples by seed and epoch alone; transformers would draw another order where a run goes on."""
+
+    def __init__(self, trainer: _Trainer, batch_size: int, *, lengths: list[int]) -> None:
+        super().__init__(batch_size, lengths=lengths)
+        self._trainer = trainer
+
+    def __iter__(self) -> Iterator[int]:
+        epoch = self._trainer.state.global_step // -(-len(self.lengths) // self.batch_size)
+        self.generator = torch_generator(self._trainer.args.data_seed, "order", epoch)
+        found: Iterator[int] = super().__iter__()
+        return found
 
 
 class _Patience(EarlyStoppingCallback):  # type: ignore[misc] # transformers carries no types

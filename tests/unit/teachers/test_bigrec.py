@@ -133,20 +133,24 @@ def test_tuning_that_is_interrupted_goes_on(
 ) -> None:
     from dllm2rec.teachers import trainer
 
-    epochs: list[int] = []
+    steps: list[int] = []
 
     class Interrupting(trainer._Progress):
-        def on_epoch_begin(self, args: object, state: object, control: object, **_: object) -> None:
-            epochs.append(round(state.epoch))
-            if epochs == [0, 1]:
+        def on_step_begin(self, args: object, state: Any, control: object, **_: object) -> None:
+            steps.append(state.global_step)
+            if steps.count(step) == 1 and steps[-1] == step:
                 raise KeyboardInterrupt
 
     monkeypatch.setattr(trainer, "_Progress", Interrupting)
-    with pytest.raises(KeyboardInterrupt):
-        teach(tiny_dataset, tiny_llm, tmp_path / "out")
-    resumed = teach(tiny_dataset, tiny_llm, tmp_path / "out")
-    assert epochs == [0, 1, 1]
-    assert_same_labels(resumed, knowledge)
+    monkeypatch.setattr(trainer, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    for step in (2, 3):  # at the start of the second epoch, and within it
+        out = tmp_path / f"out{step}"
+        steps.clear()
+        with pytest.raises(KeyboardInterrupt):
+            teach(tiny_dataset, tiny_llm, out)
+        resumed = teach(tiny_dataset, tiny_llm, out)
+        assert steps == [*range(step + 1), *range(step, 4)]
+        assert_same_labels(resumed, knowledge)
 
 
 def test_tuning_takes_one_gpu_where_there_are_several(
