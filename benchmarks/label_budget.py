@@ -130,7 +130,7 @@ class Budget:
         """What the student of an arm learns by."""
         has_vectors = self.knowledge.item_vectors is not None
         if self.protocol == "paper":
-            return {"kind": "dllm2rec", "embedding": has_vectors, **({"lambda_d": 0.0} if arm.share == 0 else {})}
+            return {"kind": "dllm2rec", "embedding": has_vectors}
         if arm.share == 0:
             return {"kind": "vectors" if has_vectors else "none"}
         return {"kind": "soft-labels", "embedding": has_vectors}
@@ -138,9 +138,10 @@ class Budget:
     def measure(self, arm: Arm, seed: int) -> dict[str, Any]:
         """Train and evaluate."""
         described = {"protocol": self.protocol, "student": {"kind": arm.student}, "method": self.method(arm)}
+        without = ["method.lambda_d=0"] if self.protocol == "paper" and arm.share == 0 else []
         run = train(
             self.dataset,
-            validate(TrainSettings, override(described, self.settings)),
+            validate(TrainSettings, override(described, [*self.settings, *without])),
             out=self.run(arm, seed),
             seed=seed,
             knowledge=None if self.method(arm)["kind"] == "none" else self.taught_by(arm),

@@ -1,19 +1,22 @@
 """The pictures of the documentation, as SVG that reads on light and dark pages.
 
 How sure a teacher is and how often it is right; HR@20 by how often training saw the target, of runs and of the best
-reference that needs no training.
+reference that needs no training; what labels are worth, by how many and which (the output of label_budget.py).
 
     python benchmarks/pictures.py calibration --dataset DATASET --knowledge KNOWLEDGE --out docs/calibration.svg
     python benchmarks/pictures.py slices --of TOYS BLEND RUN RUN --of GAMES BLEND RUN --out docs/slices.svg
+    python benchmarks/pictures.py budget --cells runs/budget/cells.jsonl --out docs/budget.svg
 """
 
 import argparse
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import polars as pl
 from matplotlib import pyplot as plt
 
 from dllm2rec import Dataset, Knowledge, Run, evaluate
@@ -24,6 +27,7 @@ from dllm2rec.evaluation.slices import popularity_slices
 from dllm2rec.teachers.references import BlendSettings
 
 BLUE, GRAY = "#3b82f6", "#8a94a6"
+RULES = {"random": GRAY, "uncertain": "#d97706", "disagreement": BLUE, "diverse": "#0d9488"}
 STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "dllm2rec",
@@ -92,6 +96,27 @@ def slices(groups: Sequence[Sequence[Path]], out: Path) -> None:
     save(figure, out)
 
 
+def budget(cells: Path, out: Path) -> None:
+    """Draw NDCG@20 against the share of the labels, a line a rule: means over seeds, with their least and greatest."""
+    found = pl.DataFrame([json.loads(line) for line in cells.read_text(encoding="utf-8").splitlines()])
+    shares = sorted(found["share"].unique())
+    figure, panels = plt.subplots(1, 2, figsize=(9.2, 3.4))
+    for axes, split in zip(panels, ("validation", "test"), strict=True):
+        score = pl.col(split).struct.field("NDCG@20")
+        for place, (rule, colour) in enumerate(RULES.items()):
+            of_rule = found.filter(pl.col("rule").is_null() | (pl.col("rule") == rule))
+            drawn = of_rule.group_by("share").agg(mean=score.mean(), low=score.min(), high=score.max()).sort("share")
+            mean = drawn["mean"].to_numpy()
+            spread = np.abs(drawn.select("low", "high").to_numpy().T - mean)
+            at = [shares.index(share) + 0.06 * place - 0.09 for share in drawn["share"]]
+            axes.errorbar(at, mean, spread, color=colour, marker="o", markersize=4, linewidth=1.4, label=rule)
+        axes.set_xticks(range(len(shares)), [f"{share:g}%" for share in shares])
+        axes.set(title=split, xlabel="share of the labels", ylabel="NDCG@20")
+        axes.title.set_fontsize(11)
+    panels[0].legend(frameon=False, fontsize=8)
+    save(figure, out)
+
+
 def main() -> None:
     mpl.use("svg")
     mpl.rcParams.update(STYLE)
@@ -102,7 +127,9 @@ def main() -> None:
     first.add_argument("--knowledge", type=Path, required=True)
     second = verbs.add_parser("slices")
     second.add_argument("--of", type=Path, nargs="+", action="append", required=True, metavar="DATASET VECTORS RUN")
-    for verb in (first, second):
+    third = verbs.add_parser("budget")
+    third.add_argument("--cells", type=Path, required=True)
+    for verb in (first, second, third):
         verb.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     match arguments.verb:
@@ -110,6 +137,8 @@ def main() -> None:
             calibration(arguments.dataset, arguments.knowledge, arguments.out)
         case "slices":
             slices(arguments.of, arguments.out)
+        case "budget":
+            budget(arguments.cells, arguments.out)
 
 
 if __name__ == "__main__":
