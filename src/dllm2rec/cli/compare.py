@@ -1,6 +1,6 @@
 """`dllm2rec compare`: paired tests between runs on the same dataset."""
 
-from dllm2rec.cli.options import HeldOut, Json, MaskHistory, Runs, show, words_to_stderr
+from dllm2rec.cli.options import Against, HeldOut, Json, MaskHistory, Runs, show, words_to_stderr
 
 
 def compare(
@@ -8,6 +8,7 @@ def compare(
     runs: Runs,
     split: HeldOut = "test",
     mask_history: MaskHistory = False,
+    against: Against = None,
     json: Json = False,
 ) -> None:
     """Compare runs with their teacher and with training-free baselines in one table, with paired tests.
@@ -19,5 +20,6 @@ def compare(
     from dllm2rec.workflow.runs import Run
 
     with words_to_stderr():
-        comparison = put_together([Run.load(path) for path in runs], split=split, mask_history=mask_history)
+        found = [Run.load(path) for path in runs]
+        comparison = put_together(found, split=split, mask_history=mask_history, against=against)
     show(comparison.model_dump(mode="json"), *comparison_text(comparison), as_json=json)

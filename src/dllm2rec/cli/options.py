@@ -50,6 +50,13 @@ Set = Annotated[
 MaskHistory = Annotated[
     bool, typer.Option("--mask-history", help="Exclude the items of a history from its ranking; the paper does not.")
 ]
+Against = Annotated[
+    str | None,
+    typer.Option(
+        metavar="METHOD",
+        help="Test all other methods against this one, student by student; by default taught students against plain.",
+    ),
+]
 Jobs = Annotated[int, typer.Option(min=1, metavar="N", help="How many models to train at once.")]
 DatasetPath = Annotated[
     Path, typer.Argument(metavar="DATASET", callback=there, help="Directory made by `dllm2rec prepare`.")

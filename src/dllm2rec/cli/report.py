@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from dllm2rec.cli.options import HeldOut, Json, MaskHistory, Runs, show, words_to_stderr
+from dllm2rec.cli.options import Against, HeldOut, Json, MaskHistory, Runs, show, words_to_stderr
 from dllm2rec.core.errors import UserError
 
 
@@ -16,6 +16,7 @@ def report(
     name: Annotated[str | None, typer.Option(help="Title of the report; by default the dataset's name.")] = None,
     split: HeldOut = "test",
     mask_history: MaskHistory = False,
+    against: Against = None,
     json: Json = False,
 ) -> None:
     """Write a self-contained HTML report: the verdict, tables, curves, slices, users, settings.
@@ -32,7 +33,7 @@ def report(
         raise UserError(f"--out {out}: is a directory; name the file, such as {out / 'report.html'}")
     with words_to_stderr():
         evidence = gather([Run.load(path) for path in runs], split=split, mask_history=mask_history)
-        comparison = tabulate(evidence)
+        comparison = tabulate(evidence, against=against)
         write_report(evidence, comparison, Extras(name=name or comparison.dataset), out)
     verdict = comparison.verdict
     show(

@@ -23,7 +23,6 @@ from dllm2rec.comparison.pairing import (
     differing_settings,
     over_reference,
     pair_tests,
-    plain_of,
     teacher_over,
 )
 from dllm2rec.comparison.results import Comparison, Row, Table, Versus
@@ -49,7 +48,14 @@ LEARNED: dict[TrainOn, str] = {
 AS_ABOVE = "Made as the table above, on fewer examples; of the differences only the teacher's is tested."
 
 
-def compare(runs: Sequence[Run], *, split: Split = "test", mask_history: bool = False, seed: int = 0) -> Comparison:
+def compare(
+    runs: Sequence[Run],
+    *,
+    split: Split = "test",
+    mask_history: bool = False,
+    seed: int = 0,
+    against: str | None = None,
+) -> Comparison:
     """Compare runs on the same dataset with each other, with their teacher, and with references without training.
 
     Args:
@@ -57,20 +63,23 @@ def compare(runs: Sequence[Run], *, split: Split = "test", mask_history: bool = 
         split: validation or test.
         mask_history: leave items of the history out of the rankings.
         seed: of the permutation tests.
+        against: name of a method that all others are tested against, student by student; by default taught students
+            are tested against the plain one.
 
     Raises:
-        UserError: there is no run, or the runs are on different datasets.
+        UserError: there is no run, the runs are on different datasets, or none is of the method ``against``.
     """
-    return tabulate(gather(runs, split=split, mask_history=mask_history), seed=seed)
+    return tabulate(gather(runs, split=split, mask_history=mask_history), seed=seed, against=against)
 
 
-def tabulate(evidence: Evidence, *, seed: int = 0) -> Comparison:
+def tabulate(evidence: Evidence, *, seed: int = 0, against: str | None = None) -> Comparison:
     """Make tables of evidence: over all examples, and over those that each teacher labelled where it is not all."""
     everything = np.ones(len(evidence.examples), dtype=bool)
     complete = [taught for taught in evidence.teachers if taught.labelled.all()]
-    tables = [_table(evidence, everything, complete, tested=True, seed=seed)]
+    versus = pair_tests(evidence, seed, against)
+    tables = [_table(evidence, everything, complete, versus=versus, seed=seed, against=against)]
     partial = [taught for taught in evidence.teachers if not taught.labelled.all()]
-    tables += [_table(evidence, taught.labelled, [taught], tested=False, seed=seed) for taught in partial]
+    tables += [_table(evidence, taught.labelled, [taught], versus=None, seed=seed) for taught in partial]
     runs = [run for group in evidence.groups for run in group.runs]
     return Comparison(
         dataset=evidence.dataset.manifest.name,
@@ -81,15 +90,24 @@ def tabulate(evidence: Evidence, *, seed: int = 0) -> Comparison:
             split=evidence.split,
             remarks=[*beyond_vectors(evidence, seed), *beyond_parts(evidence, seed)],
             counted=reference_data(runs),
+            against=against,
         ),
     )
 
 
-def _table(evidence: Evidence, kept: Mask, teachers: Sequence[Taught], *, tested: bool, seed: int) -> Table:
-    slices = evidence.slices
-    versus = pair_tests(evidence, seed) if tested else {}
+def _table(
+    evidence: Evidence,
+    kept: Mask,
+    teachers: Sequence[Taught],
+    *,
+    versus: Mapping[str, Versus] | None,
+    seed: int,
+    against: str | None = None,
+) -> Table:
+    """Make a table of some examples; without tests of its rows where ``versus`` is None."""
+    slices, tested = evidence.slices, versus is not None
     references = [_reference_row(name, evidence, kept, slices) for name in evidence.references]
-    students = [_student_row(group, kept, slices, versus.get(group.label)) for group in evidence.groups]
+    students = [_student_row(group, kept, slices, (versus or {}).get(group.label)) for group in evidence.groups]
     if not tested or evidence.split == "validation":  # these examples chose nothing, or are those that chose
         references, students = (
             [row.model_copy(update={"validation": None}) for row in rows] for rows in (references, students)
@@ -102,7 +120,8 @@ def _table(evidence: Evidence, kept: Mask, teachers: Sequence[Taught], *, tested
         title=title,
         examples=int(kept.sum()),
         rows=tuple(rows),
-        notes=_notes(evidence, len(versus)) if tested else (AS_ABOVE,),
+        notes=(AS_ABOVE,) if versus is None else _notes(evidence, versus, against),
+        against=against or "plain",
         over_reference=over_reference(evidence, seed) if tested else None,
         teacher_over=None if tested else teacher_over(evidence, teachers[0], seed),
     )
@@ -182,7 +201,7 @@ def _software(groups: Sequence[Group]) -> list[str]:
     return [f"Runs were made by different versions of {listing(told)}; retrain what you compare."]
 
 
-def _notes(evidence: Evidence, tests: int) -> tuple[str, ...]:
+def _notes(evidence: Evidence, versus: Mapping[str, Versus], against: str | None) -> tuple[str, ...]:
     manifest = evidence.dataset.manifest
     follows = followed([run for group in evidence.groups for run in group.runs])
     itself = ", except by students trained with a masked softmax, and in rows that say so"
@@ -210,22 +229,25 @@ def _notes(evidence: Evidence, tests: int) -> tuple[str, ...]:
             f"{unseen:,} of {len(evidence.examples):,} targets occur in none of these (cold-start items); the column "
             "unseen is HR@20 on them, shown if any row hits one."
         )
-    if tests:
+    if versus:
+        whom = "the plain student" if against is None else f"the student of {against}"
+        instead = ", or, where all students are taught or all are plain, against the first" if against is None else ""
         notes.append(
-            "Tests: NDCG@20 per example (mean over seeds) against the plain student of the same name, else of the same "
-            "kind, protocol, data and loss, or, where all students are taught or all are plain, against the first; "
-            "two-sided sign-flip permutation test over users and, with several seeds, a t-test over users and seeds: "
-            f"the larger p; Holm correction over {tests}."
+            f"Tests: NDCG@20 per example (mean over seeds) against {whom} of the same name, else of the same kind, "
+            f"protocol, data and loss, of several the one that validation prefers{instead}; two-sided sign-flip "
+            "permutation test over users and, with several seeds, a t-test over users and seeds: the larger p; Holm "
+            f"correction over {len(versus)}."
         )
         if any(len(group.runs) == 1 for group in evidence.groups):
             notes.append(
                 "Where a student has one seed, variation between seeds is unknown and may be as large as a difference."
             )
+    by_label = {group.label: group for group in evidence.groups}
     differing: dict[str, list[str]] = {}
-    for group in evidence.groups:
-        plain = next(iter(plain_of(group, evidence.groups)), None)
-        if plain is not None and (found := differing_settings(group, plain)):
-            differing.setdefault(", ".join(found), []).append(f"{group.label} and {plain.label}")
+    for label, test in versus.items():
+        one, other = by_label[label], by_label[test.baseline]
+        if (test.plain or against) and (found := differing_settings(one, other, taught=other.distilled)):
+            differing.setdefault(", ".join(found), []).append(f"{one.label} and {other.label}")
     notes += [f"{'; '.join(pairs)} also differ in {what}." for what, pairs in differing.items()]
     if not evidence.teachers:
         notes.append(f"No teacher labelled {evidence.split} examples.")

@@ -83,6 +83,11 @@ class Group:
         return self.runs[0].config.student
 
     @property
+    def method(self) -> str:
+        """Name of the method."""
+        return self.runs[0].config.method
+
+    @property
     def distilled(self) -> bool:
         """Whether a teacher took part."""
         return self.runs[0].config.distilled

@@ -15,7 +15,7 @@ def header(table: Table) -> tuple[str, ...]:
     """
     chosen = ("valid.",) if _shows_validation(table) else ()
     unseen = ("unseen",) if _shows_unseen(table) else ()
-    return ("", *METRICS, *chosen, *unseen, "vs plain", "p (Holm)", "s/1k users")
+    return ("", *METRICS, *chosen, *unseen, f"vs {table.against}", "p (Holm)", "s/1k users")
 
 
 def table_rows(table: Table) -> list[tuple[str, ...]]:

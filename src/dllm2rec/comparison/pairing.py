@@ -7,10 +7,11 @@ from numpy.typing import NDArray
 
 from dllm2rec.comparison.evidence import Evidence, Group, Taught, Values, metric_values
 from dllm2rec.comparison.results import Versus
+from dllm2rec.core.errors import UserError
 from dllm2rec.core.figures import listing, p_text, percent
 from dllm2rec.core.seeding import numpy_generator
 from dllm2rec.distillation.methods import ListMethod, reads_item_vectors
-from dllm2rec.evaluation.metrics import METRIC
+from dllm2rec.evaluation.metrics import HITS, METRIC
 from dllm2rec.evaluation.significance import holm, trained_test
 from dllm2rec.teachers.merging import Mixture
 from dllm2rec.workflow.training import adapted
@@ -28,20 +29,29 @@ OF_VECTORS = {
 """Settings of students that matter with item vectors alone."""
 
 
-def pair_tests(evidence: Evidence, seed: int) -> dict[str, Versus]:
-    """Test each group against its baseline; p-values are adjusted together."""
-    pairs = [(group, baseline) for group in evidence.groups if (baseline := _baseline(group, evidence.groups))]
+def pair_tests(evidence: Evidence, seed: int, against: str | None = None) -> dict[str, Versus]:
+    """Test each group against its baseline; the p-values of each metric are adjusted together.
+
+    Raises:
+        UserError: no group is of the method ``against``.
+    """
+    methods = listing(list(dict.fromkeys(group.method for group in evidence.groups)))
+    if against is not None and all(group.method != against for group in evidence.groups):
+        raise UserError(f"no run here is of the method {against!r} to test against; there are {methods}")
+    pairs = [(group, baseline) for group in evidence.groups if (baseline := _baseline(group, evidence.groups, against))]
     found = [_between(group, baseline, evidence, _draws(seed, group.label)) for group, baseline in pairs]
     adjusted = holm([versus.p_value for versus in found])
+    hits = holm([versus.hits_p_value for versus in found])
     return {
         group.label: versus.model_copy(
             update={
                 "p_value": p_value,
+                "hits_p_value": hits_p_value,
                 "plain": baseline in plain_of(group, evidence.groups),
                 "several_seeds": min(len(group.runs), len(baseline.runs)) > 1,
             }
         )
-        for (group, baseline), versus, p_value in zip(pairs, found, adjusted, strict=True)
+        for (group, baseline), versus, p_value, hits_p_value in zip(pairs, found, adjusted, hits, strict=True)
     }
 
 
@@ -50,9 +60,9 @@ def over_reference(evidence: Evidence, seed: int) -> Versus | None:
     best = evidence.best_reference
     if not evidence.groups or best is None:
         return None
-    name, values = best[0], best[1][METRIC][None]
+    name, values = best[0], {metric: value[None] for metric, value in best[1].items()}
     own = max(evidence.groups, key=_by_validation)
-    versus = _tested(name, own.values[METRIC], values, evidence.examples.user, _draws(seed, name))
+    versus = _tested(name, own.values, values, evidence.examples.user, _draws(seed, name))
     return versus.model_copy(update={"several_seeds": len(own.runs) > 1})
 
 
@@ -65,7 +75,8 @@ def teacher_over(evidence: Evidence, taught: Taught, seed: int) -> Versus | None
     if best is None:
         return None
     ranks = taught.ranks_without(best.left_out, evidence.examples)
-    own, theirs = metric_values(ranks)[METRIC][None], best.values[METRIC][:, kept]
+    own = {metric: value[None] for metric, value in metric_values(ranks).items()}
+    theirs = {metric: value[:, kept] for metric, value in best.values.items()}
     return _tested(best.label, own, theirs, evidence.examples.user[kept], _draws(seed, taught.name))
 
 
@@ -181,20 +192,29 @@ def _by_validation(group: Group) -> float:
 
 
 def _between(group: Group, other: Group, evidence: Evidence, draws: np.random.Generator) -> Versus:
-    return _tested(other.label, group.values[METRIC], other.values[METRIC], evidence.examples.user, draws)
+    return _tested(other.label, group.values, other.values, evidence.examples.user, draws)
 
 
-def _tested(baseline: str, own: Values, theirs: Values, user: NDArray[np.int32], draws: np.random.Generator) -> Versus:
-    """Test values `[seeds, N]` against those of a baseline."""
-    tested = trained_test(own, theirs, user=user, generator=draws)
-    before = float(theirs.mean())
-    difference = float(own.mean()) - before
+def _tested(
+    baseline: str,
+    own: Mapping[str, Values],
+    theirs: Mapping[str, Values],
+    user: NDArray[np.int32],
+    draws: np.random.Generator,
+) -> Versus:
+    """Test values `[seeds, N]` of both metrics against those of a baseline."""
+    tested = {name: trained_test(own[name], theirs[name], user=user, generator=draws) for name in (METRIC, HITS)}
+    before = {name: float(theirs[name].mean()) for name in tested}
+    difference = {name: float(own[name].mean()) - before[name] for name in tested}
+    gain = {name: difference[name] / before[name] if before[name] > 0 else None for name in tested}
     return Versus(
         baseline=baseline,
-        difference=difference,
-        interval=tested.interval,
-        gain=difference / before if before > 0 else None,
-        p_value=tested.p_value,
+        difference=difference[METRIC],
+        interval=tested[METRIC].interval,
+        gain=gain[METRIC],
+        p_value=tested[METRIC].p_value,
+        hits_gain=gain[HITS],
+        hits_p_value=tested[HITS].p_value,
     )
 
 
@@ -202,8 +222,14 @@ def _draws(seed: int, name: str) -> np.random.Generator:
     return numpy_generator(seed, "permutation", name)
 
 
-def _baseline(group: Group, groups: Sequence[Group]) -> Group | None:
-    """For a taught group the plain one of the same student; where all groups are taught, or none is, the first."""
+def _baseline(group: Group, groups: Sequence[Group], against: str | None) -> Group | None:
+    """For a taught group the plain one of the same student; where all groups are taught, or none is, the first.
+
+    With ``against`` the one of this method, for every group of another.
+    """
+    if against is not None:
+        of_method = [other for other in groups if other.method == against]
+        return None if group.method == against else next(iter(_alike(group, of_method)), None)
     if plain := plain_of(group, groups):
         return plain[0]
     alike = len({other.distilled for other in groups}) == 1
@@ -211,16 +237,18 @@ def _baseline(group: Group, groups: Sequence[Group]) -> Group | None:
 
 
 def plain_of(group: Group, groups: Sequence[Group]) -> list[Group]:
-    """Return those that differ from a taught group by having no teacher, whatever else was tuned; the nearest first.
+    """Return those that differ from a taught group by having no teacher, whatever else was tuned.
 
-    These have its name; where none has, they are of its kind.
+    These have its name; where none has, they are of its kind. The first is the one that validation prefers.
     """
-    if not group.distilled:
-        return []
-    kind = _kind(group)
-    found = [other for other in groups if not other.distilled and _kind(other) == kind]
+    return _alike(group, [other for other in groups if not other.distilled]) if group.distilled else []
+
+
+def _alike(group: Group, others: Sequence[Group]) -> list[Group]:
+    """Return those of a group's kind, of its name if any are; the one that validation prefers comes first."""
+    found = [other for other in others if _kind(other) == _kind(group)]
     named = [other for other in found if other.student == group.student]
-    return sorted(named or found, key=lambda other: len(differing_settings(group, other)))
+    return sorted(named or found, key=lambda one: (-one.validation, len(differing_settings(group, one))))
 
 
 def differing_settings(group: Group, other: Group, *, taught: bool = False) -> list[str]:

@@ -11,14 +11,16 @@ Outcome = Literal["helped", "harmed", "unclear", "none"]
 
 
 class Versus(Settings):
-    """A student against another, for a taught one the plain one, paired by example, on NDCG@20.
+    """A student against another, for a taught one the plain one, paired by example.
 
     Attributes:
         baseline: label of the other row.
-        difference: mean over examples of this row's minus the baseline's.
+        difference: mean over examples of this row's NDCG@20 minus the baseline's.
         interval: of the difference, with 95% confidence, see `trained_test`.
         gain: difference divided by the baseline's mean; None where that is zero.
         p_value: two-sided, see `trained_test`; of a row's test against plain, after Holm over the table.
+        hits_gain: the same of HR@20.
+        hits_p_value: the same of HR@20, after Holm over its tests.
         plain: whether the other is the same student without a teacher: then the difference is the teacher's.
         several_seeds: whether what is compared was trained with several seeds; else nothing says what another gives.
     """
@@ -28,6 +30,8 @@ class Versus(Settings):
     interval: tuple[float, float]
     gain: float | None
     p_value: float
+    hits_gain: float | None
+    hits_p_value: float
     plain: bool = False
     several_seeds: bool = False
 
@@ -47,7 +51,7 @@ class Row(Settings):
             tables of some examples.
         spread: standard deviation over seeds (n - 1) of the same; empty for one seed.
         slices: HR@20 by how often training saw the target, see `popularity_slices`; by name of the slice.
-        versus: the test against the plain student.
+        versus: the test against the plain student, or the one of the method that was asked for.
         seconds_per_1000: inference time for 1,000 users.
     """
 
@@ -73,6 +77,7 @@ class Table(Settings):
         examples: how many.
         rows: references, teacher, students.
         notes: split, variants, seeds, selection, tie rule; printed below each table.
+        against: the method that rows are tested against.
         over_reference: the student against the reference that validation prefers; None where there is none.
         teacher_over: the teacher that labelled these examples, as its last row ranks, against the plain student that
             validation prefers; None where they are all examples, or no student is plain.
@@ -82,6 +87,7 @@ class Table(Settings):
     examples: int
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
+    against: str = "plain"
     over_reference: Versus | None = None
     teacher_over: Versus | None = None
 

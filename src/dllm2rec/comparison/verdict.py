@@ -5,13 +5,18 @@ from collections.abc import Sequence
 from dllm2rec.comparison.results import Outcome, Row, Table, Verdict, Versus
 from dllm2rec.core.figures import figure, listing, p_text, percent
 from dllm2rec.data import Split, TrainOn
-from dllm2rec.evaluation.metrics import METRIC
+from dllm2rec.evaluation.metrics import HITS, METRIC
 from dllm2rec.evaluation.references import COUNTING, COUNTING_WITH_TEXT
 from dllm2rec.evaluation.significance import SIGNIFICANT
 
 
 def judge(
-    tables: Sequence[Table], *, split: Split = "test", remarks: Sequence[str] = (), counted: TrainOn = "before-cut"
+    tables: Sequence[Table],
+    *,
+    split: Split = "test",
+    remarks: Sequence[str] = (),
+    counted: TrainOn = "before-cut",
+    against: str | None = None,
 ) -> Verdict:
     """Say in plain words what the tables show.
 
@@ -20,30 +25,44 @@ def judge(
         split: which examples; those of validation made the choices.
         remarks: what stands after the lines of the tests.
         counted: what the references were fitted to; a bundle of counting is fitted to all before the cut.
+        against: the method that all others were tested against, if one was asked for.
 
     Returns:
-        A headline and the figures behind it: each distilled student against the plain one, then of those that
+        A headline and the figures behind it: each distilled student against the plain one, or each against that of the
+        method that was asked for, then of those that
         validation prefers the student against the reference that needs no training, and the teacher against the plain
         student on the examples it labelled.
     """
     rows = tables[0].rows
     tested = [(row, row.versus) for row in rows if row.versus is not None]
     taught = [(row, versus) for row, versus in tested if versus.plain]
-    unlike = [row.label for row in rows if row.distilled and not (row.versus and row.versus.plain)]
-    plain = any(row.kind == "student" and not row.distilled for row in rows)
     lines = [_versus_line(row, versus) for row, versus in tested]
-    if unlike and plain:
-        lines.append(
-            f"Not tested, as no plain student here is of the same kind, protocol, data and loss: {listing(unlike)}."
-        )
+    lines += _untested(rows, against)
     lines += remarks
     lines += _reference_line(rows, tables[0].over_reference, split, counted)
     for table in tables[1:]:
         lines += _teacher_line(table)
-    outcome, headline = _headline(taught, distilled=any(row.distilled for row in rows))
-    if split == "validation" and taught:
+    if against is None:
+        outcome, headline = _headline(taught, distilled=any(row.distilled for row in rows))
+    else:
+        outcome, headline = "none", _against_headline(tested, against)
+    if split == "validation" and (taught or against):
         headline = f"On validation, which was used for selection, so optimistic: {headline[0].lower()}{headline[1:]}"
     return Verdict(outcome=outcome, headline=headline, lines=tuple(lines))
+
+
+def _untested(rows: Sequence[Row], against: str | None) -> list[str]:
+    """Name the students that have nothing to be tested against, where others might have."""
+    students = [row for row in rows if row.kind == "student"]
+    if against is None:
+        unlike = [row.label for row in students if row.distilled and not (row.versus and row.versus.plain)]
+        other = "plain student" if any(not row.distilled for row in students) else None
+    else:
+        unlike = [row.label for row in students if row.method != against and row.versus is None]
+        other = f"student of {against}"
+    if not (unlike and other):
+        return []
+    return [f"Not tested, as no {other} here is of the same kind, protocol, data and loss: {listing(unlike)}."]
 
 
 def is_significant(versus: Versus) -> bool:
@@ -79,6 +98,18 @@ def _headline(taught: Sequence[tuple[Row, Versus]], *, distilled: bool) -> tuple
             return "unclear", "Not shown: no difference between plain and taught students is statistically significant."
 
 
+def _against_headline(tested: Sequence[tuple[Row, Versus]], against: str) -> str:
+    if not tested:
+        return f"There is nothing to test against {against}."
+    found = {True: list[Row](), False: list[Row]()}
+    for row, versus in tested:
+        if is_significant(versus):
+            found[versus.difference > 0].append(row)
+    said = [f"{_names(some)} {word}" for some, word in ((found[True], "better"), (found[False], "worse")) if some]
+    once = "" if all(versus.several_seeds for _, versus in tested) else " Where a student has one seed, it shows less."
+    return f"Against {against}, {', '.join(said) or 'no difference is statistically significant'}.{once}"
+
+
 def _beyond_chance(taught: Sequence[tuple[Row, Versus]], *, several_seeds: bool) -> tuple[list[Row], list[Row]]:
     """Return who is better and who is worse than plain, of those that were trained with several seeds, or with one."""
     found = [
@@ -98,7 +129,7 @@ def _versus_line(row: Row, versus: Versus) -> str:
     return (
         f"{row.label}: {METRIC} {figure(value)} against {figure(value - versus.difference)} of {versus.baseline}, "
         f"{percent(versus.gain)} (difference between {low:+.4f} and {high:+.4f} with 95% confidence, uncorrected; "
-        f"{_certain(versus)} after Holm)."
+        f"{_certain(versus)} after Holm); {HITS} {percent(versus.hits_gain)} ({p_text(versus.hits_p_value)})."
     )
 
 
@@ -122,7 +153,8 @@ def _reference_line(rows: Sequence[Row], over: Versus | None, split: Split, coun
     if reference.metrics[METRIC] == student.metrics[METRIC] == 0:
         return ["No student and no baseline hits any target here: these examples can't say what to deploy."]
     seeds = "" if over is None or over.several_seeds else ", the student with one seed"
-    tested = "" if over is None else f" ({percent(over.gain)}, {_certain(over)}{seeds})"
+    hits = "" if over is None else f"; {HITS} {percent(over.hits_gain)}, {p_text(over.hits_p_value)}"
+    tested = "" if over is None else f" ({percent(over.gain)}, {_certain(over)}{seeds}{hits})"
     return [
         f"{'The best on validation' if split == 'test' else 'The best on these examples'}: {student.label} reaches "
         f"{_reached(student, split)} and the baseline {reference.label} {_reached(reference, split)}"

@@ -268,7 +268,7 @@ def _compared(out: Path) -> Comparison | None:
 def _write(work: Work, runs: Sequence[Run], choices: Sequence[Choice]) -> Comparison:
     evaluation, out = work.config.evaluation, work.out
     evidence = gather(runs, mask_history=evaluation.mask_history)
-    comparison = tabulate(evidence, seed=evaluation.seed)
+    comparison = tabulate(evidence, seed=evaluation.seed, against=evaluation.against)
     pages = _examine(work, runs)
     write_json(out / COMPARISON, comparison.model_dump(mode="json"))
     write_json(out / SEARCH, [choice.model_dump(mode="json") for choice in choices])

@@ -1,11 +1,10 @@
 """The settings of an experiment: one nested model, read from TOML. The only place where settings of packages nest."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, ValidationInfo, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, ValidationInfo, model_validator
 
 from dllm2rec.core.errors import UserError, suggest
 from dllm2rec.core.settings import Settings
@@ -17,23 +16,14 @@ from dllm2rec.losses.bce import BCESettings
 from dllm2rec.losses.factory import LossSettings
 from dllm2rec.losses.softmax import SoftmaxSettings
 from dllm2rec.settings.dataset import DatasetSettings
-from dllm2rec.settings.parsing import override, read_toml, validate
+from dllm2rec.settings.parsing import Name, override, read_toml, validate
 from dllm2rec.settings.protocol import DEFAULT, Protocol, explicitly_set, fill
+from dllm2rec.settings.search import Search, check_search, nested
 from dllm2rec.settings.teacher import MergedTeacher, TeacherChoice
 from dllm2rec.students.factory import StudentSettings
 from dllm2rec.students.sasrec import SASRecSettings
 from dllm2rec.teachers.merging import MERGED
 from dllm2rec.training import FitSettings
-
-
-def _speakable(name: str) -> str:
-    if not re.fullmatch(r"[\w.+()-][\w.+() -]*", name):
-        raise ValueError(f"'{name}' must be made of letters, digits, spaces and . + - ( )")
-    return name
-
-
-Name = Annotated[str, AfterValidator(_speakable)]
-
 
 FollowDemand = Literal["none", "validation"]
 
@@ -102,88 +92,19 @@ class StudentEntry(Settings):
     training: FitSettings = FitSettings()
 
 
-class Range(Settings):
-    """What a search may set one setting to: one of `choices`, or a number from `low` to `high`.
-
-    Attributes:
-        choices: values to choose from.
-        low: smallest number.
-        high: largest number.
-        log: numbers are drawn evenly on a logarithmic scale.
-        whole: whole numbers only.
-    """
-
-    choices: Annotated[tuple[bool | int | float | str, ...], Field(min_length=1)] | None = None
-    low: float | None = None
-    high: float | None = None
-    log: bool = False
-    whole: bool = False
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> Self:
-        if (self.choices is None) == (self.low is None) or (self.low is None) != (self.high is None):
-            raise ValueError("give either choices, or low and high")
-        if self.low is not None and self.high is not None:
-            if not self.low < self.high:
-                raise ValueError(f"low {self.low} must be below high {self.high}")
-            if self.log and self.low <= 0:
-                raise ValueError(f"a logarithmic range begins above 0, not at {self.low}")
-        return self
-
-    def samples(self) -> tuple[Any, ...]:
-        """Return values that stand for all: each choice, or both ends."""
-        if self.choices is not None:
-            return self.choices
-        assert self.low is not None  # noqa: S101 - checked above
-        assert self.high is not None  # noqa: S101
-        return (int(self.low), int(self.high)) if self.whole else (self.low, self.high)
-
-
-class Search(Settings):
-    """A search: for each student and method the trial with the best validation NDCG@20 is trained for all seeds.
-
-    Attributes:
-        trials: of each student and method, plain ones included, so that none is tuned harder than another. Where all
-            ranges of a method are choices, all combinations are tried in turn, and again from the start.
-        seed: of what is proposed, and of the training of all trials.
-        ranges: of settings of every cell, such as ``ranges.training.learning_rate``; by dotted name once read.
-        methods: further ones of some methods, such as ``methods.DLLM2Rec.method.lambda_d``.
-    """
-
-    trials: PositiveInt
-    seed: int = 0
-    ranges: dict[str, Range] = Field(default_factory=dict)
-    methods: dict[Name, dict[str, Range]] = Field(default_factory=dict)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _flatten(cls, values: Any) -> Any:
-        if not isinstance(values, Mapping):
-            return values
-        flat = dict(values)
-        if isinstance(flat.get("ranges"), Mapping):
-            flat["ranges"] = _flat(flat["ranges"])
-        if isinstance(flat.get("methods"), Mapping):
-            flat["methods"] = {
-                name: _flat(table) if isinstance(table, Mapping) else table for name, table in flat["methods"].items()
-            }
-        return flat
-
-    def of(self, method: str) -> dict[str, Range]:
-        """Return all ranges of a method."""
-        return {**self.ranges, **self.methods.get(method, {})}
-
-
 class EvaluationSettings(Settings):
     """How results are measured.
 
     Attributes:
         mask_history: leave the items of a history out of its ranking; the paper does not.
         seed: of the permutation tests.
+        against: name of the method that all others are tested against; by default taught students are tested against
+            plain ones.
     """
 
     mask_history: bool = False
     seed: int = 0
+    against: str | None = None
 
 
 class Config(Settings):
@@ -222,6 +143,9 @@ class Config(Settings):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
+        against = self.evaluation.against
+        if against is not None and against not in self.methods:
+            raise ValueError(f"evaluation.against: no method '{against}'{suggest(against, self.methods)}")
         taught = [name for name, method in self.methods.items() if not isinstance(method, NoMethod)]
         if taught and self.teacher is None:
             raise ValueError(f"method '{taught[0]}' needs a teacher; add a [teacher] table")
@@ -229,7 +153,7 @@ class Config(Settings):
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError("a seed occurs twice")
         if self.search is not None:
-            _check_search(self.search, self.methods)
+            check_search(self.search, self.methods)
         return self
 
     def cell(self, student: str, method: str, change: Mapping[str, Any] | None = None) -> TrainSettings:
@@ -296,29 +220,6 @@ def load_config(path: Path, settings: Iterable[str] = ()) -> Config:
     return config
 
 
-def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Turn nested tables into dotted names of ranges."""
-    flat: dict[str, Any] = {}
-    for name, value in table.items():
-        if isinstance(value, Mapping) and not value.keys() & Range.model_fields.keys():
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat
-
-
-def nested(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn names with dots into nested tables."""
-    tables: dict[str, Any] = {}
-    for name, value in values.items():
-        inside = tables
-        *path, last = name.split(".")
-        for part in path:
-            inside = inside.setdefault(part, {})
-        inside[last] = value
-    return tables
-
-
 def _check_sources(learns_from: Mapping[str, int], taught: Sequence[str], teacher: TeacherChoice | None) -> None:
     if not learns_from:
         return
@@ -331,18 +232,6 @@ def _check_sources(learns_from: Mapping[str, int], taught: Sequence[str], teache
             raise ValueError(f"learns_from: no method '{name}' that a teacher teaches{suggest(name, taught)}")
         if number > len(teacher.sources):
             raise ValueError(f"learns_from.{name}: there is no source {number}, the teacher has {len(teacher.sources)}")
-
-
-def _check_search(search: Search, methods: Mapping[str, Any]) -> None:
-    unknown = [name for name in search.methods if name not in methods]
-    if unknown:
-        raise ValueError(f"search.methods: no method '{unknown[0]}'{suggest(unknown[0], methods)}")
-    empty = [name for name in methods if not search.of(name)]
-    if empty:
-        raise ValueError(
-            f"search: method '{empty[0]}' has nothing to search; every method is tuned, or none: give it choices, "
-            f"such as methods.{empty[0]}.training.learning_rate.choices = [1e-3, 3e-3] under [search]"
-        )
 
 
 def _try_ranges(config: Config, student: str, method: str) -> None:

@@ -11,10 +11,11 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from dllm2rec.serving.http.settings import ServeSettings
-from dllm2rec.settings.config import Config, EvaluationSettings, Search, TrainSettings
+from dllm2rec.settings.config import Config, EvaluationSettings, TrainSettings
 from dllm2rec.settings.dataset import DatasetSettings
 from dllm2rec.settings.explain import allowed, alternatives, fields, tags
 from dllm2rec.settings.protocol import DEFAULT, Protocol
+from dllm2rec.settings.search import Search
 from dllm2rec.settings.teacher import TeacherChoice
 from dllm2rec.settings.update import UpdateSettings
 
@@ -27,6 +28,8 @@ _ELSEWHERE = {
     "`dllm2rec settings train`.",
     "methods": "A table for each name that reports show, see `dllm2rec settings train method`.",
     "training": "A table, see `dllm2rec settings train training`.",
+    "search": "A table, see below; validation alone chooses among its trials. None trains the cells as they stand.",
+    "evaluation": "A table, see below.",
 }
 _LISTED = re.compile(r"^(?:Attributes|Args):\n((?:(?: {4}.*)?\n)+)", re.MULTILINE)
 _ENTRY = re.compile(r"^ {4}(\w[\w, \n]*):((?:.*\n)(?: {8}.*\n)*)", re.MULTILINE)

@@ -1,11 +1,12 @@
 """Settings from TOML and from `--set a.b=c`, checked: what is wrong is one line that names the field."""
 
+import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import AfterValidator, BaseModel, ValidationError
 
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import explain_os_error
@@ -14,6 +15,16 @@ from dllm2rec.settings.explain import explain
 Model = TypeVar("Model", bound=BaseModel)
 NONE = "None"
 """How a setting that may be None is set so: TOML has no word for it."""
+
+
+def _speakable(name: str) -> str:
+    if not re.fullmatch(r"[\w.+()-][\w.+() -]*", name):
+        raise ValueError(f"'{name}' must be made of letters, digits, spaces and . + - ( )")
+    return name
+
+
+Name = Annotated[str, AfterValidator(_speakable)]
+"""What tables show and directories are named after."""
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -23,7 +23,8 @@ from dllm2rec.core.files import BusyError, is_of_files, read_json, write_json
 from dllm2rec.core.seeding import derive_seed
 from dllm2rec.core.settings import Settings
 from dllm2rec.evaluation.metrics import METRIC
-from dllm2rec.settings.config import Config, Range, TrainSettings
+from dllm2rec.settings.config import Config, TrainSettings
+from dllm2rec.settings.search import Range
 from dllm2rec.workflow.runs import Run
 
 EDGE = 0.05  # of a range

@@ -16,9 +16,11 @@ from dllm2rec.comparison.comparing import tabulate
 from dllm2rec.comparison.evidence import Group, distinct, judge_teacher, left_out
 from dllm2rec.comparison.formatting import header, markdown, piped, table_rows
 from dllm2rec.comparison.pairing import plain_of
-from dllm2rec.core.figures import figure
+from dllm2rec.core.errors import UserError
+from dllm2rec.core.figures import figure, p_text, percent
 from dllm2rec.core.seeding import numpy_generator
 from dllm2rec.data import Dataset
+from dllm2rec.distillation.rd import RDSettings
 from dllm2rec.evaluation.significance import paired_permutation_test
 from dllm2rec.reporting.report.cases import user_cards
 from dllm2rec.settings.config import TrainSettings
@@ -109,19 +111,72 @@ def test_a_taught_student_is_tested_against_the_plain_one_of_its_name(small: Dat
     )
     assert found.p_value == pytest.approx(min(1, 2 * raw))  # Holm over two: the smaller of the two is doubled
     assert found.interval[0] < found.difference < found.interval[1]
+    hits, hits_before = (taught <= 20).astype(float), (plain <= 20).astype(float)
+    assert found.hits_gain == pytest.approx(hits.mean() / hits_before.mean() - 1)
+    again = numpy_generator(0, "permutation", "S + taught")
+    paired_permutation_test(own, before, user=small.examples("test").user, generator=again)
+    raw = paired_permutation_test(hits, hits_before, user=small.examples("test").user, generator=again)
+    assert found.hits_p_value == pytest.approx(min(1, 2 * raw))
+    line = next(line for line in comparison.verdict.lines if line.startswith("S + taught"))
+    assert line.endswith(f"HR@20 {percent(found.hits_gain)} ({p_text(found.hits_p_value)}).")
     same = versus["other + taught"]
     assert same is not None
     assert (same.difference, same.p_value) == (0.0, 1.0)
 
 
-def test_a_report_sets_beside_a_taught_student_the_plain_one_that_differs_least(small: Dataset) -> None:
+def test_of_several_plain_students_the_one_that_validation_prefers_stands_beside_a_taught_one(small: Dataset) -> None:
+    """Of equals it is the one that differs least."""
     rank = np.full(len(small.examples("test")), 2.0)
     far, near = (replace(group(small, "S", [rank], dim=dim), label=f"S of {dim}") for dim in (32, 64))
     taught = group(small, "S", [rank], taught=True)
-    assert plain_of(taught, [far, near, taught]) == [near, far]
-    page = user_cards(evidence(small, far, near, taught))
-    assert "S of 64" in page
-    assert "S of 32" not in page
+    for better, first, second in (
+        (near, near, far),
+        (replace(far, validation=0.9), replace(far, validation=0.9), near),
+    ):
+        others = [better, near if first.label == far.label else far]
+        assert plain_of(taught, [*others, taught]) == [first, second]
+        given = evidence(small, *others, taught)
+        page = user_cards(given)
+        assert first.label in page
+        assert second.label not in page
+        table = tabulate(given).tables[0]
+        assert [row.versus.baseline for row in table.rows if row.versus] == [first.label]
+        assert any("student.dim (64, 32)" in note for note in table.notes) == (first.label == far.label)
+
+
+def test_methods_are_tested_against_one_of_them_student_by_student(small: Dataset) -> None:
+    count = len(small.examples("test"))
+    good, bad = np.ones(count), np.full(count, 50.0)
+    given = evidence(
+        small,
+        group(small, "A", [bad]),
+        group(small, "A", [bad, bad], taught=True),
+        group(small, "A", [good, good], by=RDSettings(), knowledge="k"),
+        group(small, "B", [good], by=RDSettings(), knowledge="k"),
+        group(small, "B", [bad], taught=True),
+        group(small, "T", [bad], by=RDSettings(), protocol="strong", knowledge="k"),
+    )
+    comparison = tabulate(given, against="taught")
+    table, verdict = comparison.tables[0], comparison.verdict
+    assert {row.label: row.versus.baseline for row in table.rows if row.versus} == {
+        "A plain": "A + taught",
+        "A + rd": "A + taught",
+        "B + rd": "B + taught",
+    }
+    assert "vs taught" in header(table)
+    assert "against the student of taught of the same name" in " ".join(table.notes)
+    assert "Holm correction over 3" in " ".join(table.notes)
+    assert verdict.outcome == "none"
+    assert verdict.headline == (
+        "Against taught, A + rd and B + rd are better. Where a student has one seed, it shows less."
+    )
+    assert any(
+        line.startswith("Not tested, as no student of taught here") and "T + rd" in line for line in verdict.lines
+    )
+    with pytest.raises(
+        UserError, match="no run here is of the method 'DCD' to test against; there are plain, taught and rd"
+    ):
+        tabulate(given, against="DCD")
 
 
 def test_names_have_room_in_a_narrow_terminal(small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,8 @@ def student(
             interval=(difference - 0.001, difference + 0.001),
             gain=difference / before if before else None,
             p_value=p_value,
+            hits_gain=0.5,
+            hits_p_value=p_value,
             plain=plain,
             several_seeds=several_seeds,
         )
@@ -207,7 +209,15 @@ def test_a_teacher_worse_than_its_student_is_named() -> None:
         (0.01, "the teacher is worse than this student (p = .010)"),
         (0.2, "neither is significantly better"),
     ):
-        over = Versus(baseline="S", difference=-0.03, interval=(-0.05, 0.01), gain=-0.75, p_value=p_value)
+        over = Versus(
+            baseline="S",
+            difference=-0.03,
+            interval=(-0.05, 0.01),
+            gain=-0.75,
+            p_value=p_value,
+            hits_gain=-0.5,
+            hits_p_value=p_value,
+        )
         verdict = judge([table(student("S", 0.04)), labelled.model_copy(update={"teacher_over": over})])
         assert any("50 examples" in line and "S, .0400" in line and words in line for line in verdict.lines)
 
