@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -150,10 +151,36 @@ def test_tuning_alone_and_then_all(config: Path, tmp_path: Path) -> None:
     again = call("tune", config, "--out", out, *more)
     assert again.code == 0
     assert "chosen" in again.out
+    command = again.out.partition("all seeds with what was chosen: ")[2].strip()
+    assert command == f"dllm2rec run {config} --out {out} {shlex.join(more)}"
     done = call("run", config, "--out", out, *more, "--json")
     assert done.code == 0, done.err
     assert done.json["search"] == tuned.json
     assert all(stage["cached"] for stage in done.json["stages"] if stage["name"].startswith("try"))
+
+
+def test_trials_that_fail_are_told_once_and_not_tried_again(config: Path, tmp_path: Path) -> None:
+    rates = "{methods.plain.training.learning_rate = {choices = [1e30, 3e-3]}, methods.taught.training.learning_rate = "
+    rates += "{choices = [1e30, 3e-3]}, trials = 2}"
+    for jobs in (1, 2):
+        command = ["tune", config, "--out", tmp_path / f"{jobs}", "--set", f"search={rates}", "--jobs", jobs]
+        first, second = call(*command), call(*command, "--json")
+        assert first.code == second.code == 0, first.err
+        assert first.err.count("FAILED, training diverged") == 4
+        assert "try DROS, taught, training.learning_rate=1e+30: FAILED" in first.err
+        assert "FAILED" not in second.err
+        assert all("diverged" in choice["trials"][0]["error"] for choice in second.json)
+        assert all(choice["chosen"] == 1 for choice in second.json)
+    fewer = call(*command, "--set", "search.trials=1")
+    assert fewer.code == 2
+    assert "every trial of the search failed" in fewer.err
+
+
+def test_trials_beyond_those_that_were_asked_for_are_told(config: Path, tmp_path: Path) -> None:
+    command = ["tune", config, "--out", tmp_path / "out", "--set", "search.trials"]
+    assert call(*command[:-1], f"{command[-1]}=2").code == 0
+    told = call(*command[:-1], f"{command[-1]}=1").err
+    assert "SASRec, plain: of 2 trials that are known the first 1 count; for all: --set search.trials=2" in told
 
 
 def test_tables_of_the_paper_have_the_seeds_of_the_experiment_and_no_trials(config: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """`dllm2rec tune`: the same search for every student and method of an experiment."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -41,11 +42,12 @@ def tune(
     for row in search_rows(choices):
         table.add_row(*row)
     lines = [f"importance for {line}" for line in importance_lines(choices)]
+    settled = "".join(f" --set {shlex.quote(one)}" for one in settings or [])
     show(
         [choice.model_dump(mode="json") for choice in choices],
         table,
         *lines,
-        f"all seeds with what was chosen: dllm2rec run {config} --out {out}",
+        f"all seeds with what was chosen: dllm2rec run {config} --out {out}{settled}",
         as_json=json,
     )
     end_failed(done.failed)

@@ -10,6 +10,7 @@ from functools import partial
 from multiprocessing import active_children, get_context
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -23,7 +24,7 @@ from dllm2rec.knowledge.store import Knowledge
 from dllm2rec.settings.config import Config, TrainSettings
 from dllm2rec.workflow.evaluating import evaluate
 from dllm2rec.workflow.runs import RESULT, REVISION, Run
-from dllm2rec.workflow.search import Choice, search
+from dllm2rec.workflow.search import Choice, is_of_trial, search
 from dllm2rec.workflow.training import plan, train
 
 LOOKS_EVERY = 0.5
@@ -185,13 +186,19 @@ def _study_hash(work: Work, cell: _Cell) -> str:
     return hash_json(described)[:8]
 
 
-def _trial(work: Work, cell: _Cell, settings: TrainSettings) -> Run:
+def _trial(work: Work, cell: _Cell, settings: TrainSettings, change: Mapping[str, Any]) -> Run:
     assert work.config.search is not None  # noqa: S101 - there are trials only where there is a search
-    return _train(work, cell, settings, work.config.search.seed, verb="try")
+    name = f"try {cell.label}, {', '.join(f'{setting}={value}' for setting, value in change.items())}"
+    try:
+        return _train(work, cell, settings, work.config.search.seed, name=name)
+    except UserError as error:
+        if is_of_trial(error):
+            work.stages.lose(name, work.out, str(error))
+        raise
 
 
 def _train_and_evaluate(work: Work, cell: _Cell, settings: TrainSettings, seed: int) -> Run:
-    trained = _train(work, cell, settings, seed, verb="train")
+    trained = _train(work, cell, settings, seed, name=f"train {cell.label}, seed {seed}")
     mask = work.config.evaluation.mask_history
     work.stages.do(
         f"evaluate {cell.label}, seed {seed}",
@@ -202,13 +209,13 @@ def _train_and_evaluate(work: Work, cell: _Cell, settings: TrainSettings, seed: 
     return trained
 
 
-def _train(work: Work, cell: _Cell, settings: TrainSettings, seed: int, *, verb: str) -> Run:
+def _train(work: Work, cell: _Cell, settings: TrainSettings, seed: int, *, name: str) -> Run:
     names = {"student": cell.student, "method": cell.method}
     knowledge = work.knowledge.get(cell.method)
     planned = plan(work.dataset, settings, seed=seed, knowledge=knowledge, **names)
     path = work.out / "runs" / f"{_slug(cell.student)}-{_slug(cell.method)}-seed{seed}-{planned.hash[:8]}"
     return work.stages.do(
-        f"{verb} {cell.label}, seed {seed}",
+        name,
         path,
         partial(train, work.dataset, settings, out=path, seed=seed, knowledge=knowledge, **names),
         cached=(path / RESULT).is_file(),

@@ -24,7 +24,7 @@ from dllm2rec.core.progress import Say
 from dllm2rec.data import Dataset
 from dllm2rec.distillation.methods import NoMethod
 from dllm2rec.evaluation.references import REFERENCES, TEXT_REFERENCES
-from dllm2rec.experiments.cells import Work, train_cells
+from dllm2rec.experiments.cells import Trained, Work, train_cells
 from dllm2rec.experiments.stages import Stage, Stages
 from dllm2rec.knowledge.align import require_same_dataset
 from dllm2rec.knowledge.store import Knowledge
@@ -59,8 +59,8 @@ class SearchResult:
 
     @property
     def failed(self) -> list[Stage]:
-        """The stages that failed."""
-        return [stage for stage in self.stages if stage.error is not None]
+        """The stages that failed; not trials, of which a search leaves out those that fail."""
+        return [stage for stage in self.stages if stage.error is not None and not stage.trial]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +105,7 @@ def run(config: Config, *, out: Path, jobs: int = 1, say: Say = lambda _: None) 
             _require_possible(work)
         trained = train_cells(work, jobs, config.seeds)
         runs = [run for one in trained for run in one.runs]
-        choices = tuple(one.choice for one in trained if one.choice is not None)
+        choices = _chosen(trained, say)
         if not runs:
             raise UserError(f"no cell could be trained; the last one failed with: {work.stages.done[-1].error}")
         comparison = _conclude(work, runs, choices)
@@ -145,11 +145,23 @@ def tune(config: Config, *, out: Path, jobs: int = 1, say: Say = lambda _: None)
         raise UserError(f"experiment '{config.name}' has nothing to tune: add a [search] table (see configs/toys.toml)")
     with exclusive(out):
         work = _begin(config, out, say, total=_count(config.model_copy(update={"seeds": ()})) - 1)
-        choices = tuple(one.choice for one in train_cells(work, jobs, ()) if one.choice is not None)
+        choices = _chosen(train_cells(work, jobs, ()), say)
         if not choices:
             raise UserError(f"every search failed; the last one with: {work.stages.done[-1].error}")
         write_json(out / SEARCH, [choice.model_dump(mode="json") for choice in choices])
     return SearchResult(stages=work.stages.done, choices=choices)
+
+
+def _chosen(trained: Sequence[Trained], say: Say) -> tuple[Choice, ...]:
+    """Return what searches chose, and say where more trials are known than were asked for."""
+    choices = tuple(one.choice for one in trained if one.choice is not None)
+    for choice in choices:
+        if choice.unused > 0:
+            say(
+                f"{choice.student}, {choice.method}: of {len(choice.trials) + choice.unused} trials that are known the "
+                f"first {len(choice.trials)} count; for all: --set search.trials={len(choice.trials) + choice.unused}"
+            )
+    return choices
 
 
 def _begin(config: Config, out: Path, say: Say, *, total: int) -> Work:

@@ -27,6 +27,7 @@ class Stage:
         cached: it was finished before.
         seconds: that it took now.
         error: why it failed, or None.
+        trial: whether a search goes on without it.
         ours: whether the failure is a defect of ours.
     """
 
@@ -35,6 +36,7 @@ class Stage:
     cached: bool
     seconds: float
     error: str | None = None
+    trial: bool = False
     ours: bool = False
 
 
@@ -95,6 +97,11 @@ class Stages:
         fresh = sum(not stage.cached for stage in self.done)
         waiting = self.total - len(self.done)
         return elapsed / fresh * waiting if fresh and waiting > 0 else None
+
+    def lose(self, name: str, path: Path, error: str) -> None:
+        """Take note of a trial that failed: its search goes on without it."""
+        self._end(Stage(name=name, path=path, cached=False, seconds=0.0, error=error, trial=True))
+        self.say(f"{name}: FAILED, {error}")
 
     def guard(self, name: str, path: Path, work: Callable[[], Result]) -> Result | None:
         """Run something that others do not need: when it fails, that is noted and said, and None is returned."""

@@ -28,7 +28,8 @@ from dllm2rec.settings.search import Range
 from dllm2rec.workflow.runs import Run
 
 EDGE = 0.05  # of a range
-TrainTrial = Callable[[TrainSettings], Run]
+TrainTrial = Callable[[TrainSettings, Mapping[str, Any]], Run]
+"""Trains a trial by its settings; told what they change."""
 
 
 class Trial(Settings):
@@ -60,6 +61,7 @@ class Choice(Settings):
         chosen: index of the best; of equal ones the first.
         importance: share of the variance of the validation NDCG@20 that each setting explains (PED-ANOVA); empty
             where there are too few trials to say.
+        unused: trials that are known, beyond those that were asked for.
         edges: settings whose best value lies at the edge of its range, so that a wider one may hold a better.
     """
 
@@ -69,6 +71,7 @@ class Choice(Settings):
     trials: tuple[Trial, ...]
     chosen: int
     importance: dict[str, float] = Field(default_factory=dict)
+    unused: int = 0
     edges: tuple[str, ...] = ()
 
 
@@ -84,7 +87,7 @@ def search(
         config: the experiment.
         student: name of the student.
         method: name of the method.
-        train: trains a trial with the seed of the search.
+        train: trains a trial with the seed of the search; a trial that failed before is not trained again.
         study: file of the trials that ended.
 
     Returns:
@@ -101,14 +104,21 @@ def search(
     for number in range(count):
         known = number < len(journal.trials)
         change = journal.trials[number].params if known else journal.propose(standing)
+        failed = journal.error(number) if known else None
+        if failed is not None:
+            done.append(Trial(change=change, error=failed))
+            continue
         trial = _try(change, config, student, method, train)  # what was trained before is only read
         if not known:
-            journal.tell(change, trial.validation)
+            journal.tell(change, trial.validation, trial.error)
         done.append(trial)
     values = [-math.inf if trial.validation is None else trial.validation for trial in done]
     chosen = values.index(max(values))
     if values[chosen] == -math.inf:
-        raise UserError(f"{student}, {method}: every trial of the search failed; the last one with: {done[-1].error}")
+        raise UserError(
+            f"{student}, {method}: every trial of the search failed; the last one with: {done[-1].error} (kept in "
+            f"{study}: remove it to try again)"
+        )
     choice = Choice(
         student=student,
         method=method,
@@ -116,6 +126,7 @@ def search(
         trials=tuple(done),
         chosen=chosen,
         importance=_importance(journal.study, ranges),
+        unused=len(journal.trials) - count,
         edges=tuple(name for name, span in ranges.items() if _at_edge(span, done[chosen].change[name])),
     )
     return config.cell(student, method, done[chosen].change), choice
@@ -125,7 +136,7 @@ class _Journal:
     """Trials that ended, each kept on disk; the next one follows from them and the seed.
 
     Args:
-        file: `[{"change": ..., "validation": ...}, ...]`; None for a trial that failed.
+        file: `[{"change": ..., "validation": ..., "error": ...}, ...]`; validation is None for a trial that failed.
         ranges: what is searched.
         seed: of the search.
 
@@ -141,7 +152,7 @@ class _Journal:
         known = read_json(file) if file.is_file() else []
         try:
             for one in known:
-                self._add(one["change"], one["validation"])
+                self._add(one["change"], one["validation"], one.get("error"))
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{file}: not a journal of trials ({error}); remove it, finished trials are kept") from None
 
@@ -162,16 +173,21 @@ class _Journal:
         asked.add_trials(self.trials)
         return asked.ask(self._distributions()).params
 
-    def tell(self, change: dict[str, Any], validation: float | None) -> None:
+    def error(self, number: int) -> str | None:
+        """Return why a trial failed; None where it did not."""
+        error: str | None = self._told[number]["error"]
+        return error
+
+    def tell(self, change: dict[str, Any], validation: float | None, error: str | None) -> None:
         """Keep a trial that ended."""
-        self._add(change, validation)
+        self._add(change, validation, error)
         write_json(self._file, self._told)
 
-    def _add(self, change: dict[str, Any], validation: float | None) -> None:
+    def _add(self, change: dict[str, Any], validation: float | None, error: str | None) -> None:
         state = TrialState.FAIL if validation is None else TrialState.COMPLETE
         distributions = self._distributions()
         self.study.add_trial(create_trial(params=change, distributions=distributions, value=validation, state=state))
-        self._told.append({"change": change, "validation": validation})
+        self._told.append({"change": change, "validation": validation, "error": error})
 
     def _sampler(self, number: int) -> TPESampler:
         derived = derive_seed(self._seed, "trial", number) % (1 << 31)
@@ -183,15 +199,18 @@ class _Journal:
 
 def _try(change: dict[str, Any], config: Config, student: str, method: str, train: TrainTrial) -> Trial:
     try:
-        run = train(config.cell(student, method, change))
-    except BusyError:  # says nothing of the trial
-        raise
+        run = train(config.cell(student, method, change), change)
     except UserError as error:
-        if is_of_files(error):
-            raise  # neither does a full disk
+        if not is_of_trial(error):
+            raise
         return Trial(change=change, error=str(error))
     fit = run.finished().fit
     return Trial(change=change, validation=fit.validation[METRIC], epochs=fit.epochs_run, run=run.path)
+
+
+def is_of_trial(error: UserError) -> bool:
+    """Whether an error is the trial's own; a full disk says nothing of it, nor another process at work there."""
+    return not (isinstance(error, BusyError) or is_of_files(error))
 
 
 def _distribution(span: Range) -> BaseDistribution:

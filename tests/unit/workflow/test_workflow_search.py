@@ -1,7 +1,7 @@
 """The search: as many trials for all, resumed to the same end, failures kept, edges told."""
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -51,7 +51,8 @@ def run(
 ) -> tuple[TrainSettings, Choice, list[TrainSettings]]:
     seen: list[TrainSettings] = []
 
-    def train(cell: TrainSettings) -> Run:
+    def train(cell: TrainSettings, change: Mapping[str, Any]) -> Run:
+        assert cell == settings.cell("S", "plain", change)
         seen.append(cell)
         return cast("Run", FakeRun(value(cell)))
 
@@ -117,6 +118,7 @@ def test_more_trials_go_on_with_those_that_are_there(tmp_path: Path) -> None:
     _, fewer, _ = run(config(3, RATE), tmp_path / "s.json", near(0.02))
     assert more.trials[:4] == few.trials
     assert fewer.trials == few.trials[:3]
+    assert (few.unused, more.unused, fewer.unused) == (0, 0, 4)
 
 
 def test_choices_are_all_tried_in_order_and_again(tmp_path: Path) -> None:
@@ -145,8 +147,9 @@ def test_failed_trials_are_kept_with_their_reason(tmp_path: Path) -> None:
     assert failed
     assert all(trial.error == "training diverged" and trial.validation is None for trial in failed)
     assert chosen.training.learning_rate <= 3e-3
-    _, again, _ = run(config(8, RATE), tmp_path / "s.json", sometimes)
+    _, again, seen = run(config(8, RATE), tmp_path / "s.json", sometimes)
     assert again == choice
+    assert len(seen) == 8 - len(failed)  # a trial that failed is not trained again
 
 
 def test_when_all_fail_the_search_does(tmp_path: Path) -> None:
