@@ -1,15 +1,19 @@
 """The doctor's numbers become sentences."""
 
+import math
 from collections.abc import Iterator, Sequence
 
 from dllm2rec.comparison.examination import Calibration, Examination, Finding, Rival, Texts, Vectors, Weights
 from dllm2rec.core.figures import duration, figure, listing, p_text
 from dllm2rec.data import Split
+from dllm2rec.data.splits import SPLITS
 from dllm2rec.evaluation.metrics import HITS, METRIC, TOP
 from dllm2rec.evaluation.significance import SIGNIFICANT
 from dllm2rec.teachers.merging import Mixture
 
 FEW = 500
+SEEN_BEFORE = 3
+"""How many times as often as on validation a teacher may be right on what it labels for training."""
 
 
 def diagnose(page: Examination) -> tuple[Finding, ...]:
@@ -20,6 +24,7 @@ def diagnose(page: Examination) -> tuple[Finding, ...]:
         *_coverage(page),
         *(finding for rival in page.rivals for finding in _rival(rival)),
         *_missing_rivals(page),
+        *_seen(page),
         *_weights(page.weights),
         *_calibration(page.calibration),
         *_texts(page.texts),
@@ -75,6 +80,13 @@ def describe_mixture(mixture: Mixture | None) -> Iterator[str]:
             yield f"Merged: {source.name}, its item vectors alone."
         else:
             yield f"Merged: {source.name} with weight {figure(source.weight)}, at temperature {source.temperature:.4g}."
+    depths = {source.name: source.depth for source in mixture.sources if source.depth}
+    least = min(depths.values(), default=0)
+    if any(depth > least for depth in depths.values()):
+        short = listing([name for name, depth in depths.items() if depth == least])
+        yield (
+            f"No list is longer than {least} items, as many as {short} lists; if students read more, let it list more."
+        )
     yield (
         f"The best item's probability is off by {figure(mixture.calibration_error)} (expected calibration error) on "
         f"{mixture.validation_examples:,} validation examples; weights and temperatures were found on the same."
@@ -151,6 +163,25 @@ def _missing_rivals(page: Examination) -> Iterator[Finding]:
             level="note",
             text="No plain student was given (--student-run RUN), and none was trained for this page: "
             "the comparison with what it would teach is missing.",
+        )
+
+
+def _seen(page: Examination) -> Iterator[Finding]:
+    """Say where a teacher knows the answers of the examples that it labels."""
+    (seen, own), (unseen, other) = (
+        (page.coverage[split].labelled, page.hits[split]) for split in (SPLITS[0], SPLITS[1])
+    )
+    if not (seen and unseen):
+        return
+    most = other + 2 * math.sqrt(other * (1 - other) / unseen) + 2 / unseen  # that validation could be by chance
+    if own > SEEN_BEFORE * most:
+        yield Finding(
+            level="bad",
+            text=(
+                f"The first {TOP} of its lists hold the next item in {own:.1%} of the training examples that it "
+                f"labelled, and in {other:.1%} of those of validation: it has learned from what it labels, so students "
+                "will trust it too far. Let it label users that it was not fitted to."
+            ),
         )
 
 

@@ -65,6 +65,7 @@ def examine(knowledge: Knowledge, dataset: Dataset, *, student: Run | None = Non
         "model": manifest.model,
         "depth": manifest.depth,
         "coverage": coverage,
+        "hits": {split: _hits(knowledge, examples[split], rows[split]) for split in SPLITS[:2]},
         "rivals": _rivals(knowledge, dataset, student, SPLITS[1:] if test else SPLITS[1:2]),
         "weights": _weights(knowledge, rows["train"]),
         "calibration": _calibration(knowledge, dataset) if test else None,
@@ -92,6 +93,11 @@ def labels_among(knowledge: Knowledge) -> TrainOn:
     if teachers <= OWN_EXAMPLES:
         return "examples"
     return cast("TrainOn", manifest.settings.get("train_on", "before-cut"))
+
+
+def _hits(knowledge: Knowledge, examples: Examples, rows: NDArray[np.int64]) -> float:
+    listed = knowledge.labels.ranked_items[rows[rows >= 0], :TOP]
+    return float((listed == examples.target[rows >= 0, None]).any(axis=1).mean()) if len(listed) else 0.0
 
 
 def _rivals(knowledge: Knowledge, dataset: Dataset, student: Run | None, splits: Sequence[Split]) -> list[Rival]:
@@ -142,7 +148,6 @@ def _rival(
             generator=numpy_generator(0, "doctor", split, name),
         ),
         teacher_wins=wins.first,
-        rival_wins=wins.second,
         differing=wins.differing,
         overlap=overlap(first, second),
         hits_both=hits.both,

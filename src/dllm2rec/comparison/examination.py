@@ -28,7 +28,6 @@ class Rival(Settings):
         p_value: of the difference in NDCG@20, see `paired_permutation_test`, after Holm over the rivals of the
             split that differ from the teacher at all; of what was trained for these weights.
         teacher_wins: share of the examples that differ in NDCG@20 in which the teacher is better.
-        rival_wins: the same for the rival.
         differing: how many examples differ.
         overlap: mean share of the two lists of 20 that is the same.
         hits_both: share of hits among items in both lists.
@@ -43,7 +42,6 @@ class Rival(Settings):
     rival: dict[str, float]
     p_value: float
     teacher_wins: float
-    rival_wins: float
     differing: int
     overlap: float
     hits_both: float
@@ -149,6 +147,7 @@ class Examination(Settings):
         model: its model.
         depth: items that a label lists.
         coverage: of each split.
+        hits: share of the labelled examples of training and of validation whose target is among the first twenty.
         rivals: on validation, and on test where that was asked for, where examples are labelled.
         weights: None without labelled training examples.
         calibration: None where test was not asked for, or too few examples of validation or test are labelled.
@@ -168,6 +167,7 @@ class Examination(Settings):
     model: str
     depth: int
     coverage: dict[Split, Coverage]
+    hits: dict[Split, float]
     rivals: tuple[Rival, ...]
     weights: Weights | None
     calibration: Calibration | None

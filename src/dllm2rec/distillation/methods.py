@@ -88,7 +88,9 @@ def reads_item_vectors(settings: MethodSettings) -> bool:
             return settings.embedding
         case KARSettings():
             return settings.weight > 0
-        case _:
+        case NoMethod() | LLMCFSettings() | HintSettings() | HTDSettings():
+            return False
+        case RDSettings() | CDSettings() | RRDSettings() | DCDSettings() | UnKDSettings():
             return False
 
 

@@ -10,7 +10,6 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from dllm2rec.core.settings import Settings
-from dllm2rec.students.dots import row_dots
 from dllm2rec.students.initialise import initialise
 from dllm2rec.students.item_table import ItemTable, Output, VectorScaling
 from dllm2rec.students.text_neighbours import summed
@@ -189,7 +188,7 @@ class Student(nn.Module, ABC):
     def score_items(self, hidden: Tensor, items: Tensor) -> Tensor:
         """Score the items `[B, K]` for sequence vectors `[B, width]` by gather; returns `[B, K]`."""
         weight, bias = self.table.output_rows(items)
-        scores = row_dots(hidden, weight)
+        scores = (hidden.unsqueeze(1) @ weight.transpose(1, 2)).squeeze(1)
         return scores if bias is None else scores + bias
 
     def score_shared(self, hidden: Tensor, items: Tensor) -> Tensor:

@@ -37,6 +37,7 @@ class MergedSource(Settings):
         temperature: under which the true next items of its validation examples are likeliest; None for one that lists
             nothing and brings its item vectors alone.
         weight: its share in the mixture.
+        depth: items that its labels list; 0 also where merged before this was noted.
     """
 
     hash: str
@@ -44,6 +45,7 @@ class MergedSource(Settings):
     model: str
     temperature: float | None
     weight: float
+    depth: int = 0
 
     @property
     def name(self) -> str:
@@ -186,6 +188,7 @@ def _source(one: Knowledge, *, temperature: float | None, weight: float) -> Merg
         model=one.manifest.model,
         temperature=temperature,
         weight=weight,
+        depth=one.manifest.depth,
     )
 
 

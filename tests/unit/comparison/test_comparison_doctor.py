@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dllm2rec.comparison import doctor
-from dllm2rec.comparison.diagnosis import headline
+from dllm2rec.comparison.diagnosis import diagnose, headline
 from dllm2rec.comparison.doctor import examine, labels_among
 from dllm2rec.comparison.examination import Coverage
 from dllm2rec.data import Dataset, TrainOn
@@ -56,7 +56,6 @@ def test_a_teacher_that_is_always_right(small: Dataset, tmp_path: Path) -> None:
     assert {split: found.labelled for split, found in page.coverage.items()} == small.manifest.counts
     for rival in page.rivals:
         assert rival.teacher == {"HR@20": 1.0, "NDCG@20": 1.0}
-        assert rival.rival_wins == 0.0
     assert page.texts is not None
     assert page.texts.titles == 1.0
     assert headline(page) == "Promising: on validation the teacher is better than popularity and item-kNN."
@@ -199,6 +198,22 @@ def test_nobody_looks_at_test_unasked(small: Dataset, tmp_path: Path) -> None:
 
 def test_too_few_labels_say_nothing_of_calibration(small: Dataset, tmp_path: Path) -> None:
     assert examine(knowledge(small, tmp_path, right=True), small, test=True).calibration is None
+
+
+def test_a_teacher_that_knew_the_answers_of_its_training_examples_is_found(small: Dataset, tmp_path: Path) -> None:
+    found = knowledge(small, tmp_path, right=True)
+    page = examine(found, small)
+    assert page.hits == {"train": 1.0, "validation": 1.0}
+    held_out = np.isin(found.labels.example_id, small.examples("validation").example_id)
+    listed = found.labels.ranked_items.copy()
+    listed[held_out] = (listed[held_out] + 1) % small.num_items
+    seen = replace(found, labels=replace(found.labels, ranked_items=listed))
+    page = examine(seen, small)
+    assert page.hits == {"train": 1.0, "validation": 0.0}
+    (bad,) = (finding.text for finding in page.findings if "learned from what it labels" in finding.text)
+    assert "in 100.0% of the training examples that it labelled, and in 0.0% of those of validation" in bad
+    few = page.model_copy(update={"coverage": {**page.coverage, "validation": Coverage(labelled=3, examples=30)}})
+    assert not any("learned from" in finding.text for finding in diagnose(few))  # which 3 examples can't show
 
 
 def test_several_rivals_share_the_error(small: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

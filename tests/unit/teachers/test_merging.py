@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dllm2rec.comparison.diagnosis import describe_mixture
 from dllm2rec.core.errors import UserError
 from dllm2rec.data import Dataset, Examples, Split
 from dllm2rec.knowledge import Knowledge, KnowledgeWriter, Labels
@@ -72,6 +73,8 @@ def test_it_is_the_mixture_that_validation_asks_for(
         (one.manifest.teacher, one.content_hash) for one in sources
     ]
     assert (merged.manifest.teacher, merged.manifest.model, merged.manifest.depth) == ("merged", "knn + text", 9)
+    assert [one.depth for one in mixture.sources] == [12, 9]
+    assert any("No list is longer than 9 items, as many as text lists" in text for text in describe_mixture(mixture))
     labels = merged.labels.take(align(merged, tiny_dataset, validation))
     chance = np.stack([row >= 0 for row in rows], axis=1) * weights
     chance = (chance / chance.sum(axis=1, keepdims=True) * share).sum(axis=1)
