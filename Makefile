@@ -32,6 +32,7 @@ format: install ## rewrite the files as `make check` wants them
 
 experiments: install ## the slow, resumable experiments behind docs/results.md
 	$(RUN) dllm2rec run configs/toys.toml
+	$(RUN) dllm2rec run configs/all-teachers.toml --jobs 2
 	$(RUN) dllm2rec run configs/methods.toml --jobs 2
 	$(RUN) dllm2rec run configs/texts.toml --out runs/toys-methods --jobs 2
 	$(RUN) dllm2rec run configs/movielens.toml

@@ -135,7 +135,7 @@ _HOMES = {
     "losses.softmax": ("SoftmaxSettings",),
     "serving.bundle": ("Bundle",),
     "serving.recommender": ("Recommender",),
-    "settings.config": ("TrainSettings", "load_config"),
+    "settings.config": ("Config", "TrainSettings", "load_config"),
     "settings.dataset": ("DatasetSettings",),
     "settings.teacher": (
         "BigRecTeacher",

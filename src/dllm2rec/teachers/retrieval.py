@@ -83,8 +83,9 @@ def teach_retrieval(
 
     Distances are ``-log p`` with p a probability over the catalogue, calibrated by one temperature on the validation
     examples that are labelled, where there are at least a hundred. Training examples are those before the cut. Whoever
-    was read in tuning gets no label on training examples, and the rest is labelled out of fold. Started again after any
-    interruption it goes on where it was and ends with the same labels.
+    was read in tuning gets no label on training examples, and the rest is labelled out of fold; only how often items
+    were chosen, which the tuning corrects for, is counted over all users. Started again after any interruption it goes
+    on where it was and ends with the same labels.
 
     Args:
         dataset: to be labelled.
