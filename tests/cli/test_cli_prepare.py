@@ -2,6 +2,7 @@
 
 import errno
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 from cli_helpers import ITEMS, USERS, call, log_rows, refused, write_log
 
 from dllm2rec.core.files import exclusive
+from dllm2rec.data import Dataset
+from dllm2rec.workflow.preparing import remarks_on
 
 Rows = list[tuple[Any, Any, Any]]
 
@@ -69,6 +72,20 @@ def test_a_user_who_dominates_is_named(tmp_path: Path) -> None:
     assert remark in " ".join(call("prepare", *files, *split).out.split())
     plain = call("prepare", *write_log(tmp_path / "plain", rows), "--out", tmp_path / "plain" / "out", "--json")
     assert not any("user '" in one for one in plain.json["remarks"])
+
+
+def test_events_in_the_future_are_told(tmp_path: Path) -> None:
+    rows = [*log_rows(), ("u0", 3, 2_145_916_800)]
+    prepared = call("prepare", *write_log(tmp_path, rows), "--out", tmp_path / "out")
+    assert prepared.code == 0, prepared.err
+    dataset = Dataset.load(tmp_path / "out")
+    told = "1 event lies in the future (the last on 2038-01-01): an update takes nothing older than the last event"
+    assert any(one.startswith(told) for one in remarks_on(dataset, now=datetime(2030, 1, 1, tzinfo=UTC)))
+    for now in (datetime(2037, 12, 31, 12, tzinfo=UTC), datetime(2040, 1, 1, tzinfo=UTC)):  # a clock may be fast
+        assert not any("future" in one for one in remarks_on(dataset, now=now))
+    far = write_log(tmp_path / "far", [*rows, *(("u0", 4, 4_070_908_800 + step) for step in range(2))])
+    remarks = call("prepare", *far, "--out", tmp_path / "far" / "out", "--json").json["remarks"]
+    assert any("lie in the future (the last on 2099-01-01)" in one for one in remarks)
 
 
 def test_any_setting_and_any_split(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ from dllm2rec.settings.dataset import DatasetSettings
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MUCH = 0.1
 """Of a part's examples: so many from one user, or so many of new items, are worth a word."""
+AHEAD = timedelta(days=1)
+"""Clocks that are fast, and times that were written without their zone, lie by less in the future."""
 
 
 def prepare(settings: DatasetSettings, *, out: Path) -> Dataset:
@@ -79,8 +81,13 @@ def unchosen_items(dataset: Dataset) -> int:
     return dataset.num_items - read_table_file(dataset.path, "interactions", "item").to_series().n_unique()
 
 
-def remarks_on(dataset: Dataset) -> list[str]:
-    """Say what may surprise: what is left out, rows that repeat, events that are no examples, a user who is most."""
+def remarks_on(dataset: Dataset, *, now: datetime | None = None) -> list[str]:
+    """Say what may surprise: what is left out, rows that repeat, times to come, events that are no examples, and more.
+
+    Args:
+        dataset: just made.
+        now: with its time zone; None is the current time.
+    """
     events = read_table_file(dataset.path, "interactions").select("user", "item", "time")
     repeats = events.height - events.unique().height
     asked, manifest = sum(dataset.manifest.counts.values()), dataset.manifest
@@ -95,6 +102,7 @@ def remarks_on(dataset: Dataset) -> list[str]:
         )
     if repeats and manifest.duplicates == "keep":
         found.append(f"{repeats:,} rows repeat user, item and time of another: kept; --set duplicates=drop drops them")
+    found += _to_come(events["time"], now or datetime.now(UTC))
     if asked < possible / 2 and manifest.split.kind == "paper":
         found.append(
             f"{asked:,} of {possible:,} events that follow another of their user are examples, as in the paper; "
@@ -106,9 +114,25 @@ def remarks_on(dataset: Dataset) -> list[str]:
 def days_told(dataset: Dataset) -> str:
     """Say of which days the examples are, which shows a wrong unit of the times."""
     times = np.concatenate([dataset.examples(split).time for split in ("train", "validation", "test")])
-    first, last = (EPOCH + timedelta(seconds=float(end)) for end in (times.min(), times.max()))
+    first, last = _date(times.min()), _date(times.max())
     asked = " (is that right? else see --time-unit)" if last.year < 1980 else ""
     return f"of {first:%Y-%m-%d} to {last:%Y-%m-%d}{asked}"
+
+
+def _date(time: float) -> datetime:
+    return EPOCH + timedelta(seconds=float(time))
+
+
+def _to_come(times: pl.Series, now: datetime) -> list[str]:
+    """Say how many events lie in the future: after one of them, an update takes no event of today."""
+    later = times.filter(times > (now + AHEAD).timestamp())
+    if later.is_empty():
+        return []
+    lie, last = "lies" if len(later) == 1 else "lie", _date(np.max(later.to_numpy()))
+    return [
+        f"{number_of(len(later), 'event')} {lie} in the future (the last on {last:%Y-%m-%d}): an update takes nothing "
+        "older than the last event; if that is wrong, remove them from the log"
+    ]
 
 
 def _unseen(dataset: Dataset) -> list[str]:
