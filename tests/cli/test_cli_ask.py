@@ -210,6 +210,8 @@ def test_answers_that_fit_nothing_are_refused(dataset: Path, questions: list[dic
         ([{"example_id": first, "items": [item, item]}], "row 1", "lists an item twice"),
         ([{"example_id": first, "text": ["a", "b"]}], "row 1", "is no text"),
         ([{"example_id": first, "text": True}], "row 1", "is no text"),
+        ([{"example_id": first, "text": "a"}, {"example_id": second, "text": 42}], "line 2: text 42 is no text"),
+        ([{"example_id": first, "text": {"t": 1}}, {"example_id": second, "text": "a"}], 'line 1: text {"t": 1} is no'),
         ([{"example_id": [first], "text": "a"}], "row 1", "is no id"),
         ([{"example_id": first, "items": "a"}], "must be lists of ids"),
     ):

@@ -16,6 +16,7 @@ from polars.exceptions import PanicException, PolarsError
 from dllm2rec.core.errors import UserError, first_line
 from dllm2rec.core.files import explain_os_error, package_folder
 
+JSON_LINES = (".jsonl", ".ndjson")
 Choose = Callable[[list[str]], Sequence[str]]
 """Say which columns are wanted of those that are there."""
 
@@ -55,6 +56,16 @@ def read_table(path: Path, *, choose: Choose = list) -> pl.DataFrame:
     return table
 
 
+def require_text(path: Path, name: str) -> None:
+    """Check that a column of JSON lines is text or nothing; as a table, it is text as soon as one value is.
+
+    Raises:
+        UserError: a value is a number, an object or the like; names its line.
+    """
+    if _suffix(path) in JSON_LINES and (problem := _bad_json_line(path, text=name)):
+        raise UserError(f"{path}: {problem}")
+
+
 def ml_100k() -> tuple[Path, Path]:
     """Return the interactions and the items of MovieLens-100K, which the package ``recbole`` ships.
 
@@ -69,7 +80,7 @@ def ml_100k() -> tuple[Path, Path]:
 
 
 def _read(path: Path, choose: Choose) -> pl.DataFrame:
-    match Path(path.name.lower().removesuffix(".gz")).suffix:
+    match _suffix(path):
         case ".csv":
             return _read_delimited(path, separators=",;\t", quote='"')
         case ".tsv":
@@ -78,11 +89,15 @@ def _read(path: Path, choose: Choose) -> pl.DataFrame:
             return _read_recbole(path)
         case ".parquet":
             return _read_parquet(path, choose)
-        case ".jsonl" | ".ndjson":
+        case suffix if suffix in JSON_LINES:
             return _read_json_lines(path)
         case suffix:
             known = ".csv, .tsv, .parquet, .jsonl, .ndjson, .inter, .item; text with .gz after it, too"
             raise UserError(f"{path}: the format '{suffix}' is unknown (known: {known})")
+
+
+def _suffix(path: Path) -> str:
+    return Path(path.name.lower().removesuffix(".gz")).suffix
 
 
 def _read_delimited(path: Path, *, separators: str, quote: str | None) -> pl.DataFrame:
@@ -175,7 +190,8 @@ def _read_json_lines(path: Path) -> pl.DataFrame:
         raise UserError(f"{path}: {_bad_json_line(path) or first_line(error)}") from None
 
 
-def _bad_json_line(path: Path) -> str | None:
+def _bad_json_line(path: Path, *, text: str | None = None) -> str | None:
+    """Say what is wrong with the first bad line; ``text`` names what should be text, or null."""
     with _open(path) as lines:
         for number, line in enumerate(lines, start=1):
             try:
@@ -184,6 +200,8 @@ def _bad_json_line(path: Path) -> str | None:
                 return f"line {number} is not JSON ({error})"
             if not isinstance(value, dict):
                 return f"line {number} is not a JSON object"
+            if not isinstance(found := value.get(text), str | None):
+                return f"line {number}: {text} {json.dumps(found):.80} is no text; write it in quotes, or null"
     return None
 
 

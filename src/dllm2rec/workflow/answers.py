@@ -16,7 +16,7 @@ from dllm2rec.core.errors import UserError
 from dllm2rec.core.files import atomic_path, exclusive, require_absent
 from dllm2rec.core.progress import Say
 from dllm2rec.data import Dataset, Split
-from dllm2rec.data.sources import read_table
+from dllm2rec.data.sources import JSON_LINES, read_table, require_text
 from dllm2rec.data.splits import SPLITS
 from dllm2rec.data.values import require, wrong_type
 from dllm2rec.knowledge.schema import MARKER, KnowledgeManifest, Labels, read_manifest
@@ -53,7 +53,7 @@ def ask(dataset: Dataset, settings: BigRecTeacher, *, out: Path) -> dict[Split, 
     Raises:
         UserError: something is at ``out``, its name says that it is no JSON lines, or a limit exceeds a split.
     """
-    if out.suffix not in (".jsonl", ".ndjson"):
+    if out.suffix not in JSON_LINES:
         raise UserError(f"{out}: questions are written as JSON lines; name the file .jsonl")
     require_absent(out)
     ids, titles = dataset.items["item_id"].to_list(), dataset.titles
@@ -99,8 +99,8 @@ def import_answers(
         say: told in words what is left out, and what looks wrong.
 
     Raises:
-        UserError: a column is missing, an example is not of the dataset, answered twice or was answered otherwise
-            before, an item is unknown or listed twice, or something else is at ``out``.
+        UserError: a column is missing, a text is none, an example is not of the dataset, answered twice or was
+            answered otherwise before, an item is unknown or listed twice, or something else is at ``out``.
     """
     table = read_table(answers)
     kinds = [kind for kind in ("text", "items") if kind in table.columns]
@@ -171,6 +171,7 @@ def _texts(column: pl.Series, file: Path) -> list[str]:
     """
     if not (column.dtype.is_integer() or column.dtype in (pl.String, pl.Categorical, pl.Enum, pl.Null)):
         raise wrong_type(column, file, "is no text; write the title as it was answered")
+    require_text(file, column.name)
     texts = [" ".join(text.split()) for text in column.cast(pl.String).fill_null("").to_list()]
     if not any(texts):
         raise UserError(f"{file}: every text is empty")
