@@ -192,6 +192,20 @@ def test_more_answers_add_to_what_is_there(
     assert len(Knowledge.load(tmp_path / "k").labels) == len(rows)
 
 
+def test_the_same_answer_once_more_counts_once(dataset: Path, questions: list[dict[str, Any]], tmp_path: Path) -> None:
+    item = Dataset.load(dataset).items["item_id"].to_list()
+    texts = [{"example_id": row["example_id"], "text": row["titles"][-1]} for row in questions[:8]]
+    retried = [{"example_id": texts[0]["example_id"], "text": ""}, *texts, {**texts[3], "text": texts[3]["text"] + " "}]
+    lists = [{"example_id": row["example_id"], "items": item[5:10]} for row in questions[:8]]
+    for name, rows in (("texts", [*retried, texts[7]]), ("lists", [*lists, lists[3], lists[7]])):
+        told = call("teach", dataset, "--import", answered(tmp_path, rows), "--out", tmp_path / name)
+        assert told.code == 0, told.err
+        assert "answers.jsonl: 2 of 10 answers repeat an earlier one and are left out" in told.err
+        assert len(Knowledge.load(tmp_path / name).labels) == 8
+    other = [*lists, {**lists[3], "items": item[6:11]}]
+    refused(call("teach", dataset, "--import", answered(tmp_path, other), "--out", tmp_path / "other"), "row 9")
+
+
 def test_answers_that_fit_nothing_are_refused(dataset: Path, questions: list[dict[str, Any]], tmp_path: Path) -> None:
     first, second = (row["example_id"] for row in questions[:2])
     item = Dataset.load(dataset).items["item_id"][0]
@@ -202,7 +216,7 @@ def test_answers_that_fit_nothing_are_refused(dataset: Path, questions: list[dic
         ([{"text": "a"}], "must have example_id"),
         ([{"example_id": "7", "text": "a"}], "row 1: example_id '7' is no example of"),
         ([{"example_id": "x", "text": "a"}], "row 1: example_id 'x' is no example of"),
-        ([{"example_id": first, "text": "a"}] * 2, "row 2", "answered a second time"),
+        ([{"example_id": first, "text": text} for text in "aab"], "row 3", "answered a second time, and otherwise"),
         ([{"example_id": first, "text": " "}], "every text is empty"),
         ([{"example_id": first, "items": [item]}, {"example_id": second, "items": []}], "row 2", "lists nothing"),
         ([{"example_id": first, "items": ["no such"]}], "row 1", "lists what is no item"),

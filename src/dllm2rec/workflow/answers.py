@@ -6,6 +6,7 @@ What it writes is grounded as BIGRec grounds it (Bao et al. 2023), by the vector
 import json
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -88,7 +89,7 @@ def import_answers(
     Each has `example_id` and either `text`, a title that was written, or `items`, ids with the best first. A text is
     grounded: items are ranked by the distance of their titles from it; one of nothing is no label. Of lists the place
     is the distance. All are cut to one depth, that of what is there already, or else the one that keeps most of what
-    was listed; shorter ones, at most half of all, are no labels.
+    was listed; shorter ones, at most half of all, are no labels. An answer that is there twice counts once.
 
     Args:
         dataset: that was asked about.
@@ -99,7 +100,7 @@ def import_answers(
         say: told in words what is left out, and what looks wrong.
 
     Raises:
-        UserError: a column is missing, a text is none, an example is not of the dataset, answered twice or was
+        UserError: a column is missing, a text is none, an example is not of the dataset, has two answers or was
             answered otherwise before, an item is unknown or listed twice, or something else is at ``out``.
     """
     table = read_table(answers)
@@ -118,17 +119,19 @@ def import_answers(
         there = read_manifest(out) if (out / MARKER).is_file() else None
         depth = there.depth if there and there.settings.get("answers") == kind else _best_depth(lengths)
         kept = np.flatnonzero(lengths >= depth)
-        ranked = np.array([lists[row][:depth] for row in kept], np.int32).reshape(-1, depth)
         if len(kept) < len(lists):
             say(
                 f"{answers}: {len(lists) - len(kept):,} of {len(lists):,} answers list fewer than {depth} items and "
                 "are left out"
             )
+        kept = _once(kept, [one[:depth] for one in lists], example, answers, say)
+        ranked = np.array([lists[row][:depth] for row in kept], np.int32).reshape(-1, depth)
     else:
         texts = _texts(table["text"], answers)
         kept = np.flatnonzero(np.array([text != "" for text in texts]))
         if len(kept) < len(texts):
             say(f"{answers}: {len(texts) - len(kept):,} of {len(texts):,} answers are empty and are left out")
+        kept = _once(kept, texts, example, answers, say)
         text, times = Counter(texts[row] for row in kept).most_common(1)[0]
         if 2 * times > len(kept) > 1:
             say(f"{answers}: {times:,} of {len(kept):,} answers are {text[:60]!r}; is that a title?")
@@ -176,6 +179,24 @@ def _texts(column: pl.Series, file: Path) -> list[str]:
     if not any(texts):
         raise UserError(f"{file}: every text is empty")
     return texts
+
+
+def _once(
+    rows: NDArray[np.int64], answers: Sequence[object], example: NDArray[np.int64], file: Path, say: Say
+) -> NDArray[np.int64]:
+    """Leave out the rows that say the same as an earlier one, which a batch that was retried may write.
+
+    Raises:
+        UserError: an example has another answer than in an earlier row.
+    """
+    first: dict[int, int] = {}
+    same = np.ones(len(example), np.bool_)
+    for row in rows.tolist():
+        same[row] = answers[row] == answers[first.setdefault(int(example[row]), row)]
+    require(pl.Series(same), pl.Series("example_id", example), file, "is answered a second time, and otherwise")
+    if len(first) < len(rows):
+        say(f"{file}: {len(rows) - len(first):,} of {len(rows):,} answers repeat an earlier one and are left out")
+    return np.array(list(first.values()), np.int64)
 
 
 def _require_same_answers(
@@ -241,7 +262,6 @@ def _examples(dataset: Dataset, column: pl.Series, file: Path) -> tuple[NDArray[
         "target"
     ]
     require(target.is_not_null(), column, file, f"is no example of {dataset.path}")
-    require(given.is_first_distinct(), column, file, "is answered a second time")
     return given.to_numpy(), target.to_numpy()
 
 
