@@ -299,6 +299,28 @@ def test_an_input_at_fault_does_not_occupy_the_place(runs: dict[str, Path], more
     assert done.code == 0, done.err
 
 
+def test_of_answers_from_elsewhere_the_way_to_go_on_is_told(dataset: Path, more: list[str], tmp_path: Path) -> None:
+    def answers(asked: Path, name: str) -> Path:
+        assert call("ask", asked, "--out", tmp_path / f"{name}-questions.jsonl").code == 0
+        rows = [json.loads(line) for line in (tmp_path / f"{name}-questions.jsonl").read_text().splitlines()]
+        texts = [{"example_id": row["example_id"], "text": row["titles"][-1]} for row in rows]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in texts))
+        return tmp_path / f"{name}.jsonl"
+
+    old, knowledge = answers(dataset, "old"), tmp_path / "knowledge"
+    assert call("teach", dataset, "--import", old, "--out", tmp_path / "k").code == 0
+    assert call("train", dataset, "--knowledge", tmp_path / "k", *SMALL_TRAINING, "--out", tmp_path / "run").code == 0
+    update = ["update", tmp_path / "run", *more, "--force", "--out", tmp_path / "run-2"]
+    there = tmp_path / "run-2" / "dataset"
+    ask, teach = f"`dllm2rec ask {there} --out", f"`dllm2rec teach {there} --import"
+    refused(call(*update), ask, teach, "--knowledge KNOWLEDGE")
+    for file in (old, answers(there, "new")):
+        outcome = call("teach", there, "--import", file, "--out", knowledge)
+        assert outcome.code == 0, outcome.err
+    outcome = call(*update, "--knowledge", knowledge)
+    assert outcome.code == 0, outcome.err
+
+
 def test_another_update_in_the_same_place_is_refused(
     updated: Path, runs: dict[str, Path], more: list[str], taught: Path, tmp_path: Path
 ) -> None:

@@ -62,16 +62,22 @@ def finish(
     write_json(out / DONE, {**asked, "settings": dict(teacher)} | ({} if encoder is None else {"encoder": encoder}))
 
 
-def taught_by(knowledge: Knowledge) -> tuple[dict[str, Any], dict[str, JsonValue]]:
+def taught_by(knowledge: Knowledge, dataset: Dataset) -> tuple[dict[str, Any], dict[str, JsonValue]]:
     """Return the settings of the teacher, and how it is described in a request.
+
+    Args:
+        knowledge: that it made.
+        dataset: that it is to go on with.
 
     Raises:
         UserError: nothing there says who taught.
     """
     if knowledge.manifest.teacher == "imported":
         raise UserError(
-            f"{knowledge.path}: was imported, so there is no teacher here that could go on; import labels of the "
-            "extended dataset with `teach --import`; `update` takes them by --knowledge"
+            f"{knowledge.path}: was imported, so there is no teacher here that could go on; ask about what is new "
+            f"(`dllm2rec ask {dataset.path} --out QUESTIONS.jsonl`), import the answers beside those that you have "
+            f"(`dllm2rec teach {dataset.path} --import ANSWERS --out KNOWLEDGE`, once for each file), and `update` "
+            "with --knowledge KNOWLEDGE"
         )
     if not (knowledge.path / DONE).is_file():
         raise UserError(f"{knowledge.path}: does not say who taught it (no {DONE}); make it with `dllm2rec teach`")

@@ -95,7 +95,7 @@ def teach_only_new(dataset: Dataset, known: Knowledge, *, out: Path) -> Knowledg
             f"{known.path}: knowledge of another dataset (content hash {known.manifest.dataset_hash}) than those that "
             f"{dataset.path} goes on from ({', '.join(dataset.manifest.extends) or 'none'})"
         )
-    values, described = taught_by(known)
+    values, described = taught_by(known, dataset)
     try:
         settings: TeacherSettings = TypeAdapter(TeacherSettings).validate_python(values)
     except ValidationError as error:
