@@ -81,6 +81,12 @@ def unchosen_items(dataset: Dataset) -> int:
     return dataset.num_items - read_table_file(dataset.path, "interactions", "item").to_series().n_unique()
 
 
+def repeated_rows(dataset: Dataset) -> int:
+    """Count the events that repeat user, item and time of another."""
+    events = read_table_file(dataset.path, "interactions", "user", "item", "time")
+    return events.height - events.unique().height
+
+
 def remarks_on(dataset: Dataset, *, now: datetime | None = None) -> list[str]:
     """Say what may surprise: what is left out, rows that repeat, times to come, events that are no examples, and more.
 
@@ -88,8 +94,7 @@ def remarks_on(dataset: Dataset, *, now: datetime | None = None) -> list[str]:
         dataset: just made.
         now: with its time zone; None is the current time.
     """
-    events = read_table_file(dataset.path, "interactions").select("user", "item", "time")
-    repeats = events.height - events.unique().height
+    events = read_table_file(dataset.path, "interactions", "user", "time")
     asked, manifest = sum(dataset.manifest.counts.values()), dataset.manifest
     possible = int((events.group_by("user").len()["len"] - 1).sum())
     found = []
@@ -100,7 +105,7 @@ def remarks_on(dataset: Dataset, *, now: datetime | None = None) -> list[str]:
             f"left out as incomplete: {number_of(dropped.items, 'item')} without a title, "
             f"{number_of(dropped.events, 'event')} ({share:.0%}) of these or of unknown items{question}"
         )
-    if repeats and manifest.duplicates == "keep":
+    if (repeats := repeated_rows(dataset)) and manifest.duplicates == "keep":
         found.append(f"{repeats:,} rows repeat user, item and time of another: kept; --set duplicates=drop drops them")
     found += _to_come(events["time"], now or datetime.now(UTC))
     if asked < possible / 2 and manifest.split.kind == "paper":

@@ -45,6 +45,7 @@ from dllm2rec.workflow.building import (
     settle,
 )
 from dllm2rec.workflow.evaluating import dataset_of, evaluate
+from dllm2rec.workflow.preparing import repeated_rows
 from dllm2rec.workflow.runs import MARKER as RUN
 from dllm2rec.workflow.runs import RESULT, REVISION, Run, RunResult, Source, make_config
 from dllm2rec.workflow.teaching import teach_only_new
@@ -119,7 +120,7 @@ def update(
         settings: see there.
         force: keep the new student even if it is worse.
         columns: names of columns; those that are not given are as in the log of the run's dataset.
-        say: told in words that an update that was refused gives way, or that events are left out.
+        say: told in words that an update that was refused gives way, and which events are left out or repeat.
 
     Raises:
         UserError: an input is at fault, and then all stays as it was; something else is at ``out``, or another process
@@ -141,6 +142,11 @@ def update(
             dataset = extend(before.dataset, interactions, items, out=place / DATASET, columns=columns)
             if (dropped := dataset.manifest.dropped) is not None and dropped.events:
                 say(f"{interactions}: {dropped.events:,} events of unknown items are left out")
+            if repeats := repeated_rows(dataset) - repeated_rows(before.dataset):
+                say(
+                    f"{interactions}: {repeats:,} new rows repeat user, item and time of another: kept, as in the "
+                    "dataset before; if they are copies, remove them from the file"
+                )
             training, learned = _training(run, before.dataset, dataset, settings)
             if not learned:
                 raise UserError(f"{interactions}: nothing new to learn from: its events are all held out; collect more")
