@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 
 from dllm2rec.core.errors import UserError
+from dllm2rec.core.figures import number_of
 from dllm2rec.data.catalogue import read_catalogue, titled
 from dllm2rec.data.columns import WELL_KNOWN, Columns
 from dllm2rec.data.dataset import Dataset, write_dataset
@@ -81,8 +82,8 @@ def extend(
     except UserError as error:
         if "leaves no" in str(error):
             raise UserError(
-                f"{interactions}: {new.height:,} events are too few to hold a tenth out for validation and another for "
-                f"test, or are all at the same time; collect more ({error})"
+                f"{interactions}: {number_of(new.height, 'new event')}: too few to hold a tenth out for validation and "
+                "another for test, or all at the same time; collect more, and give them together with these"
             ) from None
         raise
 
