@@ -11,7 +11,8 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,29 @@ def test_a_swap_loses_no_request(workers: int, bundles: list[Path], tmp_path: Pa
         log = process.stderr.read()
         assert f"serving {after}" in log
         assert "not swapped: " in log
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_stop_loses_no_request(workers: int, bundles: list[Path]) -> None:
+    with server(bundles[0], "--workers", str(workers)) as (port, process), ThreadPoolExecutor(8) as pool:
+
+        def keep_asking() -> set[int]:
+            connection, statuses = http.client.HTTPConnection("127.0.0.1", port, timeout=60), set()
+            with suppress(ConnectionRefusedError):
+                while True:
+                    connection.request("GET", "/v1/items/1")
+                    answer = connection.getresponse()
+                    answer.read()
+                    statuses.add(answer.status)
+            return statuses
+
+        version(port)
+        asking = [pool.submit(keep_asking) for _ in range(8)]
+        time.sleep(1)
+        for one in (process.pid, *workers_of(process)):  # as a manager of services does
+            os.kill(one, signal.SIGTERM)
+        assert [one.result() for one in asking] == [{200}] * 8
+        assert process.wait(timeout=60) == 0
 
 
 def test_a_worker_that_still_starts_is_not_ended_by_a_swap(bundles: list[Path]) -> None:

@@ -1,11 +1,12 @@
 """Processes that share one socket.
 
-SIGHUP reads the bundle again, in every worker; SIGTERM and SIGINT let the requests under way end. A worker that dies is
-replaced.
+SIGHUP reads the bundle again, in every worker; SIGTERM and SIGINT stop without losing a request that was sent. A worker
+that dies is replaced.
 """
 
 import asyncio
 import os
+import select
 import signal
 import socket
 import sys
@@ -29,7 +30,9 @@ from dllm2rec.serving.http.settings import ServeSettings
 
 BACKLOG = 2048
 RETRY = 5  # seconds until a worker whose bundle is broken is started anew
-GRACE = 10  # seconds that requests under way get when the server stops
+TICK = 0.1  # seconds between two looks at the workers
+PARTING = 0.5  # seconds that a server which stops still accepts, and after that still waits for requests
+GRACE = 10  # seconds that requests under way get after that
 
 
 def serve(settings: ServeSettings, *, started: Callable[[str], None]) -> None:
@@ -89,7 +92,26 @@ def _work(settings: ServeSettings, listening: socket.socket) -> None:
         server_header=False,
         timeout_graceful_shutdown=GRACE,
     )
-    uvicorn.Server(config).run([listening])
+    _Server(config).run([listening])
+
+
+class _Server(uvicorn.Server):
+    """Ends connections with an answer; uvicorn alone ends those that wait, also where a request is on its way."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept no more, let each connection end with its next answer, then end those that stay silent."""
+        await asyncio.sleep(PARTING)  # by then the manager has closed its socket, in which others would wait for nobody
+        quiet, end = 0, time.monotonic() + PARTING
+        while quiet < 2 and time.monotonic() < end:  # a turn of the loop accepts who waits, the next connects them
+            await asyncio.sleep(0)
+            quiet = 0 if select.select(sockets or (), (), (), 0)[0] else quiet + 1
+        for server in self.servers:
+            server.close()
+        self.server_state.default_headers.append((b"connection", b"close"))
+        end = time.monotonic() + PARTING
+        while self.server_state.connections and time.monotonic() < end and not self.force_exit:
+            await asyncio.sleep(0.05)
+        await super().shutdown(sockets)
 
 
 def _work_or_wait(settings: ServeSettings, listening: socket.socket) -> None:
@@ -143,7 +165,8 @@ class _Manager:
                 mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]  # its bundle answers no more
                 self._workers.remove(worker)
             self._workers += [self._start() for _ in range(self._settings.workers - len(self._workers))]
-            time.sleep(0.5)
+            time.sleep(TICK)
+        self._listening.close()
         self._tell(signal.SIGTERM)
         for worker in self._workers:
             worker.join()
