@@ -218,6 +218,14 @@ def test_with_a_key_nothing_but_the_page_and_the_probes_is_open(bundles: list[Pa
         assert client.get(path).status_code == 200
 
 
+def test_load_balancers_may_ask_for_the_head_alone(client: TestClient) -> None:
+    described = client.get("/openapi.json").json()["paths"]
+    for path in ("/health", "/ready"):
+        assert client.head(path).status_code == 200
+        assert described[path].keys() == {"get"}
+    assert client.head("/v1/examples").status_code == 405
+
+
 def test_a_bundle_is_swapped_and_a_broken_one_refused(bundles: list[Path], tmp_path: Path) -> None:
     place = tmp_path / "current"
     place.symlink_to(bundles[0])

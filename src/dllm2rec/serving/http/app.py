@@ -205,10 +205,12 @@ def _add_operations(
             key=settings.api_key is not None,
         )
 
+    @app.head("/health", include_in_schema=False)  # as some load balancers ask
     @app.get("/health", summary="The process is alive")
     async def health() -> dict[str, str]:
         return {"status": "ok"}
 
+    @app.head("/ready", include_in_schema=False)
     @app.get("/ready", summary="A bundle answers, and which")
     async def ready() -> Status:
         return status()
