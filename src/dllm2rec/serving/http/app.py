@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import FastAPI, Query
 from fastapi.responses import FileResponse, Response
@@ -16,7 +16,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 from dllm2rec.core.errors import UserError
-from dllm2rec.serving.http.gate import Gate
+from dllm2rec.serving.http.gate import KEYED, Gate
 from dllm2rec.serving.http.live import Live
 from dllm2rec.serving.http.metrics import Metrics
 from dllm2rec.serving.http.models import (
@@ -30,7 +30,7 @@ from dllm2rec.serving.http.models import (
     RecommendResponse,
     Status,
 )
-from dllm2rec.serving.http.problems import add_problems, described
+from dllm2rec.serving.http.problems import Problem, add_problems, described
 from dllm2rec.serving.http.settings import ServeSettings
 from dllm2rec.serving.recommender import Recommendation, Recommender
 from dllm2rec.serving.titles import search_titles
@@ -76,6 +76,7 @@ def create_app(settings: ServeSettings, *, reloaded: Callable[[], object] = int)
     async def page() -> FileResponse:
         return FileResponse(PAGE / "index.html")
 
+    _describe(app, keyed=settings.api_key is not None)
     return app
 
 
@@ -182,13 +183,31 @@ def _add_items(app: FastAPI, live: Live, aside: _Aside) -> None:
         ]
         return Items(version=recommender.version, items=items)
 
-    @app.get("/v1/items/{item:path}", summary="One item", responses=described(401, 404, 503))
+    @app.get("/v1/items/{item:path}", summary="One item", responses=described(401, 404, 422, 503))
     async def item(item: str) -> Item:
         recommender = live.now.main
         found = recommender.identify(item)
         if found is None:
             raise HTTPException(404, "no such item")
         return Item(id=found, title=recommender.title(found))
+
+
+def _describe(app: FastAPI, *, keyed: bool) -> None:
+    """Let OpenAPI tell what the routes alone don't: how a problem looks, and what needs the key."""
+    of_routes = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = of_routes()
+        components = document["components"]
+        components["schemas"][Problem.__name__] = Problem.model_json_schema()
+        if keyed:
+            components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+            for path, operations in document["paths"].items():
+                for operation in operations.values() if path.startswith(KEYED) else ():
+                    operation["security"] = [{"key": []}]
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
 
 
 def _add_operations(
