@@ -89,13 +89,15 @@ def test_a_plain_run_needs_no_teacher(runs: dict[str, Path], more: list[str], tm
     assert not (tmp_path / "run-2" / "knowledge").exists()
 
 
-def test_new_rows_that_repeat_are_counted(runs: dict[str, Path], tmp_path: Path) -> None:
+def test_new_rows_that_repeat_or_lie_in_the_future_are_told(runs: dict[str, Path], tmp_path: Path) -> None:
     rows = later_rows(items=ITEMS)
-    files = write_log(tmp_path, [*log_rows(), *rows, *rows[:7]])  # whole again
+    to_come = (*rows[-1][:2], 4_102_000_000)
+    files = write_log(tmp_path, [*log_rows(), *rows, *rows[:7], to_come])  # whole again
     outcome = call("update", runs["plain"], *files, "--out", tmp_path / "run-2", "--force", "--json")
     assert outcome.code == 0, outcome.err
-    assert outcome.json["new_events"] == len(rows) + 7
+    assert outcome.json["new_events"] == len(rows) + 8
     assert "log.csv: 7 new rows repeat user, item and time of another: kept" in outcome.err
+    assert "log.csv: 1 event lies in the future (the last on 2099-12-26)" in outcome.err
 
 
 def test_all_since_the_cut_is_learned_also_where_validation_was_sampled(more: list[str], tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ def remarks_on(dataset: Dataset, *, now: datetime | None = None) -> list[str]:
         )
     if (repeats := repeated_rows(dataset)) and manifest.duplicates == "keep":
         found.append(f"{repeats:,} rows repeat user, item and time of another: kept; --set duplicates=drop drops them")
-    found += _to_come(events["time"], now or datetime.now(UTC))
+    found += to_come(events["time"], now)
     if asked < possible / 2 and manifest.split.kind == "paper":
         found.append(
             f"{asked:,} of {possible:,} events that follow another of their user are examples, as in the paper; "
@@ -128,8 +128,9 @@ def _date(time: float) -> datetime:
     return EPOCH + timedelta(seconds=float(time))
 
 
-def _to_come(times: pl.Series, now: datetime) -> list[str]:
+def to_come(times: pl.Series, now: datetime | None = None) -> list[str]:
     """Say how many events lie in the future: after one of them, an update takes no event of today."""
+    now = now or datetime.now(UTC)
     later = times.filter(times > (now + AHEAD).timestamp())
     if later.is_empty():
         return []

@@ -23,6 +23,7 @@ from dllm2rec.core.files import (
 from dllm2rec.core.progress import Say
 from dllm2rec.core.seeding import numpy_generator
 from dllm2rec.data import Columns, Dataset, Examples, extend
+from dllm2rec.data.directory import read_table_file
 from dllm2rec.evaluation.metrics import METRIC, TOP, ndcg, summary
 from dllm2rec.evaluation.ranks import rank_targets
 from dllm2rec.evaluation.significance import SIGNIFICANT, paired_permutation_test
@@ -45,7 +46,7 @@ from dllm2rec.workflow.building import (
     settle,
 )
 from dllm2rec.workflow.evaluating import dataset_of, evaluate
-from dllm2rec.workflow.preparing import repeated_rows
+from dllm2rec.workflow.preparing import repeated_rows, to_come
 from dllm2rec.workflow.runs import MARKER as RUN
 from dllm2rec.workflow.runs import RESULT, REVISION, Run, RunResult, Source, make_config
 from dllm2rec.workflow.teaching import teach_only_new
@@ -147,6 +148,8 @@ def update(
                     f"{interactions}: {repeats:,} new rows repeat user, item and time of another: kept, as in the "
                     "dataset before; if they are copies, remove them from the file"
                 )
+            for line in to_come(read_table_file(dataset.path, "interactions", "time")["time"]):
+                say(f"{interactions}: {line}")
             training, learned = _training(run, before.dataset, dataset, settings)
             if not learned:
                 raise UserError(f"{interactions}: nothing new to learn from: its events are all held out; collect more")
