@@ -79,7 +79,9 @@ def tabulate(evidence: Evidence, *, seed: int = 0, against: str | None = None) -
     versus = pair_tests(evidence, seed, against)
     tables = [_table(evidence, everything, complete, versus=versus, seed=seed, against=against)]
     partial = [taught for taught in evidence.teachers if not taught.labelled.all()]
-    tables += [_table(evidence, taught.labelled, [taught], versus=None, seed=seed) for taught in partial]
+    tables += [
+        _table(evidence, taught.labelled, [taught], versus=None, seed=seed, against=against) for taught in partial
+    ]
     runs = [run for group in evidence.groups for run in group.runs]
     return Comparison(
         dataset=evidence.dataset.manifest.name,
@@ -233,10 +235,10 @@ def _notes(evidence: Evidence, versus: Mapping[str, Versus], against: str | None
         whom = "the plain student" if against is None else f"the student of {against}"
         instead = ", or, where all students are taught or all are plain, against the first" if against is None else ""
         notes.append(
-            f"Tests: NDCG@20 per example (mean over seeds) against {whom} of the same name, else of the same kind, "
-            f"protocol, data and loss, of several the one that validation prefers{instead}; two-sided sign-flip "
-            "permutation test over users and, with several seeds, a t-test over users and seeds: the larger p; Holm "
-            f"correction over {len(versus)}."
+            f"Tests: NDCG@20, and likewise HR@20, per example (mean over seeds) against {whom} of the same name, else "
+            f"of the same kind, protocol, data and loss, of several the one that validation prefers{instead}; "
+            "two-sided sign-flip permutation test over users and, with several seeds, a t-test over users and seeds: "
+            f"the larger p; Holm correction over {len(versus)}, for each of the two."
         )
         if any(len(group.runs) == 1 for group in evidence.groups):
             notes.append(
@@ -246,7 +248,9 @@ def _notes(evidence: Evidence, versus: Mapping[str, Versus], against: str | None
     differing: dict[str, list[str]] = {}
     for label, test in versus.items():
         one, other = by_label[label], by_label[test.baseline]
-        if (test.plain or against) and (found := differing_settings(one, other, taught=other.distilled)):
+        if (test.plain or against) and (
+            found := differing_settings(one, other, taught=one.distilled and other.distilled)
+        ):
             differing.setdefault(", ".join(found), []).append(f"{one.label} and {other.label}")
     notes += [f"{'; '.join(pairs)} also differ in {what}." for what, pairs in differing.items()]
     if not evidence.teachers:

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dllm2rec.comparison.examination import Calibration, Examination, Finding, Rival, Texts, Vectors, Weights
 from dllm2rec.core.figures import duration, figure, listing, p_text
 from dllm2rec.data import Split
-from dllm2rec.data.splits import SPLITS
 from dllm2rec.evaluation.metrics import HITS, METRIC, TOP
 from dllm2rec.evaluation.significance import SIGNIFICANT
 from dllm2rec.teachers.merging import Mixture
@@ -80,12 +79,12 @@ def describe_mixture(mixture: Mixture | None) -> Iterator[str]:
             yield f"Merged: {source.name}, its item vectors alone."
         else:
             yield f"Merged: {source.name} with weight {figure(source.weight)}, at temperature {source.temperature:.4g}."
-    depths = {source.name: source.depth for source in mixture.sources if source.depth}
-    least = min(depths.values(), default=0)
-    if any(depth > least for depth in depths.values()):
-        short = listing([name for name, depth in depths.items() if depth == least])
+    depths = [source.depth for source in mixture.sources if source.depth]
+    if depths and mixture.depth == min(depths) < max(depths):
+        short = dict.fromkeys(source.name for source in mixture.sources if source.depth == mixture.depth)
         yield (
-            f"No list is longer than {least} items, as many as {short} lists; if students read more, let it list more."
+            f"Lists are cut to {mixture.depth}, the most that {listing(list(short))} can give; if students read more, "
+            "let deeper ones be made."
         )
     yield (
         f"The best item's probability is off by {figure(mixture.calibration_error)} (expected calibration error) on "
@@ -168,19 +167,18 @@ def _missing_rivals(page: Examination) -> Iterator[Finding]:
 
 def _seen(page: Examination) -> Iterator[Finding]:
     """Say where a teacher knows the answers of the examples that it labels."""
-    (seen, own), (unseen, other) = (
-        (page.coverage[split].labelled, page.hits[split]) for split in (SPLITS[0], SPLITS[1])
-    )
-    if not (seen and unseen):
+    own, other = page.hits["train"], page.hits["validation"]
+    if not (own.examples and other.examples):
         return
-    most = other + 2 * math.sqrt(other * (1 - other) / unseen) + 2 / unseen  # that validation could be by chance
-    if own > SEEN_BEFORE * most:
+    spread = math.sqrt(other.share * (1 - other.share) / other.examples)
+    most = other.share + 2 * spread + 2 / other.examples  # that validation could be by chance
+    if own.share > SEEN_BEFORE * most:
         yield Finding(
             level="bad",
             text=(
-                f"The first {TOP} of its lists hold the next item in {own:.1%} of the training examples that it "
-                f"labelled, and in {other:.1%} of those of validation: it has learned from what it labels, so students "
-                "will trust it too far. Let it label users that it was not fitted to."
+                f"Of targets that training has, the first {TOP} of its lists hold {own.share:.1%} in the training "
+                f"examples that it labelled, and {other.share:.1%} in those of validation: it has learned from what it "
+                "labels, so students will trust it too far. Let it label users that it was not fitted to."
             ),
         )
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dllm2rec.comparison.diagnosis import diagnose
 from dllm2rec.comparison.evidence import Taught, judge_teacher, left_out, metric_values
-from dllm2rec.comparison.examination import Calibration, Coverage, Examination, Rival, Texts, Vectors, Weights
+from dllm2rec.comparison.examination import Calibration, Coverage, Examination, Hits, Rival, Texts, Vectors, Weights
 from dllm2rec.core.errors import UserError
 from dllm2rec.core.seeding import numpy_generator
 from dllm2rec.data import Dataset, Examples, Split, TrainOn
@@ -65,7 +65,7 @@ def examine(knowledge: Knowledge, dataset: Dataset, *, student: Run | None = Non
         "model": manifest.model,
         "depth": manifest.depth,
         "coverage": coverage,
-        "hits": {split: _hits(knowledge, examples[split], rows[split]) for split in SPLITS[:2]},
+        "hits": {split: _hits(knowledge, dataset, examples[split], rows[split]) for split in SPLITS[:2]},
         "rivals": _rivals(knowledge, dataset, student, SPLITS[1:] if test else SPLITS[1:2]),
         "weights": _weights(knowledge, rows["train"]),
         "calibration": _calibration(knowledge, dataset) if test else None,
@@ -95,9 +95,11 @@ def labels_among(knowledge: Knowledge) -> TrainOn:
     return cast("TrainOn", manifest.settings.get("train_on", "before-cut"))
 
 
-def _hits(knowledge: Knowledge, examples: Examples, rows: NDArray[np.int64]) -> float:
-    listed = knowledge.labels.ranked_items[rows[rows >= 0], :TOP]
-    return float((listed == examples.target[rows >= 0, None]).any(axis=1).mean()) if len(listed) else 0.0
+def _hits(knowledge: Knowledge, dataset: Dataset, examples: Examples, rows: NDArray[np.int64]) -> Hits:
+    """Count hits where whoever counts can hit; validation has items that training has not."""
+    kept = (rows >= 0) & (dataset.train_counts("before-cut")[examples.target] > 0)
+    hit = (knowledge.labels.ranked_items[rows[kept], :TOP] == examples.target[kept, None]).any(axis=1)
+    return Hits(examples=len(hit), share=float(hit.mean()) if len(hit) else 0.0)
 
 
 def _rivals(knowledge: Knowledge, dataset: Dataset, student: Run | None, splits: Sequence[Split]) -> list[Rival]:

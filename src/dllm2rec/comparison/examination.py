@@ -15,6 +15,13 @@ class Coverage(Settings):
     examples: int
 
 
+class Hits(Settings):
+    """Labelled examples whose target training has: how many, and the share in which it is among the first twenty."""
+
+    examples: int
+    share: float
+
+
 class Rival(Settings):
     """The teacher against something else on the same labelled examples.
 
@@ -147,7 +154,7 @@ class Examination(Settings):
         model: its model.
         depth: items that a label lists.
         coverage: of each split.
-        hits: share of the labelled examples of training and of validation whose target is among the first twenty.
+        hits: of the teacher on training and on validation.
         rivals: on validation, and on test where that was asked for, where examples are labelled.
         weights: None without labelled training examples.
         calibration: None where test was not asked for, or too few examples of validation or test are labelled.
@@ -167,7 +174,7 @@ class Examination(Settings):
     model: str
     depth: int
     coverage: dict[Split, Coverage]
-    hits: dict[Split, float]
+    hits: dict[Split, Hits]
     rivals: tuple[Rival, ...]
     weights: Weights | None
     calibration: Calibration | None

@@ -29,9 +29,8 @@ def judge(
 
     Returns:
         A headline and the figures behind it: each distilled student against the plain one, or each against that of the
-        method that was asked for, then of those that
-        validation prefers the student against the reference that needs no training, and the teacher against the plain
-        student on the examples it labelled.
+        method that was asked for; then, of those that validation prefers, the student against the reference that needs
+        no training, and the teacher against the plain student on the examples it labelled.
     """
     rows = tables[0].rows
     tested = [(row, row.versus) for row in rows if row.versus is not None]
@@ -106,8 +105,12 @@ def _against_headline(tested: Sequence[tuple[Row, Versus]], against: str) -> str
         if is_significant(versus):
             found[versus.difference > 0].append(row)
     said = [f"{_names(some)} {word}" for some, word in ((found[True], "better"), (found[False], "worse")) if some]
-    once = "" if all(versus.several_seeds for _, versus in tested) else " Where a student has one seed, it shows less."
-    return f"Against {against}, {', '.join(said) or 'no difference is statistically significant'}.{once}"
+    once = (
+        ""
+        if all(versus.several_seeds for _, versus in tested)
+        else (" Some have one seed: seeds differ, too, so their differences show less.")
+    )
+    return f"Against {against}, {', '.join(said)}.{once}" if said else f"No difference from {against} is significant."
 
 
 def _beyond_chance(taught: Sequence[tuple[Row, Versus]], *, several_seeds: bool) -> tuple[list[Row], list[Row]]:

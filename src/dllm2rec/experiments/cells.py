@@ -193,7 +193,8 @@ def _trial(work: Work, cell: _Cell, settings: TrainSettings, change: Mapping[str
         return _train(work, cell, settings, work.config.search.seed, name=name)
     except UserError as error:
         if is_of_trial(error):
-            work.stages.lose(name, work.out, str(error))
+            kept = f"kept in {work.out / 'studies'}: what is removed there is tried again"
+            work.stages.lose(name, work.out, f"{error} ({kept})")
         raise
 
 

@@ -59,12 +59,14 @@ class Mixture(Settings):
     Attributes:
         sources: in the order in which they were named.
         vectors: see `merge`.
+        depth: items that a merged label lists; 0 where merged before this was noted.
         validation_examples: how many were labelled by any source.
         calibration_error: of the mixture's best item on those, see `calibration_error`.
     """
 
     sources: tuple[MergedSource, ...]
     vectors: MergedVectors
+    depth: int = 0
     validation_examples: int
     calibration_error: float
 
@@ -117,6 +119,7 @@ def merge(
         settings=Mixture(
             sources=merged,
             vectors=vectors,
+            depth=depth,
             validation_examples=len(validation),
             calibration_error=_error([label(some) for some in validation.batches(batch_size)], validation),
         ).model_dump(mode="json"),

@@ -148,7 +148,10 @@ def update(
                     f"{interactions}: {repeats:,} new rows repeat user, item and time of another: kept, as in the "
                     "dataset before; if they are copies, remove them from the file"
                 )
-            for line in to_come(read_table_file(dataset.path, "interactions", "time")["time"]):
+            known, times = (
+                read_table_file(one.path, "interactions", "time")["time"] for one in (before.dataset, dataset)
+            )
+            for line in to_come(times.filter(times > known.max())):
                 say(f"{interactions}: {line}")
             training, learned = _training(run, before.dataset, dataset, settings)
             if not learned:

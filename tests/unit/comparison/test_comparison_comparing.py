@@ -16,11 +16,9 @@ from dllm2rec.comparison.comparing import tabulate
 from dllm2rec.comparison.evidence import Group, distinct, judge_teacher, left_out
 from dllm2rec.comparison.formatting import header, markdown, piped, table_rows
 from dllm2rec.comparison.pairing import plain_of
-from dllm2rec.core.errors import UserError
 from dllm2rec.core.figures import figure, p_text, percent
 from dllm2rec.core.seeding import numpy_generator
 from dllm2rec.data import Dataset
-from dllm2rec.distillation.rd import RDSettings
 from dllm2rec.evaluation.significance import paired_permutation_test
 from dllm2rec.reporting.report.cases import user_cards
 from dllm2rec.settings.config import TrainSettings
@@ -142,41 +140,6 @@ def test_of_several_plain_students_the_one_that_validation_prefers_stands_beside
         table = tabulate(given).tables[0]
         assert [row.versus.baseline for row in table.rows if row.versus] == [first.label]
         assert any("student.dim (64, 32)" in note for note in table.notes) == (first.label == far.label)
-
-
-def test_methods_are_tested_against_one_of_them_student_by_student(small: Dataset) -> None:
-    count = len(small.examples("test"))
-    good, bad = np.ones(count), np.full(count, 50.0)
-    given = evidence(
-        small,
-        group(small, "A", [bad]),
-        group(small, "A", [bad, bad], taught=True),
-        group(small, "A", [good, good], by=RDSettings(), knowledge="k"),
-        group(small, "B", [good], by=RDSettings(), knowledge="k"),
-        group(small, "B", [bad], taught=True),
-        group(small, "T", [bad], by=RDSettings(), protocol="strong", knowledge="k"),
-    )
-    comparison = tabulate(given, against="taught")
-    table, verdict = comparison.tables[0], comparison.verdict
-    assert {row.label: row.versus.baseline for row in table.rows if row.versus} == {
-        "A plain": "A + taught",
-        "A + rd": "A + taught",
-        "B + rd": "B + taught",
-    }
-    assert "vs taught" in header(table)
-    assert "against the student of taught of the same name" in " ".join(table.notes)
-    assert "Holm correction over 3" in " ".join(table.notes)
-    assert verdict.outcome == "none"
-    assert verdict.headline == (
-        "Against taught, A + rd and B + rd are better. Where a student has one seed, it shows less."
-    )
-    assert any(
-        line.startswith("Not tested, as no student of taught here") and "T + rd" in line for line in verdict.lines
-    )
-    with pytest.raises(
-        UserError, match="no run here is of the method 'DCD' to test against; there are plain, taught and rd"
-    ):
-        tabulate(given, against="DCD")
 
 
 def test_names_have_room_in_a_narrow_terminal(small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import pytest
 from dllm2rec.comparison import doctor
 from dllm2rec.comparison.diagnosis import diagnose, headline
 from dllm2rec.comparison.doctor import examine, labels_among
-from dllm2rec.comparison.examination import Coverage
+from dllm2rec.comparison.examination import Coverage, Hits
 from dllm2rec.data import Dataset, TrainOn
 from dllm2rec.evaluation.references import reference_ranks
 from dllm2rec.knowledge import Knowledge, KnowledgeManifest, Labels
@@ -203,17 +203,36 @@ def test_too_few_labels_say_nothing_of_calibration(small: Dataset, tmp_path: Pat
 def test_a_teacher_that_knew_the_answers_of_its_training_examples_is_found(small: Dataset, tmp_path: Path) -> None:
     found = knowledge(small, tmp_path, right=True)
     page = examine(found, small)
-    assert page.hits == {"train": 1.0, "validation": 1.0}
+    assert {split: hits.share for split, hits in page.hits.items()} == {"train": 1.0, "validation": 1.0}
+    assert not any("learned from what it labels" in finding.text for finding in page.findings)
     held_out = np.isin(found.labels.example_id, small.examples("validation").example_id)
     listed = found.labels.ranked_items.copy()
     listed[held_out] = (listed[held_out] + 1) % small.num_items
     seen = replace(found, labels=replace(found.labels, ranked_items=listed))
     page = examine(seen, small)
-    assert page.hits == {"train": 1.0, "validation": 0.0}
+    assert {split: hits.share for split, hits in page.hits.items()} == {"train": 1.0, "validation": 0.0}
     (bad,) = (finding.text for finding in page.findings if "learned from what it labels" in finding.text)
-    assert "in 100.0% of the training examples that it labelled, and in 0.0% of those of validation" in bad
-    few = page.model_copy(update={"coverage": {**page.coverage, "validation": Coverage(labelled=3, examples=30)}})
+    assert "hold 100.0% in the training examples that it labelled, and 0.0% in those of validation" in bad
+    few = page.model_copy(update={"hits": {**page.hits, "validation": Hits(examples=3, share=0.0)}})
     assert not any("learned from" in finding.text for finding in diagnose(few))  # which 3 examples can't show
+
+
+def test_new_items_of_validation_do_not_make_a_teacher_suspect(
+    small: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = knowledge(small, tmp_path, right=True)
+    validation = small.examples("validation")
+    counts = small.train_counts("before-cut")
+    new = validation.target[: len(validation) // 2]
+    counts[new] = 0
+    monkeypatch.setattr(Dataset, "train_counts", lambda *_: counts)
+    unknown = np.isin(found.labels.example_id, validation.example_id[np.isin(validation.target, new)])
+    listed = found.labels.ranked_items.copy()
+    listed[unknown] = (listed[unknown] + 1) % small.num_items
+    page = examine(replace(found, labels=replace(found.labels, ranked_items=listed)), small)
+    assert page.hits["validation"].share == 1.0
+    assert page.hits["validation"].examples == np.sum(~np.isin(validation.target, new))
+    assert not any("learned from what it labels" in finding.text for finding in page.findings)
 
 
 def test_several_rivals_share_the_error(small: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

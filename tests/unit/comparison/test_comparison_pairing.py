@@ -1,13 +1,17 @@
 """What labels and single teachers add: which rows are tested, and what is said of them."""
 
 import numpy as np
+import pytest
 from comparison_helpers import evidence, group, mixture
 
 from dllm2rec.comparison.comparing import tabulate
 from dllm2rec.comparison.evidence import Group
+from dllm2rec.comparison.formatting import header
+from dllm2rec.core.errors import UserError
 from dllm2rec.data import Dataset
 from dllm2rec.distillation.kar import KARSettings
 from dllm2rec.distillation.methods import MethodSettings, VectorsMethod
+from dllm2rec.distillation.rd import RDSettings
 from dllm2rec.distillation.settings import DLLM2RecSettings
 
 
@@ -74,3 +78,39 @@ def test_what_one_of_several_teachers_adds_is_told_or_how_to_know_it(small: Data
     (line,) = said(both, taught("two", 1.0, "both"))
     assert line.startswith("one + taught and two + taught learn from several teachers as one (llm and blend): ")
     assert said(plain, *parts) == []
+
+
+def test_methods_are_tested_against_one_of_them_student_by_student(small: Dataset) -> None:
+    count = len(small.examples("test"))
+    good, bad = np.ones(count), np.full(count, 50.0)
+    given = evidence(
+        small,
+        group(small, "A", [bad]),
+        group(small, "A", [bad, bad], taught=True),
+        group(small, "A", [good, good], by=RDSettings(), knowledge="k"),
+        group(small, "B", [good], by=RDSettings(), knowledge="k"),
+        group(small, "B", [bad], taught=True),
+        group(small, "T", [bad], by=RDSettings(), protocol="strong", knowledge="k"),
+    )
+    comparison = tabulate(given, against="taught")
+    table, verdict = comparison.tables[0], comparison.verdict
+    assert {row.label: row.versus.baseline for row in table.rows if row.versus} == {
+        "A plain": "A + taught",
+        "A + rd": "A + taught",
+        "B + rd": "B + taught",
+    }
+    assert "vs taught" in header(table)
+    assert "against the student of taught of the same name" in " ".join(table.notes)
+    assert "Holm correction over 3" in " ".join(table.notes)
+    assert verdict.outcome == "none"
+    assert verdict.headline == (
+        "Against taught, A + rd and B + rd are better. Some have one seed: seeds differ, too, so their differences "
+        "show less."
+    )
+    assert any(
+        line.startswith("Not tested, as no student of taught here") and "T + rd" in line for line in verdict.lines
+    )
+    with pytest.raises(
+        UserError, match="no run here is of the method 'DCD' to test against; there are plain, taught and rd"
+    ):
+        tabulate(given, against="DCD")
