@@ -1,11 +1,14 @@
 """The pictures of the documentation, as SVG that reads on light and dark pages.
 
 How sure a teacher is and how often it is right; HR@20 by how often training saw the target, of runs and of the best
-reference that needs no training; what labels are worth, by how many and which (the output of label_budget.py).
+reference that needs no training; what labels are worth, by how many and which (the output of label_budget.py); language
+models by their size, from NDCG@20 of each as a teacher and of the student that it taught.
 
     python benchmarks/pictures.py calibration --dataset DATASET --knowledge KNOWLEDGE --out docs/calibration.svg
     python benchmarks/pictures.py slices --of TOYS BLEND RUN RUN --of GAMES BLEND RUN --out docs/slices.svg
     python benchmarks/pictures.py budget --cells runs/budget/cells.jsonl --out docs/budget.svg
+    python benchmarks/pictures.py scaling --of SmolLM2 135 .0140 .0160 --of "Gemma 3" 270 .0180 .0157 \
+        --of Qwen2.5-Coder 494 .0077 .0118 --plain .0141 --out docs/scaling.svg
 """
 
 import argparse
@@ -117,6 +120,20 @@ def budget(cells: Path, out: Path) -> None:
     save(figure, out)
 
 
+def scaling(models: Sequence[tuple[str, str, str, str]], plain: float, out: Path) -> None:
+    """Draw NDCG@20 of teachers, and of the students that they taught, against millions of parameters."""
+    names, sizes = [name for name, *_ in models], [float(size) for _, size, *_ in models]
+    figure, axes = plt.subplots(figsize=(4.6, 3.4))
+    for place, label, colour in ((2, "teacher", GRAY), (3, "student taught by it", BLUE)):
+        axes.plot(sizes, [float(model[place]) for model in models], color=colour, marker="o", label=label)
+    axes.axhline(plain, color=BLUE, linewidth=1, linestyle="--", label="student without a teacher")
+    axes.set(xscale="log", ylabel="NDCG@20", ylim=(0, None))
+    axes.minorticks_off()
+    axes.set_xticks(sizes, [f"{name}\n{size:g}M" for name, size in zip(names, sizes, strict=True)])
+    axes.legend(frameon=False, fontsize=8)
+    save(figure, out)
+
+
 def main() -> None:
     mpl.use("svg")
     mpl.rcParams.update(STYLE)
@@ -129,7 +146,12 @@ def main() -> None:
     second.add_argument("--of", type=Path, nargs="+", action="append", required=True, metavar="DATASET VECTORS RUN")
     third = verbs.add_parser("budget")
     third.add_argument("--cells", type=Path, required=True)
-    for verb in (first, second, third):
+    fourth = verbs.add_parser("scaling")
+    fourth.add_argument(
+        "--of", nargs=4, action="append", required=True, metavar=("NAME", "MILLIONS", "NDCG", "STUDENT")
+    )
+    fourth.add_argument("--plain", type=float, required=True)
+    for verb in (first, second, third, fourth):
         verb.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     match arguments.verb:
@@ -139,6 +161,8 @@ def main() -> None:
             slices(arguments.of, arguments.out)
         case "budget":
             budget(arguments.cells, arguments.out)
+        case "scaling":
+            scaling(arguments.of, arguments.plain, arguments.out)
 
 
 if __name__ == "__main__":
