@@ -24,7 +24,7 @@ from dllm2rec.knowledge.store import Knowledge
 from dllm2rec.settings.config import Config, TrainSettings
 from dllm2rec.workflow.evaluating import evaluate
 from dllm2rec.workflow.runs import RESULT, REVISION, Run
-from dllm2rec.workflow.search import Choice, is_of_trial, search
+from dllm2rec.workflow.search import Choice, search
 from dllm2rec.workflow.training import plan, train
 
 LOOKS_EVERY = 0.5
@@ -158,7 +158,8 @@ def _train_cell(work: Work, cell: _Cell, seeds: Sequence[int]) -> Trained:
     """Search, then train and evaluate every seed; what fails is left out."""
     guard, config = work.stages.guard, work.config
     study = work.out / "studies" / f"{_slug(cell.student)}-{_slug(cell.method)}-{_study_hash(work, cell)}.json"
-    searching = partial(search, config, cell.student, cell.method, partial(_trial, work, cell), study=study)
+    trial, lost = partial(_trial, work, cell), partial(_lost, work, cell, study)
+    searching = partial(search, config, cell.student, cell.method, trial, study=study, lost=lost)
     searched = guard(f"search {cell.label}", work.out, searching)
     if searched is None:
         return Trained(runs=[], choice=None)
@@ -188,14 +189,15 @@ def _study_hash(work: Work, cell: _Cell) -> str:
 
 def _trial(work: Work, cell: _Cell, settings: TrainSettings, change: Mapping[str, Any]) -> Run:
     assert work.config.search is not None  # noqa: S101 - there are trials only where there is a search
-    name = f"try {cell.label}, {', '.join(f'{setting}={value}' for setting, value in change.items())}"
-    try:
-        return _train(work, cell, settings, work.config.search.seed, name=name)
-    except UserError as error:
-        if is_of_trial(error):
-            kept = f"kept in {work.out / 'studies'}: what is removed there is tried again"
-            work.stages.lose(name, work.out, f"{error} ({kept})")
-        raise
+    return _train(work, cell, settings, work.config.search.seed, name=_named(cell, change))
+
+
+def _lost(work: Work, cell: _Cell, study: Path, change: Mapping[str, Any], error: str) -> None:
+    work.stages.lose(_named(cell, change), study, f"{error} (kept in {study}: remove it to try again)")
+
+
+def _named(cell: _Cell, change: Mapping[str, Any]) -> str:
+    return f"try {cell.label}, {', '.join(f'{setting}={value}' for setting, value in change.items())}"
 
 
 def _train_and_evaluate(work: Work, cell: _Cell, settings: TrainSettings, seed: int) -> Run:

@@ -30,6 +30,8 @@ from dllm2rec.workflow.runs import Run
 EDGE = 0.05  # of a range
 TrainTrial = Callable[[TrainSettings, Mapping[str, Any]], Run]
 """Trains a trial by its settings; told what they change."""
+Lost = Callable[[Mapping[str, Any], str], object]
+"""Told what a trial changed that failed, and why."""
 
 
 class Trial(Settings):
@@ -76,7 +78,7 @@ class Choice(Settings):
 
 
 def search(
-    config: Config, student: str, method: str, train: TrainTrial, *, study: Path
+    config: Config, student: str, method: str, train: TrainTrial, *, study: Path, lost: Lost = lambda *_: None
 ) -> tuple[TrainSettings, Choice | None]:
     """Choose the settings of a cell.
 
@@ -89,6 +91,7 @@ def search(
         method: name of the method.
         train: trains a trial with the seed of the search; a trial that failed before is not trained again.
         study: file of the trials that ended.
+        lost: told of trials that failed, now or before.
 
     Returns:
         The settings; and what was tried, or None where the experiment has no search.
@@ -105,10 +108,10 @@ def search(
         known = number < len(journal.trials)
         change = journal.trials[number].params if known else journal.propose(standing)
         failed = journal.error(number) if known else None
-        if failed is not None:
-            done.append(Trial(change=change, error=failed))
-            continue
-        trial = _try(change, config, student, method, train)  # what was trained before is only read
+        # what was trained before is only read
+        trial = _try(change, config, student, method, train) if failed is None else Trial(change=change, error=failed)
+        if trial.error is not None:
+            lost(change, trial.error)
         if not known:
             journal.tell(change, trial.validation, trial.error)
         done.append(trial)
@@ -200,17 +203,14 @@ class _Journal:
 def _try(change: dict[str, Any], config: Config, student: str, method: str, train: TrainTrial) -> Trial:
     try:
         run = train(config.cell(student, method, change), change)
+    except BusyError:  # says nothing of the trial
+        raise
     except UserError as error:
-        if not is_of_trial(error):
-            raise
+        if is_of_files(error):
+            raise  # neither does a full disk
         return Trial(change=change, error=str(error))
     fit = run.finished().fit
     return Trial(change=change, validation=fit.validation[METRIC], epochs=fit.epochs_run, run=run.path)
-
-
-def is_of_trial(error: UserError) -> bool:
-    """Whether an error is the trial's own; a full disk says nothing of it, nor another process at work there."""
-    return not (isinstance(error, BusyError) or is_of_files(error))
 
 
 def _distribution(span: Range) -> BaseDistribution:
