@@ -182,7 +182,7 @@ def test_trials_beyond_those_that_were_asked_for_are_told(config: Path, tmp_path
     command = ["tune", config, "--out", tmp_path / "out", "--set", "search.trials"]
     assert call(*command[:-1], f"{command[-1]}=2").code == 0
     told = call(*command[:-1], f"{command[-1]}=1").err
-    assert "SASRec, plain: of 2 trials that are known the first 1 count; for all: --set search.trials=2" in told
+    assert "SASRec, plain: 2 trials are known, but search.trials = 1 leaves out the last 1;" in told
 
 
 def test_tables_of_the_paper_have_the_seeds_of_the_experiment_and_no_trials(config: Path, tmp_path: Path) -> None:

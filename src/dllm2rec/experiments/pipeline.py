@@ -156,10 +156,11 @@ def _chosen(trained: Sequence[Trained], say: Say) -> tuple[Choice, ...]:
     """Return what searches chose, and say where more trials are known than were asked for."""
     choices = tuple(one.choice for one in trained if one.choice is not None)
     for choice in choices:
+        known = len(choice.trials) + choice.unused
         if choice.unused > 0:
             say(
-                f"{choice.student}, {choice.method}: of {len(choice.trials) + choice.unused} trials that are known the "
-                f"first {len(choice.trials)} count; for all: --set search.trials={len(choice.trials) + choice.unused}"
+                f"{choice.student}, {choice.method}: {known} trials are known, but search.trials = "
+                f"{len(choice.trials)} leaves out the last {choice.unused}; for all: --set search.trials={known}"
             )
     return choices
 

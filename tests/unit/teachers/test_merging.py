@@ -74,7 +74,7 @@ def test_it_is_the_mixture_that_validation_asks_for(
     ]
     assert (merged.manifest.teacher, merged.manifest.model, merged.manifest.depth) == ("merged", "knn + text", 9)
     assert [one.depth for one in mixture.sources] == [12, 9]
-    assert any("Lists are cut to 9, the most that text can give" in text for text in describe_mixture(mixture))
+    assert any("Lists are cut to 9 items, the depth of text" in text for text in describe_mixture(mixture))
     labels = merged.labels.take(align(merged, tiny_dataset, validation))
     chance = np.stack([row >= 0 for row in rows], axis=1) * weights
     chance = (chance / chance.sum(axis=1, keepdims=True) * share).sum(axis=1)
