@@ -83,8 +83,8 @@ def describe_mixture(mixture: Mixture | None) -> Iterator[str]:
     if depths and mixture.depth == min(depths) < max(depths):
         short = dict.fromkeys(source.name for source in mixture.sources if source.depth == mixture.depth)
         yield (
-            f"Lists are cut to {mixture.depth} items, the depth of {listing(list(short))}; students that read more need "
-            "deeper ones."
+            f"Lists are cut to {mixture.depth} items, the depth of {listing(list(short))}; students that read more "
+            "need deeper ones."
         )
     yield (
         f"The best item's probability is off by {figure(mixture.calibration_error)} (expected calibration error) on "

@@ -35,9 +35,9 @@ def pair_tests(evidence: Evidence, seed: int, against: str | None = None) -> dic
     Raises:
         UserError: no group is of the method ``against``.
     """
-    methods = listing(list(dict.fromkeys(group.method for group in evidence.groups)))
-    if against is not None and all(group.method != against for group in evidence.groups):
-        raise UserError(f"no run here is of the method {against!r} to test against; there are {methods}")
+    methods = list(dict.fromkeys(group.method for group in evidence.groups))
+    if against is not None and against not in methods:
+        raise UserError(f"no run here is of the method {against!r} to test against; there are {listing(methods)}")
     pairs = [(group, baseline) for group in evidence.groups if (baseline := _baseline(group, evidence.groups, against))]
     found = [_between(group, baseline, evidence, _draws(seed, group.label)) for group, baseline in pairs]
     adjusted = holm([versus.p_value for versus in found])

@@ -111,6 +111,7 @@ def test_a_trial_changes_a_cell_and_leaves_the_rest_open(file: Path) -> None:
     [
         ("search.methods.no texd={}", "no method 'no texd' .did you mean 'no text'"),
         ("search.ranges={}", "method 'plain' has nothing to search"),
+        ("evaluation.against=plane", "no method 'plane'"),
         ("search.ranges={method.lambda = {low = 1, high = 2}}", "lambda"),
         ("search.ranges={training.epochs = {low = 0, high = 2, whole = true}}", "epochs"),
         ("search.ranges={training.epochs = {low = 3, high = 2}}", "must be below"),
@@ -119,7 +120,7 @@ def test_a_trial_changes_a_cell_and_leaves_the_rest_open(file: Path) -> None:
         ("search.trials=0", "trials"),
     ],
 )
-def test_searches_that_can_not_be(setting: str, words: str, file: Path) -> None:
+def test_searches_and_evaluations_that_can_not_be(setting: str, words: str, file: Path) -> None:
     with pytest.raises(UserError, match=words):
         load_config(file, [*SEARCH, setting])
 
